@@ -74,12 +74,18 @@ class Circle(World):
         return {
             "states": {name: step.state for name, step in steps.items()},
             "candidates": read_jsonl(cycle / "candidates" / "candidates.jsonl"),
-            "votes": _TIME.sub("", (cycle / "candidates" / "votes.jsonl").read_text()),
-            "train": _TIME.sub("", (cycle / "pairs" / "mix" / "train.jsonl").read_text()),
+            "votes": sorted(_TIME.sub("", (cycle / "candidates" / "votes.jsonl").read_text()).splitlines()),
+            "train": [_learnt(row) for row in read_jsonl(cycle / "pairs" / "mix" / "train.jsonl")],
             "outcome": read(lambda session: session.scalars(select(Cycle.outcome)).all()),
             "moves": [(move.alias, move.version, move.before) for move in moves(self.store)],
             "verdicts": [(one.candidate, one.outcome, one.attempt) for one in read(verdicts)],
         }
+
+
+def _learnt(row: dict[str, Any]) -> dict[str, Any]:
+    """A row to train on, without when and in which order its votes were given."""
+    lineage = row["lineage"]
+    return row | {"lineage": lineage | {"votes": sorted(_TIME.sub("", vote) for vote in lineage["votes"])}}
 
 
 @dataclass
