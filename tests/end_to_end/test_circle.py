@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from loop_world import PROMPTS, World
 from palate.artifacts import read_json, read_jsonl
 from palate.data.formats.writers import write_rows
 from palate.loop.demo_people import Client
+from palate.loop.process import run_command
 from palate.loop.status import STEPS, loop_status
 from palate.registry import add, find, moves, promote, verdicts
 from palate.serving.keys import KeyTerms, create_key
@@ -213,6 +215,50 @@ def test_killed_in_every_step_the_result_is_the_same(world: Real, tmp_path_facto
     assert found[0] == found[1]
     assert found[0]["verdicts"] == [("v1.1", "PASS", 1)]
     assert found[0]["outcome"] == ["deployed"]
+
+
+FULL_AT = {"generate": 1_200, "train": 20_000}
+"""Command → bytes beyond which no file grows: answers and weights are larger, the log is not."""
+
+
+class FullDisk(Real):
+    """Commands that write answers or weights meet a full disk the first time."""
+
+    def run(self, words: Sequence[str], log: Path) -> int:
+        if words[0] not in FULL_AT or any(words[0] == before[0] for before in self.commands):
+            return super().run(words, log)
+        self.commands.append(tuple(words))
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_AT[words[0]], before[1]))
+        try:
+            return run_command(words, log)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.slow
+def test_on_a_disk_that_was_full_the_result_is_the_same(world: Real, tmp_path_factory: pytest.TempPathFactory) -> None:
+    correct(world, "good good good good good good", "bad bad bad bad bad bad")
+    world.store.close()
+    copy = tmp_path_factory.mktemp("copy") / "world"
+    shutil.copytree(world.folder, copy)
+    found = []
+    for kind, fails in ((Real, ()), (FullDisk, ("candidates", "train"))):
+        os.chdir(copy.parent)
+        shutil.rmtree(world.folder)
+        shutil.copytree(copy, world.folder)
+        os.chdir(world.folder)
+        with contextlib.closing(open_store(os.environ["PALATE_STORE"])) as store:
+            circle = kind(world.folder, store, world.clock)
+            for step in fails:
+                failed = circle.tick().failed
+                assert failed is not None
+                assert failed[0] == step
+                assert "the disk is full" in failed[1]
+            assert not list((world.folder / "cycles" / "0001" / "train").glob("*.safetensors"))
+            assert circle.tick().outcome == "deployed"
+            found.append(facts(store, world.folder))
+    assert found[0] == found[1]
 
 
 @contextlib.contextmanager

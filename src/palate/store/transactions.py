@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 _RETRY_SECONDS = 30.0
 _LOCKED = ("database is locked", "database table is locked", "database is busy")
+# SQLite twice (the second also for a quota or `ulimit -f`), then PostgreSQL.
+_NO_SPACE = ("disk is full", "disk I/O error", "No space left")
 # PostgreSQL: serialization failure, deadlock, lock not available.
 _CONFLICTS = ("40001", "40P01", "55P03")
 # PostgreSQL: two transactions inserted the same unique value at the same time; the second finds it when it runs again.
@@ -115,4 +117,6 @@ def _cause(error: DBAPIError, place: URL) -> str:
         return f"cannot be written to ({text}); grant write permission to the file and its folder"
     if "unable to open" in text:
         return f"cannot be opened ({text}); palate needs read and write permission for the file and its folder"
+    if any(words in text for words in _NO_SPACE):
+        return f"cannot be written to ({text}); free space on its disk, or check the disk, and try again"
     return text
