@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from palate.artifacts import JsonlWriter, RunDir, write_json
 from palate.data.prompts import load_prompts
@@ -19,24 +18,6 @@ from palate.models.precision import default_device, resolve
 from palate.records import as_turns
 
 _PROMPTS = "palate-demo-prompts"
-
-TRAINING: Mapping[str, Any] = {
-    "stage": "dpo",
-    # Only the last layers are trained, so the others run once. The SFT term keeps answers fluent at this learning rate.
-    "finetuning_type": "freeze",
-    "freeze_trainable_layers": 12,
-    "pref_beta": 0.1,
-    "pref_ftx": 1.0,
-    "learning_rate": 1e-4,
-    "warmup_ratio": 0.05,
-    "per_device_train_batch_size": 8,
-    "cutoff_len": 512,
-    "max_tokens_per_batch": 1024,
-    "logging_steps": 15,
-    "save_strategy": "no",
-    "sample_prompts": 0,
-}
-"""Of `palate demo`, and of the candidate of `palate demo --loop`."""
 
 
 def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list[SideBySide]]:

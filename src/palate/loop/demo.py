@@ -25,7 +25,6 @@ from palate.artifacts import read_json, remove_folder, write_errors, write_text
 from palate.data.formats.writers import write_rows
 from palate.data.load import load_records
 from palate.errors import ArtifactError, EngineError, PalateError
-from palate.evaluation.demo import TRAINING
 from palate.loop.demo_people import Client, Talk, talk
 from palate.loop.process import start_command
 from palate.records import PreferencePair
@@ -41,6 +40,23 @@ _ADDRESS = re.compile(r"http://\S+/v1")
 _SET_BY_THE_CYCLE = {"model_name_or_path": "set by the cycle", "dataset": "set by the cycle", "output_dir": "train"}
 _SWITCH_SECONDS = 120.0
 
+TRAINING: Mapping[str, Any] = {
+    "stage": "dpo",
+    # Only the last layers are trained, so the others run once. The SFT term keeps answers fluent at this learning rate.
+    "finetuning_type": "freeze",
+    "freeze_trainable_layers": 12,
+    "pref_beta": 0.1,
+    "pref_ftx": 1.0,
+    "learning_rate": 1e-4,
+    "warmup_ratio": 0.05,
+    "per_device_train_batch_size": 8,
+    "cutoff_len": 512,
+    "max_tokens_per_batch": 1024,
+    "logging_steps": 15,
+    "save_strategy": "no",
+    "sample_prompts": 0,
+}
+"""Of `palate demo`, and of the candidate of `palate demo --loop`."""
 _REWARD: Mapping[str, Any] = {
     **{key: value for key, value in TRAINING.items() if not key.startswith(("pref_", "sample_"))},
     "stage": "rm",

@@ -57,8 +57,9 @@ def _train(output: Path, steps: int, *, as_json: bool) -> None:
     print_progress("palate demo: DPO of SmolLM2-135M-Instruct; the pairs it is evaluated on are about other topics")
 
     from palate.config.load import config_from_values
-    from palate.evaluation.demo import TRAINING, measure
+    from palate.evaluation.demo import measure
     from palate.evaluation.subject import read_run
+    from palate.loop.demo import TRAINING
     from palate.report.pages.run import write_run_report
     from palate.training.run import train
 
