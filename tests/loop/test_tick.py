@@ -401,10 +401,12 @@ def test_prompts_are_read_before_anything_runs(world: World) -> None:
     (world.folder / "gate.yaml").write_text("prompts: heldout.jsonl\nn: 101\njudge: lexicon:good\njudge_card: false\n")
     (world.folder / "empty.jsonl").write_text("")
     text = JUDGED.replace("{at_least: 5, sample: 4, settle_minutes: 0}", "{prompts: empty.jsonl}")
+    text = text.replace("length:longer", "no.py:score")
     (world.folder / "loop.yaml").write_text(text + "sources: {judge: 1.0}\n")
     with pytest.raises(ConfigError) as found:
         world.tick()
     assert found.value.lines == (
+        "loop.yaml: annotate: judge is no.py:score, and there is no file no.py",
         "gate.yaml: heldout.jsonl: has 100 prompts, but the gate's config has n: 101",
         "loop.yaml: collect: empty.jsonl: there is no row in it",
     )

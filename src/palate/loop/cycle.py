@@ -110,7 +110,9 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
     if gate.latency_p95 is not None:
         found.append(f"{config.gate}: latency_p95 is not measured by a cycle; leave it out")
     if gate.judge_card and gate.judge != PEOPLE and asked.card is None:
-        found.append(f"{name}: evaluate: card is missing; palate judge calibrate makes it, or judge_card: false")
+        found.append(
+            f"{name}: evaluate: card is missing; palate judge calibrate makes it, or set judge_card: false in {config.gate}"
+        )
     asks = config.judge_of(gate.judge)
     same = gate.judge.startswith(f"{asks.partition('@http')[0]}/") if asks.startswith(API) else asks == gate.judge
     if not same and not asks.startswith(JURY):
@@ -118,6 +120,9 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
     for key, judge in (("annotate", config.annotate.judge), ("evaluate", asked.judge)):
         for member in members_of(judge or ""):
             rule = ":" in member or is_api_judge(member) or member in ("", PEOPLE)
+            code = member.partition(":")[0]
+            if code.endswith(".py") and not Path(code).is_file():
+                found.append(f"{name}: {key}: judge is {member}, and there is no file {code}")
             if not rule and not Path(member).is_dir():
                 found.append(
                     f"{name}: {key}: judge is {member}, which is no rule and no folder of a reward model; write "
