@@ -111,7 +111,8 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
         found.append(f"{config.gate}: latency_p95 is not measured by a cycle; leave it out")
     if gate.judge_card and gate.judge != PEOPLE and asked.card is None:
         found.append(
-            f"{name}: evaluate: card is missing; palate judge calibrate makes it, or set judge_card: false in {config.gate}"
+            f"{name}: evaluate: card is missing; palate judge calibrate makes it, or set judge_card: false in "
+            f"{config.gate}"
         )
     asks = config.judge_of(gate.judge)
     same = gate.judge.startswith(f"{asks.partition('@http')[0]}/") if asks.startswith(API) else asks == gate.judge
