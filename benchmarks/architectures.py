@@ -80,9 +80,7 @@ HEADER = ["architecture", "rows on a CPU", "all weights", *ADAPTERS, "on CUDA"]
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Architectures: packed or padded rows, adapters.")
-    parser.add_argument(
-        "names", nargs="*", help="a page whose table is replaced, or words of names"
-    )
+    parser.add_argument("names", nargs="*", help="a page whose table is replaced, or words of names")
     options = parser.parse_args()
     pages = [Path(name) for name in options.names if name.endswith(".md")]
     words = [name.lower() for name in options.names if not name.endswith(".md")]

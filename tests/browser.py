@@ -47,7 +47,8 @@ def overflow(page: Any) -> list[str]:
             const page = document.documentElement;
             const wide = [...document.querySelectorAll("body *")]
                 .filter((node) => node.getBoundingClientRect().right > page.clientWidth + 1
-                                  && !node.closest(".visually-hidden, .skip, .markdown table > *, .report .scroll > *, .report figure > *"))
+                                  && !node.closest(".visually-hidden, .skip, .markdown table > *")
+                                  && !node.closest(".report .scroll > *, .report figure > *"))
                 .map((node) => node.tagName + "." + node.className);
             return page.scrollWidth > page.clientWidth ? ["HTML", ...wide] : wide;
         }"""

@@ -28,7 +28,8 @@ def test_importing_palate_is_quick_and_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["config", "records", "errors", "data", "stats", "artifacts", "store", "feedback", "registry", "loop", "web"]
+    "package",
+    ["config", "records", "errors", "data", "stats", "artifacts", "store", "feedback", "registry", "loop", "web"],
 )
 def test_no_module_of_these_packages_loads_torch(package: str) -> None:
     code = (

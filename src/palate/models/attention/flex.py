@@ -112,7 +112,8 @@ def addresses(layout: Layout, length: int) -> tuple[torch.Tensor, torch.Tensor, 
         for completion, n in enumerate(span.completions):
             found += [(number, completion, span.prompt + offset) for offset in range(n)]
     found += [(len(layout.spans), -1, position) for position in range(length - layout.tokens)]
-    owner, part, position = torch.tensor(found, dtype=torch.int32).reshape(-1, 3).unbind(1)
+    # Contiguous: a compiled kernel would be specialised on their strides.
+    owner, part, position = torch.tensor(found, dtype=torch.int32).reshape(-1, 3).t().contiguous().unbind(0)
     return owner, part, position
 
 
