@@ -109,7 +109,7 @@ def test_what_is_no_config_is_one_line_with_its_place(tmp_path: Path, text: str,
 
 
 def test_an_empty_file_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"run.yaml: the file is empty; a config has at least stage"):
+    with pytest.raises(ConfigError, match=r"run.yaml: the file is empty; write `key: value` lines"):
         read(tmp_path, "# nothing\n")
 
 

@@ -386,10 +386,41 @@ def test_what_is_wrong_is_said_before_anything_runs(world: World) -> None:
     with pytest.raises(ConfigError) as found:
         world.tick()
     text = "\n".join(found.value.lines)
-    for part in ("none.jsonl, and there is no such file", "must_pass is missing", "card is missing", "stage: kto"):
+    for part in (
+        "gate.yaml: prompts: there is no file none.jsonl",
+        "must_pass is missing",
+        "card is missing",
+        "stage: kto",
+    ):
         assert part in text, text
     assert outcomes(world) == []
     assert not (world.folder / "cycles/0001").exists()
+
+
+def test_prompts_are_read_before_anything_runs(world: World) -> None:
+    (world.folder / "gate.yaml").write_text("prompts: heldout.jsonl\nn: 101\njudge: lexicon:good\njudge_card: false\n")
+    (world.folder / "empty.jsonl").write_text("")
+    text = JUDGED.replace("{at_least: 5, sample: 4, settle_minutes: 0}", "{prompts: empty.jsonl}")
+    text = text.replace("length:longer", "no.py:score")
+    (world.folder / "loop.yaml").write_text(text + "sources: {judge: 1.0}\n")
+    with pytest.raises(ConfigError) as found:
+        world.tick()
+    assert found.value.lines == (
+        "loop.yaml: annotate: judge is no.py:score, and there is no file no.py",
+        "gate.yaml: heldout.jsonl: has 100 prompts, but the gate's config has n: 101",
+        "loop.yaml: collect: empty.jsonl: there is no row in it",
+    )
+
+
+def test_no_step_after_until_runs_even_if_that_one_is_done(world: World) -> None:
+    (world.folder / "loop.yaml").write_text(JUDGED)
+    world.talk()
+    assert world.tick(until="candidates").done == ["collect", "sample", "candidates"]
+    again = world.tick(until="candidates")
+    assert (again.done, again.waiting, again.outcome) == ([], None, None)
+    ended = world.tick()
+    assert ended.done[0] == "annotate"
+    assert (ended.outcome, ended.why) == ("deployed", "the config has deploy: on_pass")
 
 
 def test_the_incumbent_must_be_there(place: Path, sqlite_store: Store) -> None:

@@ -54,6 +54,12 @@ def explain(
         if found[0]["type"] == "missing":
             meaning = (model.model_fields[key].description or "").split(". ")[0].rstrip(".")
             lines.append(f"{where}: {key} is missing: {meaning[:1].lower()}{meaning[1:]}")
+        elif (
+            found[0]["type"] == "extra_forbidden"
+            and len(found[0]["loc"]) == 1
+            and (close := get_close_matches(key, model.model_fields, n=1))
+        ):
+            lines.append(f"{where}: {key} is not a known key; did you mean {close[0]}?")
         else:
             lines.append(f"{where}: {complaint(key, found)}")
     return lines

@@ -113,7 +113,7 @@ def read_config_file(path: str | Path) -> dict[str, Entry]:
     with _loading(path, "config file") as loader:
         node = loader.get_single_node()
         if node is None:
-            raise ConfigError(f"{path}: the file is empty; a config has at least stage, model, dataset and output_dir")
+            raise ConfigError(f"{path}: the file is empty; write `key: value` lines")
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{path}:{node.start_mark.line + 1}: a config is a list of `key: value` lines")
         _refuse_duplicates(node)

@@ -13,9 +13,11 @@ from sqlalchemy.orm import Session
 
 from palate.artifacts import file_hash, json_hash, write_bytes
 from palate.artifacts.files import read_bytes
-from palate.errors import ConfigError, UsageError
+from palate.data.prompts import load_prompts
+from palate.errors import ConfigError, DataError, UsageError
 from palate.feedback.judges.load import API, JURY, is_api_judge, members_of
 from palate.loop.config import PEOPLE, LoopFields, stored_config
+from palate.loop.evidence import gate_prompts
 from palate.loop.gate_config import GateFields, load_gate_config
 from palate.loop.ledger import last_cycle, last_day, steps_of
 from palate.loop.schedule import first_day
@@ -58,6 +60,8 @@ def check_loop(loop: Loop) -> Version:
         problems += _problems(loop, gate)
     except ConfigError as error:
         problems += error.lines
+    else:
+        problems += _prompt_problems(loop, gate)
     try:
         incumbent = find(loop.store, config.alias)
     except UsageError:
@@ -84,14 +88,14 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
     config, name = loop.config, loop.file.name
     asked = config.evaluate
     files = {
-        "collect: prompts": config.collect.prompts,
-        "evaluate: card": asked.card,
-        "evaluate: must_pass": asked.must_pass,
+        f"{name}: collect: prompts": config.collect.prompts,
+        f"{name}: evaluate: card": asked.card,
+        f"{name}: evaluate: must_pass": asked.must_pass,
         f"{config.gate}: prompts": gate.prompts,
-        **{f"sources: {source}": source for source in config.imported},
+        **{f"{name}: sources: {source}": source for source in config.imported},
     }
     found = [
-        f"{name}: {key} is {path}, and there is no such file"
+        f"{key}: there is no file {path}"
         for key, path in files.items()
         if path is not None and not Path(path).is_file()
     ]
@@ -106,7 +110,10 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
     if gate.latency_p95 is not None:
         found.append(f"{config.gate}: latency_p95 is not measured by a cycle; leave it out")
     if gate.judge_card and gate.judge != PEOPLE and asked.card is None:
-        found.append(f"{name}: evaluate: card is missing; palate judge calibrate makes it, or judge_card: false")
+        found.append(
+            f"{name}: evaluate: card is missing; palate judge calibrate makes it, or set judge_card: false in "
+            f"{config.gate}"
+        )
     asks = config.judge_of(gate.judge)
     same = gate.judge.startswith(f"{asks.partition('@http')[0]}/") if asks.startswith(API) else asks == gate.judge
     if not same and not asks.startswith(JURY):
@@ -114,8 +121,30 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
     for key, judge in (("annotate", config.annotate.judge), ("evaluate", asked.judge)):
         for member in members_of(judge or ""):
             rule = ":" in member or is_api_judge(member) or member in ("", PEOPLE)
+            code = member.partition(":")[0]
+            if code.endswith(".py") and not Path(code).is_file():
+                found.append(f"{name}: {key}: judge is {member}, and there is no file {code}")
             if not rule and not Path(member).is_dir():
-                found.append(f"{name}: {key}: judge is {member}, which is no rule and no folder of a reward model")
+                found.append(
+                    f"{name}: {key}: judge is {member}, which is no rule and no folder of a reward model; write "
+                    "length:shorter, openai:MODEL or a reward model's folder"
+                )
+    return found
+
+
+def _prompt_problems(loop: Loop, gate: GateFields) -> list[str]:
+    """Files of prompts that cannot be read or have another number: found here, not after the training."""
+    found, collected = [], loop.config.collect.prompts
+    try:
+        if Path(gate.prompts).is_file():
+            gate_prompts(gate)
+    except DataError as error:
+        found.append(f"{loop.config.gate}: {error}")
+    try:
+        if collected is not None and Path(collected).is_file():
+            load_prompts(collected)
+    except DataError as error:
+        found.append(f"{loop.file.name}: collect: {error}")
     return found
 
 

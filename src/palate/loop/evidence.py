@@ -55,7 +55,7 @@ def find_results(paths: Sequence[Path]) -> Found:
                 benchmarks.append(file)
             recognised = recognised or is_win_rate(content) or is_benchmark(content)
         if not recognised:
-            raise UsageError(f"{path}: holds no result; name folders of `palate eval winrate` and `palate eval bench`")
+            raise UsageError(f"{path}: has no result; name folders of `palate eval winrate` and `palate eval bench`")
     if len(win_rates) != 1:
         names = f": {', '.join(map(str, win_rates))}" if win_rates else "; measure it with `palate eval winrate`"
         raise UsageError(f"a gate needs one win rate, here are {len(win_rates)}{names}")

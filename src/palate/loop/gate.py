@@ -232,7 +232,7 @@ def _bounded(
         return Check(part, name, "failed", needed, estimate, low, high, why)
     more = _more(found, passing, failing, alpha)
     unit = "prompts" if part == "primary" else "items"
-    settle = "more of them cannot settle it" if more is None else f"about {more:,} more {unit} would settle it"
+    settle = f"more {unit} cannot settle it" if more is None else f"about {more:,} more {unit} would settle it"
     why = f"the lower bound {low:.4f} is not above {passing:g}; {settle}"
     return Check(part, name, "open", needed, estimate, low, high, why, more)
 

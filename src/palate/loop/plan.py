@@ -38,8 +38,8 @@ class PlannedStep:
     cost: str
 
 
-def plan(loop: Loop, now: datetime) -> list[PlannedStep]:
-    """The steps that are still to come, if every verdict is good. Nothing is written.
+def plan(loop: Loop, now: datetime, *, until: str | None = None) -> list[PlannedStep]:
+    """The steps that are still to come, up to `until`, if every verdict is good. Nothing is written.
 
     Raises:
         ConfigError: something that a cycle needs is wrong or missing.
@@ -50,7 +50,7 @@ def plan(loop: Loop, now: datetime) -> list[PlannedStep]:
         rows, cycle = {}, Cycle(loop=loop.config.name, number=number, **cycle_values(loop, number, now))
     work = replace(work_of(loop, cycle, now), dry=True)
     planned = []
-    for name in STEPS:
+    for name in STEPS[: None if until is None else STEPS.index(until) + 1]:
         if rows.get(name) in ("done", "skipped") or name == "debug":
             continue
         items = list(STEP[name](work))

@@ -40,6 +40,7 @@ class Ticked:
         waiting: what the cycle waits for.
         failed: the step that failed, and why.
         outcome: of the cycle, if it ended.
+        why: it ended so.
         edited: whether the configs were edited since the cycle began; that counts from the next one.
     """
 
@@ -48,6 +49,7 @@ class Ticked:
     waiting: Waiting | None = None
     failed: tuple[str, str] | None = None
     outcome: str | None = None
+    why: str = ""
     edited: bool = False
 
     @property
@@ -70,7 +72,7 @@ def tick(
     again, without the commands that had ended.
 
     Args:
-        until: the step after which it stops.
+        until: the step after which it stops; later steps do not run, also if this one was done before.
 
     Raises:
         ConfigError: something that a new cycle needs is wrong or missing.
@@ -81,8 +83,10 @@ def tick(
             return Ticked()
         cycle = begin(loop, now())
         ticked = Ticked(cycle.number, edited=cycle.config_hash != config_hash(loop))
-        while ticked.outcome is None and (not ticked.done or ticked.done[-1] != until):
+        while ticked.outcome is None:
             name = _next_step(loop, cycle, now())
+            if until is not None and STEPS.index(name) > STEPS.index(until):
+                break
             found = _advance(loop, cycle, name, run, now, say)
             if isinstance(found, Waiting):
                 ticked.waiting = found
@@ -91,7 +95,8 @@ def tick(
                 ticked.failed = (name, found)
                 break
             ticked.done.append(name)
-            ticked.outcome = found.ends[0] if found.ends else None
+            if found.ends:
+                ticked.outcome, ticked.why = found.ends
         return ticked
 
 

@@ -183,7 +183,10 @@ def decide(store: Store, gate_run_id: int, action: Decision, *, who: str, reason
         if run is None:
             raise UsageError(f"there is no verdict {gate_run_id}")
         if action == "sign" and run.outcome != "PASS":
-            raise UsageError(f"the verdict on {run.candidate} is {run.outcome}; only a PASS is signed (loop force)")
+            raise UsageError(
+                f"the verdict on {run.candidate} is {run.outcome}, and only a PASS is signed; palate loop force "
+                f"{run.candidate} --reason '…' allows it all the same"
+            )
         facts = next(one for one in verdicts(session, run.candidate) if one.id == gate_run_id)
         if action == "force" and not facts.refused:
             said = facts.decisions[-1].action if facts.decisions else "no decision"

@@ -59,13 +59,35 @@ def test_init_says_what_is_missing(world: World, capsys: pytest.CaptureFixture[s
     assert "evaluate: judge is openai:m, and that of gate.yaml is lexicon:good; name the same one" in err
 
 
+def test_init_refuses_what_it_cannot_write(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--train", "train.yaml", "--prompts", "heldout.jsonl", "--judge", "people")
+    assert "does not exist; make it" in printed(capsys, "init", "nowhere/loop.yaml", *words, code=2)[1]
+    (world.folder / "sub").mkdir()
+    assert "sub is a folder; name a file" in printed(capsys, "init", "sub", *words, code=2)[1]
+    assert "name a judge with --annotator" in printed(capsys, "init", "new.yaml", *words, "--no-people", code=2)[1]
+    assert not (world.folder / "new.yaml").exists()
+    assert "palate loop init other.yaml writes one" in printed(capsys, "status", "other.yaml", code=2)[1]
+
+
+def test_dry_run_stops_after_a_step(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = json.loads(printed(capsys, "tick", "--dry-run", "--until", "sample", "--json")[0])["steps"]
+    assert [step["name"] for step in plan] == ["collect", "sample"]
+    assert "--until pair: is no step" in printed(capsys, "tick", "--dry-run", "--until", "pair", code=2)[1]
+
+
+def test_dry_run_says_who_deploys(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "; sign by PERSON: REASON'" in printed(capsys, "tick", "--dry-run")[0]
+    (world.folder / "loop.yaml").write_text(LOOP + "deploy: on_pass\n")
+    assert "the config has deploy: on_pass'" in printed(capsys, "tick", "--dry-run")[0]
+
+
 def test_wrong_keys_are_named_with_their_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     (world.folder / "loop.yaml").write_text(
         LOOP.replace("days: 1", "days: 0") + "schedul: none\ndeploy: always\nforce_days: -1\n"
     )
     err = printed(capsys, "tick", code=2)[1]
     assert "loop.yaml:4: annotate" in err
-    assert "loop.yaml:7: schedul is not a known key" in err
+    assert "loop.yaml:7: schedul is not a known key; did you mean schedule?" in err
     assert "loop.yaml:8: deploy must be person or on_pass, not always" in err
     assert "loop.yaml:9: force_days must be at least 0, not -1" in err
 

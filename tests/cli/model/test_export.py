@@ -154,4 +154,7 @@ def test_a_model_without_held_out_pairs_needs_some(
     lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = exported(capsys, lora.with_name("base"), "--merged", "--output", tmp_path / "o", code=2)
-    assert "has no held-out pairs to compare on: name some with --dataset, or --no-check" in said
+    assert (
+        "is no run or checkpoint here, and has no held-out pairs to compare on: name some with --dataset, or --no-check"
+        in said
+    )

@@ -108,7 +108,12 @@ def test_lineage_names_votes_voters_and_models_but_no_people() -> None:
         "models": ["m", "m"],
         "identities": ["h1", "h1"],
         "same_model": True,
-        "votes": ["v1", "person left_first 2026-01-31T12:00:00Z", "judge-1 left_first 2026-01-31T12:00:00Z"],
+        # With the comparison: a judge casts many votes in one second.
+        "votes": [
+            "v1",
+            "person r 0-1 left_first 2026-01-31T12:00:00Z",
+            "judge-1 r 0-1 left_first 2026-01-31T12:00:00Z",
+        ],
         "voters": [{"kind": "person", "votes": 2}, {"kind": "judge", "votes": 1}],
         "judges": [{"name": "judge-1", "prompt": "concise", "card": "ab12"}],
         "campaigns": ["c"],

@@ -132,6 +132,10 @@ def test_tool_calls_are_kept_and_a_text_completion_is_a_user_turn(sqlite_store: 
 
 def test_nothing_to_write_and_another_folder_are_refused(sqlite_store: Store, tmp_path: Path) -> None:
     recording = Recording(sqlite_store)
+    with pytest.raises(
+        DataError, match="from 0 interactions: no feedback; make a key that records: palate keys create"
+    ):
+        from_interactions(sqlite_store, tmp_path / "out")
     recording.complete(consent=False)
     with pytest.raises(DataError, match="nothing to write from 1 interactions: 1 no_consent"):
         from_interactions(sqlite_store, tmp_path / "out")

@@ -49,6 +49,6 @@ def canary_command(
                 (arm.version, f"{arm.people:,} people, {len(arm.errors):,} answers, {len(arm.downs):,} thumbs")
             )
         lines += [("reason", reason) for reason in verdict.reasons]
-        lines.append(("could find", f"with {config.at_least:,} values of the canary: {found}"))
+        lines.append(("detectable", f"with {config.at_least:,} answers and thumbs of the canary: {found}"))
         print_result("\n".join(two_columns(lines, width=text_width(), indent=0)))
     raise typer.Exit(_EXIT_CODES[verdict.outcome])

@@ -31,9 +31,11 @@ StepName = Annotated[str | None, typer.Option("--until", metavar="STEP", help="S
 
 
 def init_command(
-    train: Annotated[str, typer.Option("--train", metavar="CONFIG", help="Config of `palate train`.")],
+    train: Annotated[
+        str, typer.Option("--train", metavar="CONFIG", help="Config of `palate train`, relative to LOOP.yaml.")
+    ],
     prompts: Annotated[
-        str, typer.Option("--prompts", metavar="FILE", help="Prompts of the evaluation: 100 or more, never trained on.")
+        str, typer.Option("--prompts", metavar="FILE", help="Evaluation prompts, 100 or more; never trained on.")
     ],
     judge: Annotated[str, typer.Option("--judge", help="Judge of the evaluation, or `people`.")],
     file: LoopFile = Path("loop.yaml"),
@@ -57,12 +59,18 @@ def init_command(
     from palate.cli.loop.template import gate_text, loop_text
     from palate.loop.cycle import check_loop
 
+    folder = file.absolute().parent
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder; name a file, such as {file / 'loop.yaml'}")
     if file.exists():
         raise UsageError(f"{file} exists; edit it, or name another file")
+    if not folder.is_dir():
+        raise UsageError(f"{file}: the folder {folder} does not exist; make it, and put the prompts there")
+    if not people and annotator is None:
+        raise UsageError("--no-people: nobody compares the answers; name a judge with --annotator")
     text = loop_text(
         name=name, train=train, judge=judge, people=people, annotator=annotator, collect=collect, schedule=schedule
     )
-    folder = file.absolute().parent
     if not (folder / "gate.yaml").exists():
         from palate.data.prompts import load_prompts
         from palate.feedback.judges.load import is_api_judge, load_judge
@@ -101,7 +109,7 @@ def tick_command(
         if dry_run:
             from palate.loop.plan import plan
 
-            planned = plan(loop, utc_now())
+            planned = plan(loop, utc_now(), until=_step(until))
             if as_json:
                 print_json({"steps": planned})
             else:
@@ -113,7 +121,7 @@ def tick_command(
 def run_command(
     file: LoopFile = Path("loop.yaml"),
     until: StepName = None,
-    every: Annotated[float, typer.Option("--every", min=1, help="Seconds between looks while it waits.")] = 60.0,
+    every: Annotated[float, typer.Option("--every", min=1, help="Seconds between ticks while it waits.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Tick until the cycle ends, a step fails, or people must act; waits for days and for traffic.
@@ -168,6 +176,8 @@ def _opened(file: Path) -> Iterator[Loop]:
     from palate.store import store_url
     from palate.store.urls import VARIABLE
 
+    if not file.exists():
+        raise ConfigError(f"{file}: there is no such config file; palate loop init {file} writes one")
     config = load_loop_config(file)
     file = file.absolute()
     with contextlib.chdir(file.parent):
@@ -179,13 +189,20 @@ def _opened(file: Path) -> Iterator[Loop]:
 def _tick(loop: Loop, until: str | None) -> Ticked:
     from palate.loop.process import run_command as run_child
     from palate.loop.process import stops_on_sigterm
-    from palate.loop.status import STEPS
     from palate.loop.tick import tick
 
-    if until is not None and until not in STEPS:
-        raise UsageError(f"--until {until}: is no step; steps are {', '.join(STEPS)}")
+    _step(until)
     with stops_on_sigterm():
         return tick(loop, run_child, say=print_progress, until=until)
+
+
+def _step(name: str | None) -> str | None:
+    """The step that `--until` names; raises UsageError if there is no such step."""
+    from palate.loop.status import STEPS
+
+    if name is not None and name not in STEPS:
+        raise UsageError(f"--until {name}: is no step; steps are {', '.join(STEPS)}")
+    return name
 
 
 def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:
@@ -200,7 +217,7 @@ def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:
             rows.append(("waits for", waiting.reason + _until(waiting.until)))
             rows.append(("next", waiting.next_act or "palate loop tick looks again"))
         if ticked.outcome is not None:
-            rows.append(("outcome", ticked.outcome))
+            rows.append(("outcome", f"{ticked.outcome}: {ticked.why}"))
         print_result("\n".join(two_columns(rows, width=text_width() or WIDTH, indent=0)))
     if ticked.edited:
         print_note("the configs were edited; this cycle keeps those that it began with, the next one takes the new")

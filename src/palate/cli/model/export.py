@@ -104,7 +104,10 @@ def command(
     if check:
         run = read_run(name) if is_run(name) else read_checkpoint(name) if is_checkpoint(name) else None
         if run is None and not request.dataset:
-            raise UsageError(f"{model} has no held-out pairs to compare on: name some with --dataset, or --no-check")
+            raise UsageError(
+                f"{model} is no run or checkpoint here, and has no held-out pairs to compare on: name some with "
+                "--dataset, or --no-check"
+            )
         dataset = replace(request, max_dropped=max_dropped) if request.dataset else None
         pairs = pairs_to_score(run, dataset, request.max_samples or _PAIRS, print_progress)
     options = ExportOptions(

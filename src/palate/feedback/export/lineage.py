@@ -67,5 +67,6 @@ def lineage(
 
 
 def vote_name(vote: Vote) -> str:
-    """The vote's id; without one, its judge (of people only the kind), order and time."""
-    return vote.id or f"{vote.kind if is_person(vote) else vote.who} {vote.shown} {vote.when}"
+    """The vote's id; without one, its judge (of people only the kind), comparison, order and time."""
+    who = vote.kind if is_person(vote) else vote.who
+    return vote.id or f"{who} {vote.item} {vote.left}-{vote.right} {vote.shown} {vote.when}"

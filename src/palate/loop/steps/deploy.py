@@ -98,7 +98,9 @@ def deploy(work: Work) -> Run:
     if served != work.incumbent:
         reason = f"{alias} was moved to {served}, and the verdict compares with {work.incumbent}"
         return Done({"ended": reason}, ends=("abandoned", reason))
-    by = f"{said.action} by {said.who}: {said.reason}" if said is not None else "the config has deploy: on_pass"
+    by = "the config has deploy: on_pass" if work.config.deploy == "on_pass" else "sign by PERSON: REASON"
+    if said is not None:
+        by = f"{said.action} by {said.who}: {said.reason}"
     words = ("model", "promote", candidate, "--alias", alias, "--expect", work.incumbent, "--who", AUTOMATON)
     yield work.command(*words, "--reason", f"{work.title}; {by}")
     return Done({"alias": alias, "ended": by}, ends=("deployed", by))

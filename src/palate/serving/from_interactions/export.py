@@ -102,7 +102,10 @@ def from_interactions(store: Store, output: Path, options: Options | None = None
     files, caps, sources = _rows(found, uncertain, options, left_out)
     if not files:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
-        raise DataError(f"{store.url}: nothing to write from {looked_at:,} interactions: {reasons or 'no feedback'}")
+        hint = "" if looked_at else "; make a key that records: palate keys create NAME --record full --consent"
+        raise DataError(
+            f"{store.url}: nothing to write from {looked_at:,} interactions: {reasons or 'no feedback'}{hint}"
+        )
     folder = str(output.resolve())
     store.write(lambda session: register_export(session, folder, []))  # before the rows exist, so that none is unknown
     people = len({one.person for one in found})
