@@ -53,7 +53,7 @@ def init_command(
 ) -> None:
     """Write a commented config of a loop, and gate.yaml if it is missing; then say what is still to do.
 
-    Example: palate loop init --train dpo.yaml --prompts heldout.jsonl --judge openai:gpt-5-mini
+    Example: palate loop init --train dpo.yaml --prompts p.jsonl --judge people
     """
     from palate.artifacts import write_text
     from palate.cli.loop.template import gate_text, loop_text

@@ -30,7 +30,7 @@ def mix_command(
 ) -> None:
     """Make one training set of preferences of people, judges and others; every row keeps who compared.
 
-    Example: palate loop mix people=people.jsonl judge=judge.jsonl --weight judge=0.5 -o mixed
+    Example: palate loop mix people=a.jsonl judge=b.jsonl --weight judge=0.5 -o c
     """
     from palate.loop.sources import SOURCE_KINDS, Source, mix_sources
 
