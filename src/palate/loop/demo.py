@@ -13,7 +13,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE
@@ -22,8 +22,10 @@ from typing import Any
 import yaml
 
 from palate.artifacts import read_json, remove_folder, write_errors, write_text
+from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.load import load_records
+from palate.data.turns.messages import user
 from palate.errors import ArtifactError, EngineError, PalateError
 from palate.loop.demo_people import Client, Talk, talk
 from palate.loop.process import start_command
@@ -61,15 +63,14 @@ _REWARD: Mapping[str, Any] = {
     **{key: value for key, value in TRAINING.items() if not key.startswith(("pref_", "sample_"))},
     "stage": "rm",
     "model_name_or_path": _MODEL,
-    "dataset": "palate-demo",
+    "dataset": "known.jsonl",
     "output_dir": "judge",
 }
 _GATE: Mapping[str, Any] = {
     "prompts": "heldout.jsonl",
     "judge": "judge",
-    # As long as the better answers of the demo: the length of an answer should not decide.
     "decoding": {"max_new_tokens": 40},
-    "length_ratio": [0.5, 2.0],
+    "length_ratio": [0.4, 2.5],
     "empty_or_repeated": 0.03,
     "judge_card": False,  # nobody labelled for this demo
 }
@@ -87,6 +88,12 @@ _LOOP: Mapping[str, Any] = {
     # 20 people talk; without this, each would have 1 % of the rows at most.
     "options": {"from-interactions": "--share-per-user 0.2"},
 }
+_KIND = "self"
+"""The demo's questions that take the assistant for a person; the others are about facts."""
+_SHORT = " Answer in one sentence."
+"""At the end of every question: the answers have similar lengths, so that the gate need not doubt which counts."""
+_HELD_OUT_TOPICS = 3
+"""Topics of the demo's training set that are held out too, so that the gate has its 100 prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +151,7 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
             outcome = json.loads(palate("loop", "status", "loop.yaml", "--json"))["past"][0]["outcome"]
             learnt_from = ""
             if outcome == "deployed":
-                _wait_for(client, verdict["candidate"])
+                _wait_for(client, verdict["versions"]["candidate"])
                 answering.append(_ask(client, asked))
                 shown = json.loads(palate("model", "show", client.ask(questions[0]).id, "--votes", "--json"))
                 learnt_from = "; ".join(
@@ -196,8 +203,11 @@ def _database(folder: Path) -> Iterator[None]:
 
 def _write_files(steps: int) -> tuple[list[PreferencePair], list[PreferencePair]]:
     """Write the configs and the prompts of the gate; returns the pairs that people know, and the held-out ones."""
-    known = load_records("palate-demo", kind=PreferencePair).records
-    held_out = load_records("palate-demo-heldout", kind=PreferencePair).records
+    pairs, held_out = _questions("palate-demo"), _questions("palate-demo-heldout")
+    topics = sorted({str(one.extra["topic"]) for one in pairs})[:_HELD_OUT_TOPICS]
+    known = [one for one in pairs if one.extra["topic"] not in topics]
+    held_out += [one for one in pairs if one.extra["topic"] in topics]
+    write_rows(Path("known.jsonl"), ({"id": one.id, **palate_row(one)} for one in known))
     write_rows(Path("heldout.jsonl"), ({"id": one.id, "prompt": one.prompt[-1].text} for one in held_out))
     configs = {
         "judge.yaml": {**_REWARD, "max_steps": steps},
@@ -207,7 +217,13 @@ def _write_files(steps: int) -> tuple[list[PreferencePair], list[PreferencePair]
     }
     for name, values in configs.items():
         write_text(Path(name), yaml.safe_dump(dict(values), sort_keys=False))
-    return list(known), list(held_out)
+    return known, held_out
+
+
+def _questions(name: str) -> list[PreferencePair]:
+    """The pairs of a built-in set about questions of `_KIND`, with `_SHORT`."""
+    found = load_records(name, kind=PreferencePair, keep_columns=True).records
+    return [replace(one, prompt=user(one.prompt[-1].text + _SHORT)) for one in found if one.extra.get("kind") == _KIND]
 
 
 @contextlib.contextmanager

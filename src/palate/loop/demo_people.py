@@ -18,7 +18,7 @@ from palate.records import PreferencePair
 
 _PEOPLE = 20
 _AT_ONCE = 16
-_TOKENS = 160
+_TOKENS = 96
 """An answer that is cut off is not learnt from, and this model likes to go on."""
 
 
@@ -76,7 +76,7 @@ class Client:
         form: dict[str, Any]
         if two and right[0] != right[1]:
             said, form = "choice", {"chosen": right.index(True)}
-        elif not right[0] and number % 4 != 1:
+        elif not right[0] and number % 8 != 1:
             said, form = "edit", {"edit": pair.chosen[-1].text}
         else:
             said = "up" if right[0] else "down"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -78,8 +79,6 @@ def _train(output: Path, steps: int, *, as_json: bool) -> None:
 
 def _circle(output: Path, steps: int, *, as_json: bool) -> None:
     check_installed("serve", "fastapi", "prometheus_client", "uvicorn")
-    from palate.data.turns.messages import user
-    from palate.evaluation.answers.table import SideBySide
     from palate.loop.demo import run_circle
 
     print_progress("palate demo --loop: v1.0 is served, people correct it, v1.1 learns from that; all in one folder")
@@ -87,16 +86,17 @@ def _circle(output: Path, steps: int, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
         return
-    rows = [SideBySide(user(question), answers, None) for question, answers in list(found.asked.items())[:6]]
-    print_answers(rows)
+    for question, answers in list(found.asked.items())[:6]:
+        rows = [("question", question), *((version, " ".join(text.split())) for version, text in answers.items())]
+        print_result("\n".join(two_columns(rows, width=text_width() or 80, indent=0)) + "\n")
     said = found.talk
-    primary = found.verdict["checks"][0]
+    named, primary = found.verdict["versions"], found.verdict["checks"][0]
     facts = [
         ("people said", f"{said.edits} corrections, {said.choices} choices, {said.up} thumbs up, {said.down} down"),
-        ("win rate", f"{100 * primary['found']:.1f} %, at least {100 * primary['low']:.1f} % (length-controlled)"),
+        ("win rate", primary["reason"] if primary["found"] is None else _rate(primary)),
         (
             "verdict",
-            f"{found.verdict['outcome']}: {found.verdict['candidate']} in place of {found.verdict['incumbent']}",
+            f"{found.verdict['outcome']}: {named['candidate']} in place of {named['incumbent']}",
         ),
         ("cycle", found.outcome),
         ("answered by", " → ".join(found.answering)),
@@ -105,3 +105,7 @@ def _circle(output: Path, steps: int, *, as_json: bool) -> None:
         ("seconds", f"{found.seconds:.0f}"),
     ]
     print_result("\n".join(two_columns(facts, width=text_width() or 80, indent=0)))
+
+
+def _rate(check: Mapping[str, Any]) -> str:
+    return f"{100 * check['found']:.1f} %, at least {100 * check['low']:.1f} % (length-controlled)"
