@@ -116,18 +116,18 @@ def run_gateway(options: argparse.Namespace) -> None:
     from palate.serving.app import Gateway
     from palate.serving.backends.base import Backend
     from palate.serving.backends.upstream import Upstream
-    from palate.serving.models import Models, Served, Version
+    from palate.serving.models import Models, Named, Served, Version
     from palate.serving.settings import ModelFields, ServeFields
     from palate.store import open_store
 
     class Moving:
-        def folder(self, alias: str) -> Path:
+        def named(self, alias: str) -> Named:
             del alias
-            return Path(f"v{int(time.monotonic() / _SWITCH_SECONDS)}")
+            return Named(Path(f"v{int(time.monotonic() / _SWITCH_SECONDS)}"))
 
-        def load(self, name: str, alias: str) -> tuple[Backend, Path]:
+        def load(self, name: str, version: str) -> tuple[Backend, Path]:
             del name
-            folder = self.folder(alias)
+            folder = self.named(version).folder
             return Upstream(str(folder), ModelFields(upstream=options.engine, max_in_flight=2000)), folder
 
     registry = Moving()
