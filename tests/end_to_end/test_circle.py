@@ -285,7 +285,7 @@ def test_page_gateway_and_tick_share_a_database(store: Store, tmp_path: Path, mo
     with serving("web", "--no-open") as page, serving("serve", "--alias", "production") as gateway:
         client, ticking = Client(f"{gateway}/v1", key), start_tick(tmp_path)
         while ticking.poll() is None or (models == {"v1.0"} and liked < 2000):
-            httpx.get(f"{page}/loops").raise_for_status()
+            httpx.get(f"{page}/loop").raise_for_status()
             models.add(client.like(f"question {liked}"))
             liked += 1
     assert ticking.returncode == 0
