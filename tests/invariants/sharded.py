@@ -13,6 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from torch import distributed as dist
 
 from palate.config.load import load_config
 from palate.training.run import train
@@ -42,3 +43,5 @@ if __name__ == "__main__":
         PalateTrainer.finish_step = _finish_or_die  # type: ignore[method-assign]
     for config in configs:
         train(config)
+    if dist.is_initialized():
+        dist.destroy_process_group()  # else gloo's threads may abort a process that ends ("terminate called …")
