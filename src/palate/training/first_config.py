@@ -212,9 +212,9 @@ def _data(request: DatasetRequest, found: Inspection, size: ModelSize, stage: st
     if request.dataset_dir != "data":
         yield Line("dataset_dir", request.dataset_dir)
     longest = int(found.tokens.row.largest) if found.tokens is not None and found.tokens.row is not None else 0
-    room = _NEW_TOKENS if stage in _ONLINE else 0
-    cutoff = -(-max(longest + room, 1) // _ROUND_TO) * _ROUND_TO
-    reason = f"the longest row has {longest:,} tokens" + (f", an answer at most {room}" if room else "")
+    answer = _NEW_TOKENS if stage in _ONLINE else 0
+    cutoff = -(-max(longest + answer, 1) // _ROUND_TO) * _ROUND_TO
+    reason = f"the longest row has {longest:,} tokens" + (f", an answer at most {answer}" if answer else "")
     if size.longest is not None and cutoff > size.longest:
         cutoff, reason = size.longest, f"{reason}, the model was trained for {size.longest:,}"
     yield Line("cutoff_len", cutoff, reason)
