@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from playwright.sync_api import expect
+
 from label_site import CAMPAIGN
 from sites import PASSWORD
 
@@ -21,4 +23,9 @@ def vote(page: Any, key: str) -> None:
     """Press a key and wait for the next item."""
     before = page.get_attribute("#ballot", "data-draft")
     page.keyboard.press(key)
-    page.wait_for_function("(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before)
+    wait_for_another_item(page, before)
+
+
+def wait_for_another_item(page: Any, before: str, timeout: float = 5_000) -> None:
+    """Until the form of item ``before`` is gone; ``wait_for_function`` would need an ``eval`` that the pages forbid."""
+    expect(page.locator(f"#ballot[data-draft='{before}']")).to_have_count(0, timeout=timeout)

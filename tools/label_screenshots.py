@@ -19,7 +19,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, make_tasks
 from palate.feedback.candidates import Candidates
@@ -142,7 +142,7 @@ def _go_to(page: Page, word: str) -> None:
     while word not in page.inner_text(".prompt"):
         before = page.get_attribute("#ballot", "data-draft")
         page.keyboard.press("2")
-        page.wait_for_function("(before) => document.querySelector('#ballot').dataset.draft !== before", arg=before)
+        expect(page.locator(f"#ballot[data-draft='{before}']")).to_have_count(0)
 
 
 def _small(png: bytes) -> bytes:

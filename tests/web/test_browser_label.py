@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from browser import browser, needs_browser
-from label_browser import log_in, vote
+from label_browser import log_in, vote, wait_for_another_item
 from label_site import CAMPAIGN, bad, good, item_names, label_site, vote_rows
 from palate.feedback.campaigns.campaign import CampaignSchema
 from sites import PASSWORD, Site, running
@@ -99,7 +100,7 @@ def test_twenty_items_by_keyboard(chromium: Any, tmp_path: Path) -> None:
 
 def undo_the_vote(page: Any, number: int) -> None:
     page.keyboard.press("u")
-    page.wait_for_function(f"() => document.querySelector('#first-text')?.innerText.includes('question {number}.')")
+    expect(page.locator("#first-text")).to_contain_text(f"question {number}.")
     assert page.inner_text("#label-status") == "Undone. The item is open again."
 
 
@@ -132,9 +133,7 @@ def vote_without_connection(page: Any, context: Any, key: str) -> None:
     draft = json.loads(page.evaluate("(name) => localStorage.getItem('palate-draft:' + name)", before))
     assert ["reason", "typed without a connection"] in draft["fields"]
     page.click("#label-trouble button")
-    page.wait_for_function(
-        "(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before, timeout=30_000
-    )
+    wait_for_another_item(page, before, timeout=30_000)
     assert answers_lost == ["request", "answer"]
     assert page.evaluate("(name) => localStorage.getItem('palate-draft:' + name)", before) is None
     page.unroute("**/vote")
@@ -162,7 +161,7 @@ def vote_with_expired_login(page: Any, site: Site, key: str) -> None:
     page.wait_for_selector("#login-dialog[open]")
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
-    page.wait_for_function("(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before)
+    wait_for_another_item(page, before)
 
 
 def test_a_draft_survives_a_reload_and_keys_do_not_vote_while_typing(chromium: Any, tmp_path: Path) -> None:
@@ -194,8 +193,7 @@ def test_a_draft_survives_a_reload_and_keys_do_not_vote_while_typing(chromium: A
         assert row.dimensions == {"accuracy": [4.0, 2.0] if item[1] else [2.0, 4.0]}
         # undo gives back what was written with the vote
         page.keyboard.press("u")
-        page.wait_for_function("() => document.querySelector('#reason').value !== ''")
-        assert page.input_value("#reason") == "12345 0 sfud? r"
+        expect(page.locator("#reason")).to_have_value("12345 0 sfud? r")
     page.close()
     site.store.close()
 
@@ -213,7 +211,7 @@ def test_a_vote_that_was_not_confirmed_before_the_page_closed_can_be_sent_again(
         page.reload()
         assert "“A better” was not confirmed" in page.inner_text("#label-trouble p")
         page.click("#label-trouble button")
-        page.wait_for_function(f"() => !document.querySelector('#first-text').innerText.includes('question {item}.')")
+        expect(page.locator("#first-text")).not_to_contain_text(f"question {item}.")
     assert stored(site) == {item: expected_row("2", good_first)}
     page.close()
     site.store.close()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from browser import browser, needs_browser, overflow, serious_findings
-from label_browser import log_in
+from label_browser import log_in, wait_for_another_item
 from label_site import CAMPAIGN, bad, good, label_site
 from palate.feedback.campaigns.campaign import CampaignSchema
 from sites import running
@@ -134,5 +134,5 @@ def vote_all(page: Any, key_for: Callable[[str], str]) -> set[str]:
         text = page.inner_text("#first-text")
         texts.add(text)
         page.click(f'#ballot button[aria-keyshortcuts="{key_for(text)}"]')
-        page.wait_for_function("(before) => document.querySelector('#ballot')?.dataset.draft !== before", arg=before)
+        wait_for_another_item(page, before)
     return texts

@@ -186,7 +186,7 @@ def test_htmx_has_the_token_and_logs_in_again(
     page.get_by_role("dialog").get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_be_hidden()
-    page.wait_for_function("document.querySelector('#by-htmx b') !== null")
+    page.wait_for_selector("#by-htmx b")
     expect(page.locator("#notice")).to_be_hidden()
     page.wait_for_timeout(200)
     assert notes == [("annotator", "by htmx")] * 2

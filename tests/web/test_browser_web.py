@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from browser import browser, needs_browser, overflow, serious_findings
 from pages_site import ANSWER, pages_site
@@ -100,7 +101,7 @@ def test_metrics_of_a_running_run_renew_themselves_until_it_ends(chromium: Any, 
         page.clock.resume()  # htmx swaps in a timer
         page.wait_for_selector("text=31 steps")
         # What was unfolded stays so, with the focus.
-        page.wait_for_function("document.querySelector('#live details[open] summary') === document.activeElement")
+        expect(page.locator("#live details[open] summary")).to_be_focused()
         facts = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps(facts | {"status": "completed"}))
         page.wait_for_selector(".badge:has-text('completed')", timeout=20_000)
@@ -131,5 +132,5 @@ def test_a_reason_that_is_being_typed_is_not_lost(chromium: Any, site: Site, tmp
             page.clock.run_for(11_000)
         page.clock.resume()
         page.wait_for_selector("a:has-text('new')")
-        page.wait_for_function("document.querySelector(\"input[value='kto']\").checked")
+        expect(page.locator("input[value='kto']")).to_be_checked()
         context.close()

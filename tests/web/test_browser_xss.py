@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from browser import browser, needs_browser
+from label_browser import wait_for_another_item
 from label_site import CAMPAIGN, label_site
 from palate.feedback.campaigns.campaign import CampaignSchema
 from palate.feedback.page.chat import Chat
@@ -98,7 +99,7 @@ def test_the_watch_sees_what_it_should(chromium: Browser, site: Site) -> None:
     with running(site.app) as address:
         watched = Watched(chromium, address)
         watched.page.set_content(f"<img src=x onerror=\"{RUN}\"><img src='https://evil.example/pixel.png'>")
-        watched.page.wait_for_function("document.documentElement.hasAttribute('data-ran')")
+        watched.page.wait_for_selector("html[data-ran]")
         watched.page.wait_for_timeout(200)
         assert watched.ran
         assert watched.dialogs == ["1"]
@@ -160,7 +161,7 @@ def test_no_payload_does_anything_on_the_labelling_pages(chromium: Browser, tmp_
                 page.keyboard.press("Escape")
             draft = page.get_attribute("#ballot", "data-draft")
             page.keyboard.press("f")
-            page.wait_for_function("(draft) => document.querySelector('#ballot')?.dataset.draft !== draft", arg=draft)
+            wait_for_another_item(page, draft)
             assert watched.harmless, (one, two, three)
         for path in (f"/label/{CAMPAIGN}/admin", f"/label/{CAMPAIGN}/agreement", f"/label/{CAMPAIGN}/conflicts"):
             page.goto(path)
