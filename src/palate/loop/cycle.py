@@ -17,8 +17,8 @@ from palate.data.prompts import load_prompts
 from palate.errors import ConfigError, DataError, UsageError
 from palate.feedback.judges.load import API, JURY, is_api_judge, members_of
 from palate.loop.config import PEOPLE, LoopFields, stored_config
-from palate.loop.evidence import gate_prompts
-from palate.loop.gate_config import GateFields, load_gate_config
+from palate.loop.gate.config import GateFields, load_gate_config
+from palate.loop.gate.evidence import gate_prompts
 from palate.loop.ledger import last_cycle, last_day, steps_of
 from palate.loop.schedule import first_day
 from palate.loop.train_config import check_train_config, overrides, trains_on_thumbs

@@ -152,7 +152,7 @@ def _fail(words: tuple[str, ...], has_run: bool) -> None:
 
 def test_the_gate_names_an_api_judge_as_its_win_rate_does(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     from palate.feedback.judges.load import load_judge
-    from palate.loop.gate_config import load_gate_config
+    from palate.loop.gate.config import load_gate_config
 
     for name in ("loop.yaml", "gate.yaml"):
         (world.folder / name).unlink()

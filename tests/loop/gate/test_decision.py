@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.loop.gate import CardFacts, Check, Evidence, Verdict, WinRateFacts, decide
-from palate.loop.gate_config import FrozenGate, GateFields
+from palate.loop.gate.config import FrozenGate, GateFields
+from palate.loop.gate.decision import CardFacts, Check, Evidence, Verdict, WinRateFacts, decide
 from palate.stats import length_controlled, position_report, win_rate
 
 GUARD: dict[str, Any] = {"metric": "truthfulqa/mc1", "margin": 0.03, "n": 817, "discordant": 0.1}

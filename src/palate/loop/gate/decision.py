@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from palate.loop.gate_config import LEAST_PROMPTS, FrozenGate, GateFields, GuardFields
+from palate.loop.gate.config import LEAST_PROMPTS, FrozenGate, GateFields, GuardFields
 from palate.stats import (
     LARGE_SHIFT,
     Interval,

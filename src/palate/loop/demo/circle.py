@@ -1,7 +1,7 @@
 """The whole circle with the demo's model and data: serve, talk, collect, train, evaluate, gate, deploy, roll back.
 
 Everything is done by palate commands that are printed, in one folder with a database of its own. The people who talk to
-the gateway are simulated (`loop.demo_people`), and a reward model of the demo's pairs is the judge.
+the gateway are simulated (`loop.demo.people`), and a reward model of the demo's pairs is the judge.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from palate.data.formats.writers import write_rows
 from palate.data.load import load_records
 from palate.data.turns.messages import user
 from palate.errors import ArtifactError, EngineError, PalateError
-from palate.loop.demo_people import Client, Talk, talk
+from palate.loop.demo.people import Client, Talk, talk
 from palate.loop.process import start_command
 from palate.records import PreferencePair
 from palate.store.urls import VARIABLE
