@@ -193,7 +193,7 @@ def _tick(loop: Loop, until: str | None) -> Ticked:
 
     _step(until)
     with stops_on_sigterm():
-        return tick(loop, run_child, say=print_progress, until=until)
+        return tick(loop, run_child, on_progress=print_progress, until=until)
 
 
 def _step(name: str | None) -> str | None:

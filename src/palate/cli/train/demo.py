@@ -67,7 +67,7 @@ def _train(output: Path, steps: int, *, as_json: bool) -> None:
     values = {**TRAINING, **_CONFIG, "max_steps": steps, "output_dir": str(output)}
     train(config_from_values(values, origin="the demo's config").config)
     gc.collect()  # the optimiser's memory, before the next models are loaded
-    accuracy, rows = measure(read_run(output), say=print_progress)
+    accuracy, rows = measure(read_run(output), on_progress=print_progress)
     report = write_run_report(output)
     seconds = time.monotonic() - begin
     if as_json:
@@ -82,7 +82,7 @@ def _circle(output: Path, steps: int, *, as_json: bool) -> None:
     from palate.loop.demo.circle import run_circle
 
     print_progress("palate demo --loop: v1.0 is served, people correct it, v1.1 learns from that; all in one folder")
-    found = run_circle(output, steps=steps, say=print_progress)
+    found = run_circle(output, steps=steps, on_progress=print_progress)
     if as_json:
         print_json(asdict(found))
         return
