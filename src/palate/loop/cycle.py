@@ -99,6 +99,9 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
         for key, path in files.items()
         if path is not None and not Path(path).is_file()
     ]
+    in_the_way = next((path for path in (loop.folder, *loop.folder.parents) if path.exists()), loop.folder)
+    if not in_the_way.is_dir():
+        found.append(f"{name}: folder: {in_the_way} is a file; name a folder")
     measured = {re.sub(r"[-_]", "", one.lower()) for one in asked.benchmarks}  # as `palate eval bench` reads them
     found += [
         f"{name}: evaluate: benchmarks has no {guard.metric.partition('/')[0]}, which {config.gate} guards"
