@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from palate.config.base import Fields
@@ -193,7 +193,7 @@ def _rows(bad: Any, *order: Any) -> Select[Any]:
     return select(Interaction.model, bad.label("bad"), place.label("place"), at.label("at"))
 
 
-def _first(session: Session, rows: Select[Any], most: int) -> Sequence[Row[Any]]:
+def _first(session: Session, rows: Select[Any], most: int) -> Sequence[Any]:
     """Version, value and place of each person's first values, in order."""
     of = rows.subquery().c
     return session.execute(select(of.model, of.bad, of.place).where(of.place <= most).order_by(of.at)).all()

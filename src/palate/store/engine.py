@@ -23,7 +23,7 @@ from palate.store.urls import parse_url, shown_url, store_url, without_password
 T = TypeVar("T")
 
 _BUSY_SECONDS = 10.0
-"""How long a SQLite connection waits for a lock before the transaction is tried again as a whole."""
+"""How long a connection waits for a lock before the transaction is tried again as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,14 @@ def _check_file(file: Path, *, create: bool) -> None:
 
 def _engine(place: URL, *, durable: bool) -> Engine:
     if place.get_backend_name() == "postgresql":
-        return create_engine(place, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        engine = create_engine(place, pool_pre_ping=True, pool_size=10, max_overflow=20)
+
+        @event.listens_for(engine, "connect")
+        def _limit_waits(connection: Any, _record: Any) -> None:
+            connection.execute(f"SET lock_timeout = '{_BUSY_SECONDS:g}s'")  # a server waits for ever by default
+            connection.commit()
+
+        return engine
     durable = durable or place.query.get("synchronous") == "full"
     engine = create_engine(place.set(query={}), connect_args={"timeout": _BUSY_SECONDS}, pool_size=20, max_overflow=20)
 
