@@ -57,12 +57,13 @@ def test_a_server_that_goes_away(world: World, postgres: PostgresServer, has_run
     assert len({words for words in world.commands if words[:2] == ("loop", "gate")}) == 1
 
 
-def test_tables_that_are_locked(world: World, postgres: PostgresServer) -> None:
+def test_tables_that_are_locked(world: World, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """For longer than a tick waits, and then for a moment only."""
     with psycopg.connect(postgres.url(str(world.store.engine.url.database))) as other:
         other.execute("LOCK TABLE cycle_steps")
         with pytest.raises(StoreError, match="the database stays locked .*; close what else uses it"):
             world.tick()
+        monkeypatch.setattr(transactions, "_RETRY_SECONDS", 60.0)
         release = threading.Timer(0.5, other.rollback)
         release.start()
         assert world.tick().outcome == "deployed"

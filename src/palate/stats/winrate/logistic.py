@@ -58,7 +58,7 @@ def fit_separated(design: Array, outcomes: Array, penalty: Array) -> tuple[Array
     for _ in range(_STEPS):
         fitted = sigmoid(design @ coefficients)
         try:
-            inverse = np.linalg.inv(hessian(design, fitted, penalty))
+            inverse = np.asarray(np.linalg.inv(hessian(design, fitted, penalty)), dtype=np.float64)
         except np.linalg.LinAlgError:
             return None
         leverage = fitted * (1 - fitted) * np.einsum("rp,pq,rq->r", design, inverse, design)

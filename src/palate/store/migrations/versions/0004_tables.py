@@ -20,7 +20,7 @@ def upgrade() -> None:
     _loop()
 
 
-def _column(name: str, kind: Any, *keys: sa.ForeignKey, nullable: bool = False, **flags: bool) -> sa.Column[Any]:
+def _column(name: str, kind: Any, *keys: sa.ForeignKey, nullable: bool = False, **flags: Any) -> sa.Column[Any]:
     """A column that must have a value; constraints and indexes get their names from the tables' convention."""
     return sa.Column(name, kind, *keys, nullable=nullable, **flags)
 
