@@ -65,7 +65,7 @@ MaxNewTokens = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="DIR", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
+        "--output", "-o", metavar="FOLDER", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
     ),
 ]
 

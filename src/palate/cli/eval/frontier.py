@@ -41,7 +41,7 @@ Temperature = Annotated[
 ]
 XScale = Annotated[Literal["sqrt", "linear", "log"], typer.Option("--x-scale", help="Scale of the figure's KL axis.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for figures, answers and the page.")
+    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for figures, answers and the page.")
 ]
 
 

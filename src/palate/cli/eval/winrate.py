@@ -62,7 +62,7 @@ Temperatures = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Folder of answers, verdicts and result. Default: A-vs-B."),
+    typer.Option("--output", "-o", metavar="FOLDER", help="Folder of answers, verdicts and result. Default: A-vs-B."),
 ]
 Category = Annotated[str, typer.Option("--by", metavar="COLUMN", help="Column of the prompts' categories.")]
 Cluster = Annotated[
