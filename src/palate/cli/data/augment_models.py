@@ -77,15 +77,12 @@ def _recipe(options: FromPrompts, gaps: Gaps | None) -> Recipe:
 
 
 def _source(name: str, options: FromPrompts) -> ModelSource:
-    """The model that a name stands for: `NAME@URL`, a folder, or a name of the engine at --base-url."""
+    """The model that a name stands for: `[openai:]NAME@URL`, a folder, or a name of the engine at --base-url."""
     from palate.data.augment.answers import ModelSource
+    from palate.feedback.page.chat import split_model
 
-    model, url = name, None
-    if "@http" in name:
-        model, _, address = name.rpartition("@http")
-        url = f"http{address}"
-    elif options.base_url is not None and not Path(name).is_dir():
-        url = options.base_url
+    spec = f"openai:{name}" if "@http" in name and not name.startswith("openai:") else name
+    model, url = split_model(spec, None if Path(name).is_dir() else options.base_url)
     decoding = {"temperature": options.temperature, "top_p": 1.0, "max_new_tokens": options.max_new_tokens}
     return ModelSource(
         model,
