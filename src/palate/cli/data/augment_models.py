@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 from palate.cli.models import model_path
 from palate.errors import UsageError
 from palate.evaluation.answers.answerer import load_answerer
@@ -48,10 +48,7 @@ def augment_from_prompts(request: DatasetRequest, output: Path, options: FromPro
     done = augment_prompts(
         request, output, recipe, seed=request.seed, gaps=gaps, reward=reward, judge=options.judge or ""
     )
-    if as_json:
-        print_json(done)
-    else:
-        print_result("\n".join(_lines(done, gaps)))
+    print_done("\n".join(_lines(done, gaps)), done, as_json=as_json)
 
 
 def _recipe(options: FromPrompts, gaps: Gaps | None) -> Recipe:

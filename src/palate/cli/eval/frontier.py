@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson, CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.generate import K
 from palate.cli.models import model_path, model_paths
@@ -100,10 +100,7 @@ def command(
         rows = [{**row, "prompt_id": asked[row["prompt"]].id} for row in found.answer_rows()]
         write_frontier(output, facts, rows, x_scale=x_scale)
         print_progress(f"report    {output / 'report.html'}")
-    if as_json:
-        print_json(facts)
-    else:
-        print_result(_table(facts, text_width()))
+    print_done(_table(facts, text_width()), facts, as_json=as_json)
 
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
