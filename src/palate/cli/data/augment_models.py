@@ -101,7 +101,6 @@ class SeededModel:
         self._max_new_tokens = max_new_tokens
 
     def ask(self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None) -> list[Answer]:
-        """One answer to each prompt."""
         from palate.models.generation.decoding import Decoding, sampling_seed
 
         decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)

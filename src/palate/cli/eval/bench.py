@@ -208,7 +208,6 @@ def _note_left_out(model: ModelResult, items: int) -> None:
 
 
 def _text(result: BenchmarkResult, width: int | None) -> str:
-    """The result for a person."""
     asked = f"{amount(result.items, 'item')}"
     if result.seed is not None:
         asked = f"{result.items} of {amount(result.of, 'item')} (seed {result.seed})"
