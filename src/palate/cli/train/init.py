@@ -54,7 +54,7 @@ def command(
 ) -> None:
     """Write a commented first config for a dataset and a model.
 
-    Example: palate init pairs.jsonl --model Qwen/Qwen3-0.6B -o run.yaml
+    Example: palate init pairs.jsonl --model smollm2-135m-instruct -o run.yaml
     """
     if output.exists():
         raise UsageError(f"{output} exists; name another file with --output")
