@@ -31,6 +31,8 @@ _FLOAT = re.compile(
 )
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 
+_DATA_FILES = frozenset({".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".gz"})
+
 # Far more values than any config has: an anchor and its aliases can stand for billions.
 MAX_VALUES = 100_000
 
@@ -180,6 +182,8 @@ def _loading(path: str | Path, kind: str) -> Iterator[_Loader]:
 
 
 def _read_text(path: Path, kind: str) -> str:
+    if path.suffix in _DATA_FILES and path.is_file():
+        raise ConfigError(f"{path}: is a data file, not a {kind}; palate init {path} --model MODEL writes a config for it")
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

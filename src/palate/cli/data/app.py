@@ -135,7 +135,7 @@ def convert_command(
 
 
 @app.command("curate")
-@reads_dataset(Annotated[list[str] | None, typer.Argument(metavar="DATASET...", help="As for inspect.")], optional=True)
+@reads_dataset(Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="As for inspect.")], optional=True)
 def curate_command(
     request: DatasetRequest,
     output: Annotated[

@@ -117,7 +117,7 @@ def show_command(
 @with_options("wanted", read_filter)
 def delete_command(
     wanted: Filter,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Of interactions.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Of interactions.")] = None,
     files: Files = None,
     with_copies: WithCopies = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

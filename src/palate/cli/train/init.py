@@ -54,12 +54,12 @@ def command(
 ) -> None:
     """Write a commented first config for a dataset and a model.
 
-    Example: palate init pairs.jsonl --model Qwen/Qwen3-0.6B -o run.yaml
+    Example: palate init pairs.jsonl --model smollm2-135m-instruct -o run.yaml
     """
     if output.exists():
         raise UsageError(f"{output} exists; name another file with --output")
 
-    from palate.artifacts import write_text
+    from palate.artifacts import check_writable, write_text
     from palate.data.inspect import inspect_dataset
     from palate.data.parallel import all_cores
     from palate.evaluation.subject import model_spec
@@ -67,6 +67,7 @@ def command(
     from palate.records import DatasetRequest
     from palate.training.first_config import as_yaml_text, first_config, model_size
 
+    check_writable(output)
     request = DatasetRequest(
         dataset if len(dataset) > 1 else dataset[0],
         dataset_dir=dataset_dir,

@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Train a model from a config file; the run directory gets the model, metrics, sampled answers and a report.
 
-    Example: palate train configs/recommended.yaml --set learning_rate=1e-5
+    Example: palate train run.yaml --set learning_rate=1e-5
     """
     path, changes = config_and_overrides(words, config_file, overrides)
     changes = with_model_paths(path, changes)
