@@ -140,6 +140,7 @@ oracle:
 
 docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
+	for kind in train loop gate serve campaign; do $(BIN)/palate config schema $$kind -o docs/schemas/$$kind.json; done
 	$(BIN)/python -m palate.text.docs docs/templates.md
 	$(BIN)/python -m palate.config.objectives.docs docs/objectives.md
 	$(BIN)/python tools/python_page.py docs/python.md

@@ -27,6 +27,7 @@ _EXTRAS = {
     "serve": "the gateway",
     "postgres": "votes in PostgreSQL",
     "wandb": "metrics in W&B",
+    "mlflow": "metrics and versions in MLflow",
     "gguf": "the demo's model",
     "docs": "the docs site",
 }

@@ -6,14 +6,17 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result
 from palate.errors import UsageError
+
+if TYPE_CHECKING:
+    from palate.store.tables import User
 
 PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
 
@@ -31,7 +34,7 @@ app = typer.Typer(
 
 
 @app.command("add")
-def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None) -> None:
+def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Add an account. The password is asked for, or read from PALATE_PASSWORD.
 
     Example: palate label users add anna --role reviewer
@@ -43,7 +46,7 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
     now = utc_now()
     with opened_store(store, create=True) as database:
         person = database.write(lambda session: accounts.add_account(session, name, stored, role, now))
-    print_result(f"{person.name} can log in; role {person.role}")
+    print_done(f"{person.name} can log in; role {person.role}", _account(person), as_json=as_json)
 
 
 @app.command("list")
@@ -57,11 +60,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     with opened_store(store) as database:
         found = database.read(accounts.list_accounts)
     if as_json:
-        rows = [
-            {"name": user.name, "role": user.role, "active": user.active, "created": user.created.isoformat()}
-            for user in found
-        ]
-        print_json({"accounts": rows})
+        print_json({"accounts": [_account(user) for user in found]})
     elif not found:
         print_result("no accounts")
     else:
@@ -73,7 +72,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
 
 @app.command("passwd")
-def passwd_command(name: Name, store: StoreUrl = None) -> None:
+def passwd_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Change a password; the person is logged out everywhere. Asked for, or read from PALATE_PASSWORD.
 
     Example: palate label users passwd anna
@@ -83,7 +82,7 @@ def passwd_command(name: Name, store: StoreUrl = None) -> None:
     stored = _new_hash(name)
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_password(session, name, stored))
-    print_result(f"{person.name}: new password; logged out everywhere")
+    print_done(f"{person.name}: new password; logged out everywhere", _account(person), as_json=as_json)
 
 
 @app.command("disable")
@@ -91,6 +90,7 @@ def disable_command(
     name: Name,
     undo: Annotated[bool, typer.Option("--undo", help="Let the person log in again.")] = False,
     store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """Disable an account: the person is logged out and cannot log in; votes stay.
 
@@ -100,7 +100,8 @@ def disable_command(
 
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_active(session, name, active=undo))
-    print_result(f"{person.name} {'can log in again' if undo else 'is logged out and cannot log in any more'}")
+    state = "can log in again" if undo else "is logged out and cannot log in any more"
+    print_done(f"{person.name} {state}", _account(person), as_json=as_json)
 
 
 @app.command("erase")
@@ -136,6 +137,10 @@ def erase_command(
     print_result("\n".join([f"{name} is {done.pseudonym} now", *lines]))
     for line in done.remaining:
         print_note(f"still there: {line}")
+
+
+def _account(user: User) -> dict[str, Any]:
+    return {"name": user.name, "role": user.role, "active": user.active, "created": user.created.isoformat()}
 
 
 def _new_hash(name: str) -> str:
