@@ -60,7 +60,7 @@ def configs(repository: Path) -> list[tuple[str, Any]]:
 
 def test_no_config_of_the_repository_is_marked(repository: Path) -> None:
     found = configs(repository)
-    assert len(found) > 40
+    assert len(found) > 20
     assert {name: lines for name, one in found if (lines := marked(one))} == {}
 
 

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,9 +14,6 @@ from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_done, print_json, print_note, print_result
 from palate.errors import UsageError
-
-if TYPE_CHECKING:
-    from palate.store.tables import User
 
 PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
 
@@ -46,7 +43,9 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
     now = utc_now()
     with opened_store(store, create=True) as database:
         person = database.write(lambda session: accounts.add_account(session, name, stored, role, now))
-    print_done(f"{person.name} can log in; role {person.role}", _account(person), as_json=as_json)
+    print_done(
+        f"{person.name} can log in; role {person.role}", {"name": person.name, "role": person.role}, as_json=as_json
+    )
 
 
 @app.command("list")
@@ -60,7 +59,11 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     with opened_store(store) as database:
         found = database.read(accounts.list_accounts)
     if as_json:
-        print_json({"accounts": [_account(user) for user in found]})
+        rows = [
+            {"name": user.name, "role": user.role, "active": user.active, "created": user.created.isoformat()}
+            for user in found
+        ]
+        print_json({"accounts": rows})
     elif not found:
         print_result("no accounts")
     else:
@@ -82,7 +85,7 @@ def passwd_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) 
     stored = _new_hash(name)
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_password(session, name, stored))
-    print_done(f"{person.name}: new password; logged out everywhere", _account(person), as_json=as_json)
+    print_done(f"{person.name}: new password; logged out everywhere", {"name": person.name}, as_json=as_json)
 
 
 @app.command("disable")
@@ -101,7 +104,7 @@ def disable_command(
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_active(session, name, active=undo))
     state = "can log in again" if undo else "is logged out and cannot log in any more"
-    print_done(f"{person.name} {state}", _account(person), as_json=as_json)
+    print_done(f"{person.name} {state}", {"name": person.name, "active": undo}, as_json=as_json)
 
 
 @app.command("erase")
@@ -137,10 +140,6 @@ def erase_command(
     print_result("\n".join([f"{name} is {done.pseudonym} now", *lines]))
     for line in done.remaining:
         print_note(f"still there: {line}")
-
-
-def _account(user: User) -> dict[str, Any]:
-    return {"name": user.name, "role": user.role, "active": user.active, "created": user.created.isoformat()}
 
 
 def _new_hash(name: str) -> str:
