@@ -166,7 +166,7 @@ lock: .release-venv/.installed
 		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
 
 audit: .release-venv/.installed
-	$(RELEASE)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(RELEASE)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 sbom: .release-venv/.installed
 	mkdir -p dist

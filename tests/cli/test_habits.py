@@ -88,7 +88,7 @@ CHAIN = [
     "model verify v1.0",
     "model promote v1.0 --reason first",
     "model list",
-    "model export runs/a --merged -o exported",
+    "model export runs/a --merged --dataset pairs.jsonl -o exported",
 ]
 
 
