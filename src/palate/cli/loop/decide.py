@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store
-from palate.cli.console import print_done
+from palate.cli.console import print_done, print_note
 from palate.cli.model.options import Who, user
 from palate.errors import UsageError
 
@@ -54,7 +54,10 @@ def _decide(
     *,
     as_json: bool,
 ) -> None:
+    from sqlalchemy import select
+
     from palate.registry import decide, find, verdicts
+    from palate.store.loop_tables import Cycle
 
     with opened_store(store) as registry:
         found = registry.read(lambda session: verdicts(session, candidate))
@@ -64,6 +67,8 @@ def _decide(
         if not found:
             raise UsageError(f"there is no verdict on {candidate}; palate loop gate makes one")
         last = found[-1]
+        cycle = select(Cycle.outcome).where(Cycle.id == last.cycle_id)
+        ended = registry.read(lambda session: session.scalar(cycle)) is not None
         decide(registry, last.id, action, who=user(who), reason=reason)
     done = {"sign": "signed", "force": "forced", "reject": "rejected"}[action]
     print_done(
@@ -71,3 +76,5 @@ def _decide(
         {"decision": done, "candidate": last.candidate, "verdict": last.outcome, "attempt": last.attempt},
         as_json=as_json,
     )
+    if ended and action != "reject":
+        print_note(f"its cycle has ended and deploys nothing; palate model promote {last.candidate} --reason … does")
