@@ -76,15 +76,6 @@ Path("pairs.jsonl").write_text("".join(row + "\\n" for row in rows))
 print(len(palate.load_preferences("pairs.jsonl").records), made.left_out)
 ```
 
-Measure the win rate of the run over the model before it:
-
-```python
-won = palate.winrate(
-    "runs/dpo", "smollm2-135m-instruct", "prompts.jsonl", "length:shorter", output="winrate", max_new_tokens=8
-)
-print(won.figures.rate.rate.estimate, won.figures.rate.rate.low, won.figures.rate.rate.high)
-```
-
 Put the run into the registry, and serve what `production` names. `gateway.app` is an ASGI app:
 `uvicorn.run(gateway.app, port=8000)` serves it; here a test client asks it.
 
@@ -94,7 +85,7 @@ from starlette.testclient import TestClient
 
 store = palate.open_store("sqlite:///palate.db")
 version = registry.add(store, "runs/dpo", models_dir=Path("models"), who="ann", note="first").version
-registry.promote(store, version.name, alias="production", who="ann", reason="win rate")
+registry.promote(store, version.name, alias="production", who="ann", reason="first")
 gateway = palate.gateway({"chat": {"alias": "production"}}, store, max_tokens=16)
 with TestClient(gateway.app, base_url="http://127.0.0.1") as client:
     reply = client.post(

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from palate.evaluation.accuracy.evaluate import evaluate as evaluate
     from palate.evaluation.answers.compare import compare as compare
     from palate.evaluation.answers.generate import generate as generate
-    from palate.evaluation.winrate.between import winrate as winrate
     from palate.feedback.candidates import Candidates as Candidates
     from palate.feedback.export.pairs import make_pairs as make_pairs
     from palate.feedback.export.pairs import pair_row as pair_row
@@ -57,7 +56,6 @@ _HOME = {
     "open_store": "palate.store",
     "pair_row": "palate.feedback.export.pairs",
     "train": "palate.training.run",
-    "winrate": "palate.evaluation.winrate.between",
 }
 
 __all__ = [
@@ -82,7 +80,6 @@ __all__ = [
     "open_store",
     "pair_row",
     "train",
-    "winrate",
 ]
 
 

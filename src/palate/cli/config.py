@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -22,6 +23,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 Kind: TypeAlias = Literal["train", "loop", "gate", "serve", "campaign"]
+# Kind → the module and class that check it, and the command that reads it.
+_CLASSES = {
+    "loop": ("palate.loop.config", "LoopFields", "palate loop"),
+    "gate": ("palate.loop.gate.config", "GateFields", "palate loop gate"),
+    "serve": ("palate.serving.settings", "ServeFields", "palate serve"),
+    "campaign": ("palate.feedback.campaigns.schema", "CampaignSchema", "palate label create"),
+}
 
 
 @app.callback()
@@ -47,7 +55,7 @@ def schema_command(
         print_json(schema(kind))
         return
     write_schema(kind, output)
-    print_done(str(output), {"path": str(output), "kind": kind}, as_json=as_json)
+    print_done(as_json, str(output), path=str(output), kind=kind)
 
 
 def write_schema(kind: Kind, path: Path) -> None:
@@ -63,18 +71,5 @@ def schema(kind: Kind) -> dict[str, Any]:
 
     if kind == "train":
         return train_schema()
-    if kind == "loop":
-        from palate.loop.config import LoopFields
-
-        return schema_of(LoopFields, "palate loop")
-    if kind == "gate":
-        from palate.loop.gate_config import GateFields
-
-        return schema_of(GateFields, "palate loop gate")
-    if kind == "serve":
-        from palate.serving.settings import ServeFields
-
-        return schema_of(ServeFields, "palate serve")
-    from palate.feedback.campaigns.schema import CampaignSchema
-
-    return schema_of(CampaignSchema, "palate label create")
+    module, name, title = _CLASSES[kind]
+    return schema_of(getattr(import_module(module), name), title)

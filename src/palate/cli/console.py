@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,8 @@ def print_json(value: Any) -> None:
     print_result(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
 
 
-def print_done(text: str, facts: Mapping[str, Any], *, as_json: bool) -> None:
-    """What a command did: a line for a person, or its facts as JSON for a program."""
+def print_done(as_json: bool, text: str, **facts: Any) -> None:
+    """What a command did: a text for a person, or the facts as JSON for a program."""
     if as_json:
         print_json(facts)
     else:

@@ -54,7 +54,7 @@ def gateway(
     models: Mapping[str, Mapping[str, Any]],
     store: Store,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
     **settings: Any,
 ) -> Gateway:
     """What `palate serve` runs: `app` is an ASGI app with the OpenAI API, `await stop()` ends its requests gently.
@@ -64,7 +64,7 @@ def gateway(
     Args:
         models: name in requests → the keys of a model in `serve.yaml`.
         store: has API keys, interactions and the registry; it stays open.
-        say: receives a line before each model is loaded.
+        on_progress: gets a line for each model that is loaded.
         settings: other keys of `serve.yaml`.
 
     Raises:
@@ -74,7 +74,7 @@ def gateway(
 
     values = {"models": {name: dict(fields) for name, fields in models.items()}, **settings}
     given = settings_of({key: Entry(value, "gateway") for key, value in values.items()}, "gateway")
-    return Gateway(store, given, open_models(given, store, say))
+    return Gateway(store, given, open_models(given, store, on_progress))
 
 
 class StoreRegistry:

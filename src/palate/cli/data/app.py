@@ -161,7 +161,7 @@ def curate_command(
 
     if list_rules:
         schemas = {name: rule.model_json_schema() for name, rule in RULES.items()}
-        print_done(rules_help(), {"rules": schemas, "presets": PRESETS}, as_json=as_json)
+        print_done(as_json, rules_help(), rules=schemas, presets=PRESETS)
         return
     if not request.dataset or output is None:
         raise UsageError("name a dataset and --output FOLDER (or --list-rules)")

@@ -83,11 +83,8 @@ def create_command(
     with opened_store(store, create=True) as opened:
         if not update:
             opened.write(lambda session: create_campaign(session, name, _schema(values, schema), "command line"))
-            print_done(
-                f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}",
-                {"campaign": name, "version": 1},
-                as_json=as_json,
-            )
+            text = f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}"
+            print_done(as_json, text, campaign=name, version=1)
             return
 
         def change(session: Any) -> int:
@@ -97,10 +94,11 @@ def create_command(
 
         version = opened.write(change)
         print_done(
+            as_json,
             f"campaign {name}: schema version {version}; a new order, --per-prompt or --seed applies after "
             f"`palate label assign {name}`",
-            {"campaign": name, "version": version},
-            as_json=as_json,
+            campaign=name,
+            version=version,
         )
 
 
@@ -180,11 +178,8 @@ def _reserve(store: Store, name: str, person: str, tasks: int, days: float, *, a
         return reserve(session, name, user, tasks, until, now)
 
     count = store.write(work)
-    print_done(
-        f"{amount(count, 'task')} reserved for {person} until {until:%Y-%m-%d %H:%M} UTC",
-        {"reserved": count, "person": person, "until": until.isoformat()},
-        as_json=as_json,
-    )
+    text = f"{amount(count, 'task')} reserved for {person} until {until:%Y-%m-%d %H:%M} UTC"
+    print_done(as_json, text, reserved=count, person=person, until=until.isoformat())
 
 
 def status_command(

@@ -43,9 +43,7 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
     now = utc_now()
     with opened_store(store, create=True) as database:
         person = database.write(lambda session: accounts.add_account(session, name, stored, role, now))
-    print_done(
-        f"{person.name} can log in; role {person.role}", {"name": person.name, "role": person.role}, as_json=as_json
-    )
+    print_done(as_json, f"{person.name} can log in; role {person.role}", name=person.name, role=person.role)
 
 
 @app.command("list")
@@ -85,7 +83,7 @@ def passwd_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) 
     stored = _new_hash(name)
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_password(session, name, stored))
-    print_done(f"{person.name}: new password; logged out everywhere", {"name": person.name}, as_json=as_json)
+    print_done(as_json, f"{person.name}: new password; logged out everywhere", name=person.name)
 
 
 @app.command("disable")
@@ -104,7 +102,7 @@ def disable_command(
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_active(session, name, active=undo))
     state = "can log in again" if undo else "is logged out and cannot log in any more"
-    print_done(f"{person.name} {state}", {"name": person.name, "active": undo}, as_json=as_json)
+    print_done(as_json, f"{person.name} {state}", name=person.name, active=undo)
 
 
 @app.command("erase")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -84,7 +84,7 @@ def init_command(
         print_progress(f"written: {folder / 'gate.yaml'}")
     write_text(file, text)
     print_progress(f"written: {file}")
-    to_do: Sequence[str] = ()
+    to_do: tuple[str, ...] = ()
     with _opened(file) as loop:
         try:
             check_loop(loop)
@@ -92,11 +92,8 @@ def init_command(
             to_do = error.lines
     for line in to_do:
         print_note(f"still to do: {line}")
-    print_done(
-        f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins",
-        {"config": str(file), "gate": str(folder / "gate.yaml"), "to_do": list(to_do)},
-        as_json=as_json,
-    )
+    text = f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins"
+    print_done(as_json, text, config=str(file), gate=str(folder / "gate.yaml"), to_do=to_do)
 
 
 def tick_command(
@@ -178,7 +175,7 @@ def abandon_command(
 
     with _opened(file) as loop:
         cycle, name = abandon(loop, reason, utc_now()), loop.config.name
-    print_done(f"cycle {cycle} of {name}: abandoned", {"loop": name, "abandoned": cycle}, as_json=as_json)
+    print_done(as_json, f"cycle {cycle} of {name}: abandoned", loop=name, abandoned=cycle)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ def sign_command(
 
     Example: palate loop sign v1.1 --reason "read 20 answers"
     """
-    _decide("sign", candidate, reason, who, store, as_json=as_json)
+    _decide("sign", candidate, reason, who, store, as_json)
 
 
 def force_command(
@@ -32,7 +32,7 @@ def force_command(
 
     Example: palate loop force v1.1 --reason "fixes a leak of private data"
     """
-    _decide("force", candidate, reason, who, store, as_json=as_json)
+    _decide("force", candidate, reason, who, store, as_json)
 
 
 def reject_command(
@@ -42,7 +42,7 @@ def reject_command(
 
     Example: palate loop reject v1.1 --reason "too many refusals"
     """
-    _decide("reject", candidate, reason, who, store, as_json=as_json)
+    _decide("reject", candidate, reason, who, store, as_json)
 
 
 def _decide(
@@ -51,8 +51,7 @@ def _decide(
     reason: str,
     who: str | None,
     store: str | None,
-    *,
-    as_json: bool,
+    json: bool,
 ) -> None:
     from sqlalchemy import select
 
@@ -71,10 +70,8 @@ def _decide(
         ended = registry.read(lambda session: session.scalar(cycle)) is not None
         decide(registry, last.id, action, who=user(who), reason=reason)
     done = {"sign": "signed", "force": "forced", "reject": "rejected"}[action]
-    print_done(
-        f"{done}: {last.candidate}, whose verdict is {last.outcome} (attempt {last.attempt})",
-        {"decision": done, "candidate": last.candidate, "verdict": last.outcome, "attempt": last.attempt},
-        as_json=as_json,
-    )
+    text = f"{done}: {last.candidate}, whose verdict is {last.outcome} (attempt {last.attempt})"
+    facts = {"candidate": last.candidate, "verdict": last.outcome, "attempt": last.attempt}
+    print_done(as_json, text, decision=done, **facts)
     if ended and action != "reject":
         print_note(f"its cycle has ended and deploys nothing; palate model promote {last.candidate} --reason … does")

@@ -115,4 +115,4 @@ def revoke_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) 
 
     with opened_store(store) as opened:
         opened.write(lambda session: revoke_key(session, name))
-    print_done(f"{name} is revoked", {"name": name, "active": False}, as_json=as_json)
+    print_done(as_json, f"{name} is revoked", name=name, active=False)
