@@ -23,7 +23,7 @@ def renamed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize("version", ["0.3.0", "0.4.2", "0.5.0rc1"])
 def test_an_old_name_is_read_with_a_note(renamed: pytest.MonkeyPatch, tmp_path: Path, version: str) -> None:
-    renamed.setattr(former, "__version__", version)
+    renamed.setattr(former, "version", lambda _: version)
     (tmp_path / "run.yaml").write_text(f"{RUN}preference_beta: 0.3\n", encoding="utf-8")
     loaded = load_config(tmp_path / "run.yaml")
     assert loaded.config.model_dump()["pref_beta"] == 0.3
@@ -33,10 +33,10 @@ def test_an_old_name_is_read_with_a_note(renamed: pytest.MonkeyPatch, tmp_path: 
 def test_it_is_refused_afterwards_and_together_with_the_new_name(renamed: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(f"{RUN}preference_beta: 0.3\n", encoding="utf-8")
-    renamed.setattr(former, "__version__", "0.5.0")
+    renamed.setattr(former, "version", lambda _: "0.5.0")
     with pytest.raises(ConfigError, match=r"run.yaml:5: preference_beta is called pref_beta now; write the new name$"):
         load_config(path)
-    renamed.setattr(former, "__version__", "0.3.0")
+    renamed.setattr(former, "version", lambda _: "0.3.0")
     path.write_text(f"{RUN}preference_beta: 0.3\npref_beta: 0.1\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="keep pref_beta"):
         load_config(path)

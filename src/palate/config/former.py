@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from types import MappingProxyType
 
 from packaging.version import Version
-
-from palate import __version__
 
 _MINOR_VERSIONS = 2
 """docs/release.md promises it."""
@@ -35,7 +34,7 @@ class Former:
     @property
     def is_gone(self) -> bool:
         """Whether this palate refuses the old name."""
-        return Version(__version__) >= Version(self.until)
+        return Version(version("palate")) >= Version(self.until)
 
     def line(self, old: str) -> str:
         """What to tell the user about the old name."""

@@ -51,7 +51,7 @@ def _decide(
     reason: str,
     who: str | None,
     store: str | None,
-    json: bool,
+    as_json: bool,
 ) -> None:
     from sqlalchemy import select
 
