@@ -18,8 +18,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, doctor, generate, report, web
-from palate.cli.arguments import verb_group
+from palate.cli import compare, config, doctor, generate, report, web
+from palate.cli.arguments import add_quiet, verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
@@ -60,6 +60,7 @@ VERBS: Mapping[str, ModuleType] = {
     "keys": keys,
     "interactions": interactions,
     "objectives": objectives,
+    "config": config,
 }
 
 _INTERRUPTED = 130
@@ -99,6 +100,7 @@ for _name, _verb in VERBS.items():
         app.add_typer(_verb.app, name=_name)
     else:
         app.command(_name)(_verb.command)
+add_quiet(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
