@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from palate.data.load import load_records as load_records
     from palate.errors import PalateError as PalateError
     from palate.evaluation.accuracy.evaluate import evaluate as evaluate
+    from palate.evaluation.answers.candidates import generate as generate
+    from palate.evaluation.answers.candidates import judge as judge
     from palate.evaluation.answers.compare import compare as compare
+    from palate.feedback.shards import join_shards as join_shards
     from palate.records import DatasetRequest as DatasetRequest
     from palate.records import DatasetSpec
     from palate.records import Judge as Judge
@@ -39,6 +42,9 @@ _HOME = {
     "SftConfig": "palate.config.run",
     "compare": "palate.evaluation.answers.compare",
     "evaluate": "palate.evaluation.accuracy.evaluate",
+    "generate": "palate.evaluation.answers.candidates",
+    "join_shards": "palate.feedback.shards",
+    "judge": "palate.evaluation.answers.candidates",
     "load_config": "palate.config.load",
     "load_records": "palate.data.load",
     "train": "palate.training.run",
@@ -55,6 +61,9 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "generate",
+    "join_shards",
+    "judge",
     "load_config",
     "load_preferences",
     "load_records",

@@ -40,7 +40,12 @@ Average: TypeAlias = Annotated[
 ]
 BaseUrl: TypeAlias = Annotated[
     str | None,
-    typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1. Default: the model runs in this process."),
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="OpenAI-compatible engine, up to /v1; several of one model as URL,URL=2, with a weight. Default: the "
+        "model runs in this process.",
+    ),
 ]
 CampaignName: TypeAlias = Annotated[
     str | None, typer.Option("--campaign", metavar="NAME", help="Campaign. Default: the store's only one.")
