@@ -33,7 +33,7 @@ def make_shard(row: dict[str, Any]) -> dict[str, Any]:
         max_new_tokens=row["max_new_tokens"],
     )
     voted = palate.judge(candidates, row["judge"], votes) if row["judge"] else 0
-    return {"candidates": str(candidates), "votes": str(votes), "made": made, "voted": voted}
+    return {"number": row["number"], "candidates": str(candidates), "votes": str(votes), "made": made, "voted": voted}
 
 
 def main() -> None:
@@ -57,12 +57,13 @@ def main() -> None:
     ray.init()
     shards = ray.data.from_items(rows, override_num_blocks=given.shards)
     done = shards.map(make_shard, concurrency=given.workers, num_cpus=1).take_all()
+    done.sort(key=lambda row: row["number"])
     joined = given.out / "candidates.jsonl"
     count = palate.join_shards([row["candidates"] for row in done], joined)
     print(f"{joined}: {count} rows, {sum(row['made'] for row in done)} of them new")
     if given.judge:
         votes = given.out / "votes.jsonl"
-        votes.write_text("".join(Path(row["votes"]).read_text() for row in sorted(done, key=lambda row: row["votes"])))
+        votes.write_text("".join(Path(row["votes"]).read_text() for row in done))
         print(f"{votes}: {sum(row['voted'] for row in done)} votes")
 
 

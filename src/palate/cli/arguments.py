@@ -56,6 +56,9 @@ PrecisionName: TypeAlias = Annotated[str, typer.Option("--precision", help="auto
 SamplingSeed: TypeAlias = Annotated[
     int, typer.Option("--seed", min=0, help="Random seed; an answer depends only on it and on its own prompt.")
 ]
+ShardName: TypeAlias = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N: every N-th row, from the I-th.")
+]
 StoreUrl: TypeAlias = Annotated[
     str | None,
     typer.Option("--store", metavar="URL", help="SQLite file or URL. Default: PALATE_STORE, else sqlite:///palate.db."),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from palate.charts.text import counts_text
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
+from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, ShardName, TemplateName
 from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
 from palate.cli.models import model_path
@@ -32,12 +32,6 @@ Temperature = Annotated[
     float, typer.Option("--temperature", min=0, help="Sampling temperature; 0 takes the most likely token.")
 ]
 TopP = Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus (top-p) sampling.")]
-ShardOf = Annotated[
-    str | None,
-    typer.Option(
-        "--shard", metavar="I/N", help="Only every N-th row, from the I-th: part I of N for as many machines."
-    ),
-]
 
 
 @reads_dataset(Prompts, prompts_only=True)
@@ -51,7 +45,7 @@ def command(
     max_new_tokens: MaxNewTokens = 256,
     seed: SamplingSeed = 42,
     base_url: BaseUrl = None,
-    shard: ShardOf = None,
+    shard: ShardName = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
     as_json: AsJson = False,

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, ShardName
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import UsageError
@@ -31,10 +31,6 @@ PerPrompt = Annotated[
     int | None, typer.Option("--per-prompt", min=1, help="Compare at most this many pairs of answers per prompt.")
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed, for --per-prompt.")]
-ShardOf = Annotated[
-    str | None,
-    typer.Option("--shard", metavar="I/N", help="Only every N-th row, from the I-th, for one of N machines."),
-]
 
 _NO_PAIR: Mapping[str, str] = {
     "tie": "tied",
@@ -53,7 +49,7 @@ def command(
     select: SelectName = "all",
     per_prompt: PerPrompt = None,
     seed: Seed = 42,
-    shard: ShardOf = None,
+    shard: ShardName = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a judge compare the answers to each prompt, two at a time and in both orders; resumable.
@@ -71,9 +67,7 @@ def command(
     rows = rows if part is None else part.of(rows)
     asked = questions(rows, per_prompt=per_prompt, seed=seed)
     if not asked:
-        raise UsageError(
-            f"{candidates}: no row{' of the shard' if part else ''} has two different answers; generate with --k 2 or more"
-        )
+        raise UsageError(f"{candidates}: no row has two different answers; generate with --k 2 or more")
     path = output or candidates.with_suffix(".votes.jsonl")
     if pairs is not None:
         check_writable(pairs)

@@ -71,8 +71,8 @@ class Connection:
         except APIStatusError as error:
             if error.status_code in (408, 409, 429) or error.status_code >= 500:
                 delay = self.redacted(error.response.headers.get("retry-after", ""))
-                wait = f" and asks to wait (Retry-After: {delay})" if delay else times
-                raise EngineError(f"{url}: answered {error.status_code}{wait}; {LATER}", error.status_code) from error
+                more = f" and asks to wait (Retry-After: {delay})" if delay else times
+                raise EngineError(f"{url}: answered {error.status_code}{more}; {LATER}", error.status_code) from error
             raise EngineRefused(f"{url}: {self.redacted(_refusal(error))}", error.status_code) from error
         except (ValueError, RecursionError) as error:  # of the JSON parser: no JSON, not UTF-8, huge numbers, too deep
             raise EngineError(f"{url}: answered with something that is not JSON; {LATER}") from error
