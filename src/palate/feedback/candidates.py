@@ -311,7 +311,9 @@ def _settings(
     rest = asdict(decoding)
     fields = {"model": answerer.name, "identity": answerer.identity, "k": k, "seed": rest.pop("seed"), "decoding": rest}
     if shard is not None and shard.count > len(prompts):
-        raise UsageError(f"--shard {shard}: there are only {amount(len(prompts), 'prompt')}; make fewer shards")
+        raise UsageError(
+            f"shard {shard.number}/{shard.count}: there are only {amount(len(prompts), 'prompt')}; make fewer shards"
+        )
     mark = None if shard is None else shard.mark([[record.id, _prompt_fields(record)] for record in prompts])
     return {**fields, FIELD: mark}
 

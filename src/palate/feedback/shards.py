@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -26,16 +27,13 @@ class Shard:
     number: int
     count: int
 
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
     def of(self, rows: list[T]) -> list[T]:
         """The rows of this shard, in their order."""
         return rows[self.number - 1 :: self.count]
 
     def mark(self, prompts: Sequence[Any]) -> str:
         """What the rows of this shard say of it; `prompts` are those of all shards."""
-        return f"{self} of {len(prompts)} prompts {json_hash(prompts)[:16]}"
+        return f"{self.number}/{self.count} of {len(prompts)} prompts {json_hash(prompts)[:16]}"
 
 
 def read_shard(text: str | None) -> Shard | None:
@@ -49,80 +47,58 @@ def read_shard(text: str | None) -> Shard | None:
     found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     shard = Shard(int(found[1]), int(found[2])) if found else Shard(0, 0)
     if not 1 <= shard.number <= shard.count:
-        raise UsageError(f"--shard {text}: write NUMBER/COUNT, from 1/8 to 8/8")
+        raise UsageError(f"shard {text}: write NUMBER/COUNT, as 1/8 to 8/8")
     return shard
 
 
 def join_shards(shards: Sequence[str | Path], output: str | Path) -> int:
     """Write the rows of all shards of a candidates file in the order of the prompts; returns their number.
 
-    The file is equal to that of a run without shards. The shards may be given in any order.
+    The file is equal to that of a run without shards.
 
     Args:
-        shards: files of `generate` with a shard, all of them.
+        shards: files of `generate` with a shard, all of them, in any order.
 
     Raises:
-        DataError: a shard is missing, unfinished, there twice, or made with other prompts or settings; names the file.
+        DataError: a shard is missing, unfinished, there twice, or made with other prompts or settings; names it.
     """
-    found = [_Part.read(Path(path)) for path in shards]
-    files: dict[int, Path] = {}
-    for part in found:
-        differs = next((name for name, value in found[0].settings.items() if part.settings[name] != value), None)
-        if differs is not None:
-            ours, theirs = found[0].settings[differs], part.settings[differs]
-            raise DataError(
-                f"{part.path}: was made with {differs} {theirs}, {found[0].path} with {ours}; join shards of one run"
-            )
-        shard, wanted = part.shard, len(range(part.shard.number - 1, part.prompts, part.shard.count))
-        if shard.number in files:
-            raise DataError(f"{files[shard.number]} and {part.path} are both shard {shard}; name each shard once")
-        if part.rows != wanted:
-            raise DataError(f"{part.path}: has {part.rows} of {wanted} rows; run `palate generate` for it again")
-        files[shard.number] = part.path
-    count = found[0].shard.count
-    missing = ", ".join(f"{number}/{count}" for number in range(1, count + 1) if number not in files)
-    if missing:
-        raise DataError(f"{missing} {'is' if missing.count('/') == 1 else 'are'} missing; name all {count} shards")
-    ordered = [iter_jsonl(files[number]) for number in range(1, count + 1)]
-    with atomic_file(output) as temporary, JsonlWriter(temporary, append=False) as file:
-        for rows in zip_longest(*ordered):
-            for row in filter(None, rows):
-                file.write({name: value for name, value in row.items() if name != FIELD})
-    return sum(part.rows for part in found)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What the rows of one file say: the same in every row.
-
-    Attributes:
-        prompts: in all shards.
-        settings: that must be the same in all shards, by name.
-    """
-
-    path: Path
-    shard: Shard
-    prompts: int
-    rows: int
-    settings: Mapping[str, Any]
-
-    @classmethod
-    def read(cls, path: Path) -> _Part:
-        part: _Part | None = None
-        for number, row in enumerate(iter_jsonl(path), 1):
+    files: dict[int, str | Path] = {}
+    wanted: dict[str, Any] = {}
+    rows: Counter[int] = Counter()
+    for path in shards:
+        before = 0
+        for line, row in enumerate(iter_jsonl(path), 1):
             mark = _MARK.fullmatch(str(row.get(FIELD)))
             if mark is None:
-                raise DataError(f"{path}:{number}: is no row of a shard; join files of `palate generate --shard`")
-            settings = {
-                "shards": mark[2],
-                "prompts": f"{mark[3]} with hash {mark[4]}",
-                **{name: row.get(name) for name in ("model", "identity", "seed", "decoding")},
-                "k": len(row.get("completions") or ()),
-            }
-            read = cls(path, Shard(int(mark[1]), int(mark[2])), int(mark[3]), number, settings)
-            if part is not None and (read.shard, settings) != (part.shard, part.settings):
-                raise DataError(f"{path}:{number}: is of another shard or run than the rows before; name one file each")
-            part = read
-        if part is None:
-            raise DataError(f"{path}: the file has no rows")
-        return part
+                raise DataError(f"{path}:{line}: is no row of a shard; join files of `palate generate --shard`")
+            found = {"shards": int(mark[2]), "prompts": int(mark[3]), "hash of the prompts": mark[4]}
+            found |= {name: row.get(name) for name in ("model", "identity", "seed", "decoding")}
+            found["k"] = len(row.get("completions") or ())
+            wanted = wanted or found
+            differs = next((name for name in found if found[name] != wanted[name]), None)
+            if differs is not None:
+                problem = f"was made with {differs} {found[differs]}, {shards[0]} with {wanted[differs]}"
+                raise DataError(f"{path}:{line}: {problem}; join shards of one run")
+            number = int(mark[1])
+            if number != (before or number):
+                raise DataError(f"{path}:{line}: is of shard {number}, after rows of shard {before}; keep them apart")
+            if files.setdefault(number, path) != path:
+                raise DataError(f"{files[number]} and {path} are both shard {number}/{mark[2]}; name each shard once")
+            before = number
+            rows[number] += 1
+    if not wanted:
+        raise DataError(f"{shards[0]}: has no rows")
+    count = wanted["shards"]
+    sizes = {number: len(range(number - 1, wanted["prompts"], count)) for number in range(1, count + 1)}
+    short = [
+        f"{number}/{count} ({files.get(number, 'no file')}: {rows[number]} of {sizes[number]} rows)"
+        for number in sizes
+        if rows[number] != sizes[number]
+    ]
+    if short:
+        raise DataError(f"not all rows are there: {', '.join(short)}; finish these shards and name all {count} files")
+    with atomic_file(output) as temporary, JsonlWriter(temporary, append=False) as file:
+        for some in zip_longest(*(iter_jsonl(files[number]) for number in sizes)):
+            for row in filter(None, some):
+                file.write({name: value for name, value in row.items() if name != FIELD})
+    return sum(sizes.values())

@@ -170,7 +170,7 @@ class EndpointPool:
                 now, away = time.monotonic(), _is_away(error)
                 sent, tries, end = sent + 1, tries + (not away), min(end, now + PATIENCE)
                 # A request that breaks every endpoint must end, and so must one that alone is answered with 429.
-                if (tries >= attempts or (away and now >= end)) and not self._is_down():
+                if tries >= attempts or (now >= end and not self._is_down()):
                     raise
 
     def start(self) -> None:
@@ -299,7 +299,7 @@ class EndpointPool:
                     endpoint.failures += 1
                     endpoint.limit = max(1.0, endpoint.limit / 2)
                     endpoint.failed_at = now
-                    pause = max(pause, min(_FIRST_PAUSE * 2 ** (endpoint.failures - 1), _LONGEST_PAUSE))
+                    pause = max(pause, min(_FIRST_PAUSE * 2 ** min(endpoint.failures - 1, 20), _LONGEST_PAUSE))
                 endpoint.error = str(error).removesuffix(f"; {LATER}")
                 endpoint.back_at = max(endpoint.back_at, now + pause)
                 if self._is_down():
@@ -320,7 +320,7 @@ def _is_away(error: EngineError) -> bool:
     import httpx2
 
     cause = error.__cause__ and error.__cause__.__cause__
-    return error.status in (429, 503) or isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout))
+    return error.status in (429, 502, 503, 504) or isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout))
 
 
 def _retry_after(error: EngineError) -> float:
