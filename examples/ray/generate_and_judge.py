@@ -33,7 +33,15 @@ def make_shard(row: dict[str, Any]) -> dict[str, Any]:
         max_new_tokens=row["max_new_tokens"],
     )
     voted = palate.judge(candidates, row["judge"], votes) if row["judge"] else 0
-    return {"number": row["number"], "candidates": str(candidates), "votes": str(votes), "made": made, "voted": voted}
+    worker = ray.get_runtime_context().get_worker_id()
+    return {
+        "number": row["number"],
+        "worker": worker,
+        "candidates": str(candidates),
+        "votes": str(votes),
+        "made": made,
+        "voted": voted,
+    }
 
 
 def main() -> None:
@@ -60,7 +68,8 @@ def main() -> None:
     done.sort(key=lambda row: row["number"])
     joined = given.out / "candidates.jsonl"
     count = palate.join_shards([row["candidates"] for row in done], joined)
-    print(f"{joined}: {count} rows, {sum(row['made'] for row in done)} of them new")
+    workers = len({row["worker"] for row in done})
+    print(f"{joined}: {count} rows, {sum(row['made'] for row in done)} of them new, by {workers} workers")
     if given.judge:
         votes = given.out / "votes.jsonl"
         votes.write_text("".join(Path(row["votes"]).read_text() for row in done))
