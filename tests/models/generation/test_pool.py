@@ -49,8 +49,12 @@ def after(seconds: float, answer: Callable[[dict[str, Any]], Any]) -> Callable[[
 def test_urls_and_weights_are_read() -> None:
     assert read_endpoints("http://a:1/v1/, https://b/v1=2.5") == [("http://a:1/v1", 1.0), ("https://b/v1", 2.5)]
     for wrong in ("http://a/v1,", "http://a/v1,http://a/v1/=2", "http://a/v1=0", "http://a/v1=1.2.3"):
-        with pytest.raises(EngineError, match="write each URL once"):
+        with pytest.raises(EngineError, match=r"^base URL \d of \d: write each URL once"):
             read_endpoints(wrong)
+    for secret in ("http://u:CANARY@a/v1,http://b/v1", "http://a/v1?key=CANARY,http://b/v1=2"):
+        with pytest.raises(EngineError, match="a base URL has no user, password or query") as raised:
+            Engine(secret, "m")
+        assert "CANARY" not in str(raised.value)
 
 
 def test_requests_are_shared_out_by_weight(three_endpoints: list[ChatServer]) -> None:

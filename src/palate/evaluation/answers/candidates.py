@@ -32,7 +32,7 @@ def generate(
     seed: int = 42,
     template: str | None = None,
     precision: str = "auto",
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Sample K answers to every prompt into a file, and continue an interrupted one; returns the number of new rows.
 
@@ -42,7 +42,7 @@ def generate(
         model: a finished run, any model, or the engine's name for one.
         base_url: of an OpenAI-compatible engine, up to /v1; several that serve the same model as `URL,URL=2`.
         shard: `3/8` for the third of eight parts; `join_shards` joins the files.
-        say: receives the number of rows without a prompt.
+        on_progress: receives the number of rows without a prompt.
 
     Raises:
         ArtifactError: the file has answers made with other settings.
@@ -51,7 +51,7 @@ def generate(
     part = read_shard(shard)
     prompts, dropped = load_prompts(dataset)
     if dropped:
-        say(f"{amount(len(dropped), 'row')} without a prompt, first {dropped[0].id}")
+        on_progress(f"{amount(len(dropped), 'row')} without a prompt, first {dropped[0].id}")
     answerer = load_answerer(model, base_url, template=template, precision=precision)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     return write_candidates(prompts, answerer, k, decoding, path=Path(output), shard=part)
@@ -65,7 +65,9 @@ def judge(
     shard: str | None = None,
     per_prompt: int | None = None,
     seed: int = 42,
-    settings: ApiSettings | None = None,
+    prompt: str = "criteria",
+    in_flight: int = 8,
+    store: str | None = None,
 ) -> int:
     """Let a judge compare the answers to each prompt, two at a time and in both orders; returns the number of votes.
 
@@ -77,7 +79,9 @@ def judge(
         output: file of votes; those that it has already are not asked for again.
         shard: `3/8` for every eighth row from the third.
         per_prompt: largest number of pairs of answers to each prompt.
-        settings: of judges over an API.
+        prompt: of a judge over an API: the name of a built-in one, or a file.
+        in_flight: most requests of such a judge at once, for each of its URLs.
+        store: URL of the database with its replies; None for PALATE_STORE or palate.db in the current folder.
 
     Raises:
         EngineError: verdicts are missing; the next call asks for those only.
@@ -86,6 +90,7 @@ def judge(
     part = read_shard(shard)
     rows = read_candidates(candidates)
     asked = questions(rows if part is None else part.of(rows), per_prompt=per_prompt, seed=seed)
+    settings = ApiSettings(prompt=prompt, in_flight=in_flight, store=store)
     collected = collect_votes(asked, load_judge(judge, key="judge", settings=settings), Path(output))
     if collected.missing:
         raise EngineError(

@@ -128,7 +128,7 @@ def _answer_side(
         answer_prompts(answerer, plan.prompts, replace(plan.decoding, temperature=temperature), folder.answers(name))
     by_endpoint = counts_text(getattr(answerer, "answered", {}))
     if by_endpoint:
-        say(f"answered by {by_endpoint}")
+        on_progress(f"answered by {by_endpoint}")
     del answerer
     if side.url is None:
         give_back_memory()

@@ -24,7 +24,7 @@ CHAT = "chat/completions"
 PATIENCE = 120.0
 """Seconds that requests wait while no endpoint answers."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 """Seconds after the first failure in a row; each further one doubles them."""
 _LONGEST_WAIT = 120.0
 """Longest `Retry-After` that is kept to, as the SDK has it for a single endpoint."""
@@ -40,15 +40,18 @@ def read_endpoints(text: str) -> list[tuple[str, float]]:
         EngineError: a URL is empty or there twice, or a weight is 0.
     """
     found: dict[str, float] = {}
-    for part in text.split(","):
-        url, _, weight = re.fullmatch(r"\s*(.*?)/*(=([0-9.]+))?\s*", part, re.DOTALL).groups()  # type: ignore[union-attr]
+    parts = text.split(",")
+    for number, part in enumerate(parts, 1):
+        weighted = re.search(r"=([0-9.]+)\s*$", part)
+        url = part[: weighted.start() if weighted else None].strip().rstrip("/")
         try:
-            found_weight = float(weight or 1)
+            weight = float(weighted[1]) if weighted else 1.0
         except ValueError:
-            found_weight = 0.0
-        if not url or url in found or not found_weight:
-            raise EngineError(f"{text}: write each URL once, with commas, and a weight above 0 as {url or 'URL'}=2")
-        found[url] = found_weight
+            weight = 0.0
+        if not url or url in found or not weight:  # the text may have a password in it
+            which = f"base URL {number} of {len(parts)}"
+            raise EngineError(f"{which}: write each URL once, with commas, and a weight above 0 as URL=2")
+        found[url] = weight
     return list(found.items())
 
 
