@@ -140,7 +140,7 @@ oracle:
 
 docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
-	$(BIN)/python -m palate.text.docs docs/templates.md
+	$(BIN)/python tools/templates_page.py docs/templates.md
 	$(BIN)/python -m palate.config.objectives.docs docs/objectives.md
 	$(BIN)/python tools/python_page.py docs/python.md
 

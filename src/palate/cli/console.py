@@ -64,6 +64,14 @@ def print_json(value: Any) -> None:
     print_result(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
 
 
+def print_done(text: str, facts: Any, *, as_json: bool) -> None:
+    """What a command did: a line for a person, or its facts as JSON for a program."""
+    if as_json:
+        print_json(facts)
+    else:
+        print_result(text)
+
+
 def print_answers(rows: Sequence[SideBySide], *, stage: str = "dpo") -> None:
     """Prompts and answers for a person, on stdout: a table if the terminal is wide enough, else a block each."""
     from palate.evaluation.answers.table import blocks, columns, rich_table
