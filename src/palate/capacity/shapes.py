@@ -1,0 +1,180 @@
+"""Sizes of a model, from its config.json or by a size name; weights are never read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from palate.errors import ModelError
+
+
+class Counts(NamedTuple):
+    """Numbers of parameters: linear maps of the decoder layers, an untied LM head, the embedding, all others."""
+
+    linear: int = 0
+    head: int = 0
+    embedding: int = 0
+    other: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What of a causal LM memory and time depend on.
+
+    Attributes:
+        name: as the user gives it.
+        kind: `model_type` of config.json.
+        layers, hidden, inner: decoder layers, width of the residual stream, width of the MLP (of one expert).
+        heads, key_heads, head_width: of attention.
+        vocabulary: rows of the embedding.
+        tied: the LM head is the embedding.
+        gated: the MLP has three maps (gate, up, down), else two.
+        experts, active: of a layer, and of those the ones that read a token; 0 and 1 without experts.
+        narrow: the weights are bf16 numbers, so that bf16 holds frozen ones without loss.
+        longest: tokens that the model was trained for.
+    """
+
+    name: str
+    kind: str
+    layers: int
+    hidden: int
+    inner: int
+    heads: int
+    key_heads: int
+    head_width: int
+    vocabulary: int
+    tied: bool = False
+    gated: bool = True
+    experts: int = 0
+    active: int = 1
+    narrow: bool = True
+    longest: int | None = None
+
+    @property
+    def maps(self) -> list[tuple[int, int, int]]:
+        """(inputs, outputs, number) of the linear maps of one layer: q; k and v; o; into the MLP; out of it."""
+        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        attention = [(self.hidden, queries, 1), (self.hidden, keys, 2), (queries, self.hidden, 1)]
+        return [*attention, (self.hidden, self.inner, 2 if self.gated else 1), (self.inner, self.hidden, 1)]
+
+    @property
+    def counts(self) -> Counts:
+        """All parameters; biases are left out. Experts are no linear maps: their weights lie in one tensor a layer."""
+        attention, mlp = self._weights
+        words = self.vocabulary * self.hidden
+        places = (self.longest or 0) * self.hidden if self.kind in _LEARNED_POSITIONS else 0
+        other = (2 * self.layers + 1) * self.hidden + places + self.layers * self.experts * mlp
+        linear = attention + (self.hidden * self.experts if self.experts else mlp)
+        return Counts(linear * self.layers, 0 if self.tied else words, words, other)
+
+    @property
+    def read_by_a_token(self) -> int:
+        """Weights of all layers' maps that one token multiplies; of experts only the active ones."""
+        attention, mlp = self._weights
+        return self.layers * (attention + mlp * self.active + self.hidden * self.experts)
+
+    @property
+    def _weights(self) -> tuple[int, int]:
+        """Weights of one layer's attention, and of its MLP or one of its experts."""
+        sizes = [rows * columns * number for rows, columns, number in self.maps]
+        return sum(sizes[:3]), sum(sizes[3:])
+
+
+def _llama(name: str, layers: int, hidden: int, inner: int, heads: int, *, tied: bool = False) -> ModelShape:
+    return ModelShape(name, "llama", layers, hidden, inner, heads, 8, hidden // heads, 128_256, tied, longest=131_072)
+
+
+SIZES: Mapping[str, ModelShape] = MappingProxyType(
+    {
+        # Llama 3.2 1B and 3B, Llama 3.1 8B and 70B (2407.21783, table 3), and the built-in model (2502.02737).
+        "1b": _llama("1B", 16, 2048, 8192, 32, tied=True),
+        "3b": _llama("3B", 28, 3072, 8192, 24, tied=True),
+        "8b": _llama("8B", 32, 4096, 14_336, 32),
+        "70b": _llama("70B", 80, 8192, 28_672, 64),
+        "smollm2-135m-instruct": ModelShape(
+            *("smollm2-135m-instruct", "llama", 30, 576, 1536, 9, 3, 64, 49_152), tied=True, longest=8192
+        ),
+    }
+)
+"""Shapes that need no files."""
+
+_LEARNED_POSITIONS = ("gpt2", "opt")
+_UNGATED = ("gpt2", "opt", "phi", "gpt_neox", "gptj", "bloom", "falcon", "starcoder2")
+# Field → its names in config.json.
+_NAMES = {
+    "layers": ("num_hidden_layers", "n_layer"),
+    "hidden": ("hidden_size", "n_embd"),
+    "inner": ("moe_intermediate_size", "intermediate_size", "n_inner"),
+    "heads": ("num_attention_heads", "n_head"),
+    "key_heads": ("num_key_value_heads",),
+    "head_width": ("head_dim",),
+    "vocabulary": ("vocab_size",),
+    "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
+    "active": ("num_experts_per_tok",),
+    "longest": ("max_position_embeddings", "n_positions"),
+}
+
+
+def read_shape(name: str, revision: str | None = None) -> ModelShape:
+    """The shape of a size name (`8B`), a model folder, or a hub id, whose config.json comes from the hub or its cache.
+
+    Raises:
+        ModelError: there is no config.json, or it lacks a size.
+    """
+    if name.lower() in SIZES:
+        return SIZES[name.lower()]
+    folder = Path(name)
+    try:
+        if folder.is_dir() or name.count("/") != 1:
+            text = (folder / "config.json").read_text(encoding="utf-8")
+        else:
+            from huggingface_hub import hf_hub_download  # takes half a second
+
+            text = Path(hf_hub_download(name, "config.json", revision=revision)).read_text(encoding="utf-8")
+        config = json.loads(text)
+    except (OSError, ValueError) as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(
+            f"{name}: its config.json cannot be read ({first}); name a model folder, a hub id, or a size: "
+            f"{', '.join(shape.name for shape in SIZES.values())}"
+        ) from error
+    return shape_of(config if isinstance(config, dict) else {}, name)
+
+
+def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
+    """The shape that a config.json describes; a model of text and images counts as its language model.
+
+    Raises:
+        ModelError: a size is missing or is not a whole number of at least 1.
+    """
+    tied = config.get("tie_word_embeddings", True)  # the default of transformers
+    inside = config.get("text_config")
+    text: Mapping[str, Any] = inside if isinstance(inside, dict) else config
+    kind = str(text.get("model_type", config.get("model_type", "")))
+    found: dict[str, Any] = {}
+    for field, names in _NAMES.items():
+        value = next((text[one] for one in names if text.get(one) is not None), None)
+        if value is not None and (not isinstance(value, int) or value < (0 if field == "experts" else 1)):
+            raise ModelError(f"{name}: config.json: {' or '.join(names)} is {value!r}, not a whole number of at least 1")
+        if value is not None:
+            found[field] = value
+    missing = [" or ".join(_NAMES[field]) for field in ("layers", "hidden", "heads", "vocabulary") if field not in found]
+    if missing:
+        raise ModelError(f"{name}: config.json has no {', no '.join(missing)}; palate plan needs a causal LM's config")
+    found.setdefault("inner", 4 * found["hidden"])
+    found.setdefault("key_heads", found["heads"])
+    found.setdefault("head_width", found["hidden"] // found["heads"])
+    if not found.get("experts"):
+        found |= {"experts": 0, "active": 1}
+        found["inner"] = text.get("intermediate_size") or found["inner"]
+    dtype = str(text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype"))
+    shape = ModelShape(name, kind, **found, gated=kind not in _UNGATED, narrow=dtype == "bfloat16")
+    return replace(shape, tied=bool(text.get("tie_word_embeddings", tied)))
