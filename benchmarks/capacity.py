@@ -1,6 +1,6 @@
 """`palate plan`'s estimate beside measured runs on this machine: peak memory and time of a step.
 
-    python benchmarks/capacity.py                 full, LoRA and last layers; two lengths; with and without checkpointing
+    python benchmarks/capacity.py                 full, LoRA, last layers; two lengths; with and without checkpointing
     python benchmarks/capacity.py --modes lora --lengths 256
 
 Every run is a real training in a process of its own. The estimate sees the config, config.json and the lengths of the

@@ -1,6 +1,6 @@
 """Memory, time, disk and cost of a run before it starts, from shapes and lengths alone; imports no torch.
 
-    job → memory → duration → estimate → text
+job → memory → duration → estimate → text
 """
 
 from palate.capacity.estimate import Capacity, estimate

@@ -1,8 +1,8 @@
 """Seconds of a step and of a run, by roofline: operations over the rate of products, bytes over the memory's rate.
 
 Operations are counted as docs/performance.md counts them: 2 for each token and weight of a linear map, 4 · width ·
-heads for each pair of a query and a key that it sees, 2 for each trained token and weight of the head; twice as many for
-gradients, of which frozen weights need half. A prompt counts once for all its completions.
+heads for each pair of a query and a key that it sees, 2 for each trained token and weight of the head. Gradients need
+twice as many, those through frozen weights as many again. A prompt counts once for all its completions.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from palate.capacity.job import Job, Row
-from palate.capacity.memory import ANSWERS_AT_A_TIME, Memory, activation_bytes, state_bytes
+from palate.capacity.memory import ANSWERS_AT_A_TIME, activation_bytes, state_bytes
 from palate.capacity.shapes import ModelShape
 from palate.config.stages.rollout import RolloutFields
 
-# The machine's bus (PCIe 4.0 x16 in practice) and its memory, for parts that are offloaded; GB/s.
-_BUS, _HOST = 20.0, 100.0
+# The machine's bus (PCIe 4.0 x16 in practice) and its memory, for parts that are offloaded; bytes a second.
+_BUS, _HOST = 20e9, 100e9
 
 
 class Operations(NamedTuple):
@@ -27,15 +27,18 @@ class Operations(NamedTuple):
     attention: float = 0.0
     head: float = 0.0
 
+    def times(self, linear: float, attention: float, head: float) -> Operations:
+        return Operations(self.linear * linear, self.attention * attention, self.head * head)
+
+    def plus(self, other: Operations) -> Operations:
+        return Operations(*(a + b for a, b in zip(self, other)))
+
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """Seconds.
+    """Seconds of an optimiser step by part, of what is done once before the first one, and the number of steps.
 
-    Attributes:
-        step: of an optimiser step, by part; exchange between devices counts as far as computing does not hide it.
-        before: of what is done once, before the first step.
-        steps: their number.
+    The exchange between devices counts as far as computing does not hide it.
     """
 
     step: Mapping[str, float]
@@ -51,132 +54,101 @@ class Duration:
         return self.before + self.steps * self.of_step
 
 
-def forward(shape: ModelShape, row: Row, *, padded: bool = False, head: bool = True) -> Operations:
-    """Operations of a forward pass over one row."""
-    pairs = sum(Row(row.prompt, (n,)).pairs() for n in row.answers) if padded else row.pairs()
+def forward(job: Job, shape: ModelShape) -> Operations:
+    """Operations of a forward pass over the average row."""
+
+    def pairs(row: Row) -> float:
+        padded = job.config.attention == "padded"
+        return sum(Row(row.prompt, (n,)).pairs() for n in row.answers) if padded else row.pairs()
+
+    head = 0 if job.config.stage == "rm" or shape in job.rewards else 2.0 * shape.words
     return Operations(
-        2.0 * shape.read_by_a_token * row.tokens(padded=padded),
-        4.0 * shape.head_width * shape.heads * shape.layers * pairs,
-        2.0 * shape.vocabulary * shape.hidden * row.trained * head,
+        2.0 * shape.read_by_a_token * job.mean(job.tokens),
+        4.0 * shape.head_width * shape.heads * shape.layers * job.mean(pairs),
+        head * job.mean(lambda row: row.trained),
     )
 
 
-def training_factors(job: Job) -> Operations:
-    """What a training pass costs beside its forward pass, by part."""
-    layers, trained = job.shape.layers, job.trained
-    share = job.backward_layers / layers  # of the layers, those with a backward pass
+def training(job: Job) -> Operations:
+    """Operations of a forward and a backward pass over the average row."""
+    layers, deep = job.shape.layers, job.backward_layers / job.shape.layers
     weights = 0.0 if job.config.finetuning_type == "lora" else job.trained_layers / layers
-    again = share if job.config.gradient_checkpointing else 0.0
-    once = share if _trunk(job) else 1.0  # frozen layers below are computed once for all epochs
-    head = 3.0 if trained.head or (trained.embedding and job.shape.tied) else 2.0
-    return Operations(once + share + weights + again, once + 2 * share + again, head)
+    again = deep if job.config.gradient_checkpointing else 0.0
+    ahead = deep if _stores_trunk(job) else 1.0
+    found = forward(job, job.shape)
+    found = found.times(ahead + deep + weights + again, ahead + 2 * deep + again, 3 if job.trains_head else 2)
+    return found.plus(Operations(6.0 * job.adapter * job.mean(job.tokens)))
 
 
-def duration_of(job: Job, memory: Memory) -> Duration:
-    """The time of the run; an online stage is taken to use all `max_new_tokens` of each answer."""
-    hardware, rows = job.hardware, job.rows_of_step
-    per_row = _mean(job, job.shape)
-    training = _times(per_row, training_factors(job), rows)
-    adapter = 6.0 * job.adapter * job.work.mean([row.tokens(padded=job.padded) for row in job.work.lengths]) * rows
-    training = training._replace(linear=training.linear + adapter)
-    scored = Operations()
-    if job.needs_reference and not job.stores_reference:
-        scored = _mean(job, job.reference or job.shape)
-    once = [_mean(job, job.reference or job.shape)] if job.stores_reference else []
+def duration_of(job: Job, tokens: int) -> Duration:
+    """The time of the run, with forward passes of `tokens`; sampled answers are taken to use all `max_new_tokens`."""
+    hardware, rows, shard = job.hardware, job.rows_of_step, job.sharding
+    # A device that multiplies bf16 is about a quarter as fast in float32.
+    rate = hardware.tflops * 1e12 * hardware.efficiency * (0.25 if job.half == "fp32" and hardware.bf16 else 1)
+    memory = hardware.bandwidth * 1e9 * hardware.traffic
+
+    def seconds(operations: Operations) -> Operations:
+        return operations.times(1 / rate, 1 / (rate * hardware.attention), 1 / rate)
+
+    scored = forward(job, job.reference or job.shape) if job.needs_reference else Operations()
+    once = scored if job.stores_reference else Operations()
+    live = Operations() if job.stores_reference else scored
     if isinstance(job.config, RolloutFields):  # the policy scores its own answers, and reward models score them
         for shape in (job.shape, *job.rewards):
-            scored = Operations(*(a + b for a, b in zip(scored, _mean(job, shape, head=shape is job.shape))))
-        scored = _times(scored, Operations(1, 1, 1), 1 / job.updates)
-    if _trunk(job):
-        share = 1 - job.backward_layers / job.shape.layers
-        once.append(_times(per_row, Operations(share, share, 0), 1))
-    compute = {
-        name: (train + rows * score) / (rate * hardware.tflops * 1e12)
-        for name, train, score, rate in zip(_PRODUCTS, training, scored, _rates(job), strict=True)
-    }
-    local = 1 / (job.devices if job.sharding.states else 1)
-    passes = max(1.0, -(-rows * job.work.mean([r.tokens(padded=job.padded) for r in job.work.lengths]) // memory.tokens))
-    compute["element-wise operations"] = _traffic(job, passes) / (hardware.traffic * hardware.bandwidth * 1e9)
-    busy = sum(compute.values())
+            live = live.plus(forward(job, shape))
+        live = live.times(*(1 / job.updates,) * 3)
+    if _stores_trunk(job):
+        still = 1 - job.backward_layers / job.shape.layers
+        once = once.plus(forward(job, job.shape).times(still, still, 0))
+    products = seconds(training(job).plus(live).times(rows, rows, rows))
+    passes = max(1.0, -(-job.tokens_of_step // tokens))
+    step = dict(zip(("products of the layers", "attention", "head"), products))
+    step["element-wise"] = _traffic(job, passes) / memory
+    hidden = sum(step.values())
     # Gradient and weight are read and written, each state too, and clipping reads and scales the gradients.
-    update = local * (20 * job.trained.total + 2 * state_bytes(job.config.optim, job.trained))
-    compute["optimiser"] = update / ((_HOST if job.sharding.offloaded else hardware.traffic * hardware.bandwidth) * 1e9)
-    compute["exchange between devices"] = max(0.0, _exchange(job, passes) - busy)
-    if job.generations:
-        compute["sampling answers"] = _answers(job) / job.updates
-    rows_in_all = min(job.work.rows, job.steps * rows * job.devices // job.updates)
-    before = sum(
-        rows_in_all / job.devices * number / (rate * hardware.tflops * 1e12)
-        for operations in once
-        for number, rate in zip(operations, _rates(job), strict=True)
-    )
-    return Duration({name: seconds for name, seconds in compute.items() if seconds}, before, job.steps)
+    update = (20 * job.trained.total + 2 * state_bytes(job.config.optim, job.trained)) / shard.states
+    step["optimiser"] = update / (_HOST if shard.offloaded else memory)
+    step["exchange not hidden"] = max(0.0, _exchange(job, passes) - hidden)
+    step["sampling answers"] = _answers(job, rate, memory) / job.updates if job.generations else 0.0
+    used = min(job.work.rows, job.steps * rows * job.devices / job.updates) / job.devices
+    return Duration({name: part for name, part in step.items() if part}, used * sum(seconds(once)), job.steps)
 
 
-_PRODUCTS = ("products of the layers", "attention", "head")
-
-
-def _trunk(job: Job) -> bool:
+def _stores_trunk(job: Job) -> bool:
     """Whether frozen bottom layers are computed once and stored (`models.trunk`)."""
-    wanted = getattr(job.config, "trunk_cache", "auto") != "off" and not isinstance(job.config, RolloutFields)
-    still = job.config.dropout == 0 and not getattr(job.config, "neftune_noise_alpha", 0)
-    return wanted and still and not job.padded and job.backward_layers < job.shape.layers
-
-
-def _rates(job: Job) -> tuple[float, float, float]:
-    share = job.hardware.efficiency * (0.25 if job.half == "fp32" and job.hardware.bf16 else 1.0)
-    return share, share * job.hardware.attention, share
-
-
-def _mean(job: Job, shape: ModelShape, *, head: bool = True) -> Operations:
-    """Operations of a forward pass over the average row."""
-    head = head and job.config.stage != "rm"
-    found = [forward(shape, row, padded=job.padded, head=head) for row in job.work.lengths]
-    return Operations(*(job.work.mean(part) for part in zip(*found, strict=True)))
-
-
-def _times(operations: Operations, factors: Operations, number: float) -> Operations:
-    return Operations(*(a * b * number for a, b in zip(operations, factors, strict=True)))
+    config = job.config
+    if getattr(config, "trunk_cache", "auto") == "off" or isinstance(config, RolloutFields):
+        return False
+    noisy = config.dropout > 0 or getattr(config, "neftune_noise_alpha", 0.0) > 0
+    return not noisy and config.attention != "padded" and job.backward_layers < job.shape.layers
 
 
 def _traffic(job: Job, passes: float) -> float:
-    """Bytes of a step: activations written and read twice, with gradients as large; weights that are cast or unpacked."""
+    """Bytes of a step: activations and their gradients, written and read; weights that are cast or unpacked."""
     saved, working = activation_bytes(job)
-    tokens = job.rows_of_step * job.work.mean([row.tokens(padded=job.padded) for row in job.work.lengths])
-    recomputed = working * job.backward_layers if job.config.gradient_checkpointing else 0
-    unpacked = 0.0
-    if job.config.quantization_bit is not None:  # 4 or 8 bits read, two bytes written and read, forward and backward
-        unpacked = 2 * (job.config.quantization_bit / 8 + 4) * job.model.linear
-    elif job.width < 4:
-        unpacked = 6 * job.trained.linear
-    return 4 * tokens * (saved + recomputed) + passes * unpacked
+    again = working * job.backward_layers if job.config.gradient_checkpointing else 0
+    weights = 6.0 * job.trained.linear if job.width < 4 else 0.0
+    if job.config.quantization_bit is not None:  # read, and in two bytes written and read, forward and backward
+        weights = 2 * (job.config.quantization_bit / 8 + 4) * job.model.linear
+    return 4 * job.tokens_of_step * (saved + again) + passes * weights
 
 
 def _exchange(job: Job, passes: float) -> float:
     """Seconds of a step's exchange: gradients over all devices, and the weights of a sharded model in each pass."""
     shard, others = job.sharding, (job.devices - 1) / job.devices
-    if job.devices == 1:
-        moved = 0.0
-    elif shard.weights:
-        moved = others * passes * (2 * job.width * job.model.total + 4 * job.trained.total)
-    else:
-        moved = 2 * others * 4 * job.trained.total
-    away = passes * 3 * 4 * job.model.total / job.devices / (_BUS * 1e9) if shard.offloaded else 0.0
-    return moved / (job.hardware.link * 1e9) + away
+    moved = 2.0 * 4 * job.trained.total
+    if shard.weights > 1:
+        moved = passes * (2 * job.width * job.model.total + 4 * job.trained.total)
+    away = passes * 3 * 4 * job.model.total / job.devices / _BUS if shard.offloaded else 0.0
+    return others * moved / (job.hardware.link * 1e9) + away
 
 
-def _answers(job: Job) -> float:
+def _answers(job: Job, rate: float, memory: float) -> float:
     """Seconds to sample a step's answers: each token of a batch of answers reads all weights and the keys so far."""
-    assert isinstance(job.config, RolloutFields)
-    shape, hardware, b = job.shape, job.hardware, job.width
-    prompt, new = job.work.mean([row.prompt for row in job.work.lengths]), job.config.max_new_tokens
-    answers = job.rows_of_step * job.generations
-    rows = min(answers, ANSWERS_AT_A_TIME)
-    head = shape.vocabulary * shape.hidden
-    keys = 2 * shape.layers * shape.key_heads * shape.head_width * b * (prompt + new / 2) * rows
-    rate = hardware.efficiency * hardware.tflops * 1e12
-    token = max(
-        (b * (shape.counts.linear + head) + keys) / (hardware.traffic * hardware.bandwidth * 1e9),
-        2 * rows * (shape.read_by_a_token + head) / rate,
-    )
-    return -(-answers // rows) * new * token + 2 * shape.read_by_a_token * prompt * job.rows_of_step / rate
+    shape, count = job.shape, job.rows_of_step * job.generations
+    rows, new = job.answers_at_once(min(count, ANSWERS_AT_A_TIME))
+    prompt = job.mean(lambda row: row.prompt)
+    keys = 2 * shape.layers * shape.key_heads * shape.head_width * (prompt + new / 2) * rows
+    read = job.width * (shape.counts.linear + shape.words + keys) / memory
+    token = max(read, 2 * rows * (shape.read_by_a_token + shape.words) / rate)
+    return -(-count // rows) * new * token + 2 * shape.read_by_a_token * prompt * job.rows_of_step / rate

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
+from typing import Any
 
 from palate.errors import UsageError
 
@@ -82,7 +83,7 @@ def parse_hardware(text: str, this: Hardware | None = None) -> Hardware:
     elif name.lower() not in known:
         names = ", ".join(["this", *(device.name for device in HARDWARE.values())])
         raise UsageError(f"--hardware {name}: not known; choose {names}, or memory=GB,tflops=T,bandwidth=GB/S")
-    numbers: dict[str, float] = {}
+    numbers: dict[str, Any] = {}
     for part in rest:
         key, _, value = part.partition("=")
         if key not in NUMBERS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 from palate.capacity.hardware import Hardware
 from palate.capacity.shapes import Counts, ModelShape
-from palate.config.run import GrpoConfig, PpoConfig, RunConfig
-from palate.config.stages.preference import ObjectiveChoice, ReferenceFields
+from palate.config.run import RunConfig
+from palate.config.stages.preference import ObjectiveChoice, ReferenceFields, SampleFields
 from palate.config.stages.rollout import RolloutFields
 
-# Layers of these are computed by `models.cpu.layers` on a CPU.
+# Llama's names of `ModelShape.maps`.
+_MAP_NAMES = (("q_proj",), ("k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
+# `models.cpu.layers` computes the layers of these on a CPU.
 _FUSED = ("llama", "mistral", "qwen2")
 
 
@@ -29,16 +31,10 @@ class Row(NamedTuple):
     def trained(self) -> int:
         return sum(self.answers)
 
-    def tokens(self, *, padded: bool = False) -> int:
-        """Tokens that a forward pass computes: the prompt once, or in padded rows once for each completion."""
-        if padded:
-            return len(self.answers) * (self.prompt + max(self.answers, default=0))
-        return self.prompt + self.trained
-
     def pairs(self, most: float = float("inf")) -> int:
         """Pairs of a query and a key that it sees, of the queries that see at most `most` keys."""
 
-        def below(n: float) -> int:
+        def below(n: int) -> int:
             n = int(min(n, most))
             return n * (n + 1) // 2
 
@@ -51,7 +47,7 @@ class Workload:
 
     Attributes:
         rows: of an epoch.
-        lengths: of some or all of them, in tokens.
+        lengths: of some or all of them.
         source: where the lengths come from, for the user.
     """
 
@@ -59,23 +55,14 @@ class Workload:
     lengths: Sequence[Row]
     source: str
 
-    def mean(self, values: Sequence[float]) -> float:
-        return sum(values) / len(values)
-
 
 class Sharding(NamedTuple):
-    """What is divided among the devices.
-
-    Attributes:
-        name: for the user.
-        weights, gradients, states: whether each device holds a part only.
-        offloaded: whether these parts are in the machine's memory between uses.
-    """
+    """By how many devices weights, gradients and states are divided, and whether they wait in the machine's memory."""
 
     name: str = "one device"
-    weights: bool = False
-    gradients: bool = False
-    states: bool = False
+    weights: int = 1
+    gradients: int = 1
+    states: int = 1
     offloaded: bool = False
 
 
@@ -103,27 +90,26 @@ class Job:
 
     @cached_property
     def sharding(self) -> Sharding:
-        """From `fsdp` or `deepspeed` of the config; neither has an effect on a CPU or on a single device."""
-        config, several = self.config, self.devices > 1
-        if config.deepspeed and self.hardware.gpu:
-            zero = _mapping(config.deepspeed).get("zero_optimization")
-            zero = zero if isinstance(zero, dict) else {}
+        """From `fsdp` or `deepspeed`, which have no effect on a CPU."""
+        config, n = self.config, self.devices
+        if self.hardware.gpu and config.deepspeed:
+            zero = _mapping(_mapping(config.deepspeed).get("zero_optimization"))
             stage = int(zero.get("stage", 0))
             away = any(_mapping(zero.get(f"offload_{part}")).get("device") == "cpu" for part in ("param", "optimizer"))
-            return Sharding(f"ZeRO-{stage}", *(several and stage >= least for least in (3, 2, 1)), away and stage > 0)
-        words = str(config.fsdp or "")
-        if config.fsdp and self.hardware.gpu and "no_shard" not in words:
+            weights, gradients, states = (n if stage >= least else 1 for least in (3, 2, 1))
+            return Sharding(f"ZeRO-{stage}", weights, gradients, states, away)
+        words = str(config.fsdp or "no_shard")
+        if self.hardware.gpu and "no_shard" not in words:
             away = "offload" in words or bool(_mapping(config.fsdp_config).get("offload_params"))
-            whole = several and "shard_grad_op" not in words
-            return Sharding("FSDP" + (", offloaded to the CPU" if away else ""), whole, several, several, away)
-        return Sharding("DDP") if several else Sharding()
+            return Sharding("FSDP" + ", offloaded" * away, 1 if "shard_grad_op" in words else n, n, n, away)
+        return Sharding("DDP") if n > 1 else Sharding()
 
     @cached_property
     def half(self) -> str:
-        """`bf16`, `fp16` or `fp32`, as `precision: auto` resolves it on this device."""
+        """`bf16`, `fp16` or `fp32`, as the run's precision resolves on this device."""
         wanted = self.config.precision
-        best = "bf16" if self.hardware.bf16 else "fp32"
-        return best if wanted == "auto" or (wanted == "fp16" and not self.hardware.gpu) else wanted
+        auto = wanted == "auto" or (wanted == "fp16" and not self.hardware.gpu)
+        return ("bf16" if self.hardware.bf16 else "fp32") if auto else wanted
 
     @property
     def width(self) -> int:
@@ -131,40 +117,49 @@ class Job:
         return 4 if self.half == "fp32" else 2
 
     @property
-    def padded(self) -> bool:
-        return self.config.attention == "padded"
-
-    @property
     def fused(self) -> bool:
         """Whether the layers run through `models.cpu.layers`, which saves less for the backward pass."""
         config = self.config
-        noisy = config.dropout > 0 or (config.finetuning_type == "lora" and (config.lora_dropout > 0 or config.use_dora))
-        return not self.hardware.gpu and self.shape.kind in _FUSED and not noisy and not self.padded
+        lora = config.finetuning_type == "lora" and (config.lora_dropout > 0 or config.use_dora)
+        plain = not (lora or config.dropout > 0 or config.attention == "padded")
+        return plain and not self.hardware.gpu and self.shape.kind in _FUSED
+
+    def tokens(self, row: Row) -> int:
+        """Tokens that a forward pass computes: the prompt once, or in padded rows once for each completion."""
+        if self.config.attention == "padded" and row.answers:
+            return len(row.answers) * (row.prompt + max(row.answers))
+        return row.prompt + row.trained
+
+    def mean(self, value: Callable[[Row], float]) -> float:
+        """The mean of a figure over the rows."""
+        return sum(map(value, self.work.lengths)) / len(self.work.lengths)
 
     @cached_property
     def model(self) -> Counts:
         """Parameters of the policy without adapters; a reward model has no LM head."""
-        counts = self.shape.counts
-        if self.config.stage == "rm":
+        counts, config = self.shape.counts, self.config
+        if config.stage == "rm":
             return counts._replace(head=0)
-        unties = self.config.finetuning_type == "freeze" and "lm_head" in self.config.freeze_extra_modules
+        unties = config.finetuning_type == "freeze" and "lm_head" in config.freeze_extra_modules
         return counts._replace(head=counts.embedding) if unties else counts
 
     @cached_property
     def trained(self) -> Counts:
         """Parameters that train; those of adapters and scalar heads are among the others."""
-        config, model, shape = self.config, self.model, self.shape
-        score = {"rm": shape.hidden, "ppo": shape.hidden + 1}.get(config.stage, 0)
+        config, model, lora = self.config, self.model, self.config.finetuning_type == "lora"
+        score = {"rm": self.shape.hidden, "ppo": self.shape.hidden + 1}.get(config.stage, 0)
         if config.finetuning_type == "full":
             return model._replace(other=model.other + score)
-        named = config.freeze_extra_modules if config.finetuning_type == "freeze" else config.additional_target
-        embedding = model.embedding if any("embed" in one for one in named) else 0
+        named = config.additional_target if lora else config.freeze_extra_modules
         head = model.head if "lm_head" in named else 0
-        if config.finetuning_type == "freeze":
-            layers = self.trained_layers
-            other = model.other // shape.layers * layers  # norms and experts
-            return Counts(model.linear // shape.layers * layers, head, embedding, other + score)
-        return Counts(0, head, embedding, self.adapter + score)
+        words = "embed_tokens" in named or (lora and self.shape.tied and "lm_head" in named)
+        layers = 0 if lora else self.trained_layers
+        other = self.adapter if lora else model.other // self.shape.layers * layers
+        return Counts(model.linear // self.shape.layers * layers, head, model.embedding * words, other + score)
+
+    @property
+    def trains_head(self) -> bool:
+        return bool(self.trained.head or (self.trained.embedding and not self.model.head))
 
     @property
     def adapter(self) -> int:
@@ -172,63 +167,73 @@ class Job:
         config = self.config
         if config.finetuning_type != "lora":
             return 0
-        rank, one = config.lora_rank, int(config.use_dora)
         maps = self.shape.maps[: 3 if self.shape.experts else None]  # experts are no linear layers
-        target = [config.lora_target] if isinstance(config.lora_target, str) else config.lora_target
         named = [
-            (i, o, max(1, n // len(names)))
-            for (i, o, n), names in zip(maps, _MAP_NAMES)
+            (into, out, max(1, number // len(names)))
+            for (into, out, number), names in zip(maps, _MAP_NAMES)
             for name in names
-            if name in target
+            if name in config.lora_target
         ]
-        return self.shape.layers * sum((rank * (i + o) + one * o) * n for i, o, n in named or maps)
+        each = (config.lora_rank * (i + o) * n + (o * n if config.use_dora else 0) for i, o, n in named or maps)
+        return self.shape.layers * sum(each)
 
     @property
     def trained_layers(self) -> int:
-        """Layers with trained weights."""
-        config = self.config
-        return min(abs(config.freeze_trainable_layers), self.shape.layers) if self._freezes else self.shape.layers
+        """Layers with trained weights or adapters."""
+        some = self.config.finetuning_type == "freeze"
+        return min(abs(self.config.freeze_trainable_layers), self.shape.layers) if some else self.shape.layers
 
     @property
     def backward_layers(self) -> int:
         """Layers that the backward pass goes through: all, or the last ones if only those train."""
-        lowest = self._freezes and self.config.freeze_trainable_layers > 0 and not self.trained.embedding
+        lowest = self.config.freeze_trainable_layers > 0 and not self.trained.embedding
         return self.trained_layers if lowest else self.shape.layers
 
-    @property
-    def _freezes(self) -> bool:
-        return self.config.finetuning_type == "freeze"
+    def frozen_bytes(self, counts: Counts, shape: ModelShape) -> float:
+        """Bytes of frozen weights: bf16 holds linear maps without loss if they are bf16 numbers."""
+        width = 2 if self.half == "bf16" and shape.narrow else 4
+        return width * (counts.linear + counts.head) + 4.0 * (counts.embedding + counts.other)
 
     @property
     def needs_reference(self) -> bool:
-        config = self.config
-        if isinstance(config, RolloutFields):
-            return True
-        return isinstance(config, ObjectiveChoice) and any(one.row.needs_reference for one in config.objectives)
+        chosen = isinstance(self.config, ObjectiveChoice) and any(m.row.needs_reference for m in self.config.objectives)
+        return chosen or isinstance(self.config, RolloutFields)
 
     @property
     def stores_reference(self) -> bool:
         """Whether the reference's values are computed once, before training."""
-        return self.needs_reference and isinstance(self.config, ReferenceFields) and self.config.reference_cache != "off"
+        fields = self.config
+        return self.needs_reference and isinstance(fields, ReferenceFields) and fields.reference_cache != "off"
 
     @property
     def generations(self) -> int:
         """Answers that the policy samples to each prompt in this process; 0 if none."""
+        samples = isinstance(self.config, RolloutFields) and self.config.rollout_url is None
+        return int(getattr(self.config, "num_generations", 1)) if samples else 0
+
+    def answers_at_once(self, most: int) -> tuple[int, int]:
+        """Number and tokens of the answers that are decoded together; (0, 0) if none are."""
         config = self.config
-        return config.num_generations if isinstance(config, PpoConfig | GrpoConfig) and not config.rollout_url else 0
+        if isinstance(config, RolloutFields):
+            return (most, config.max_new_tokens) if self.generations else (0, 0)
+        if not isinstance(config, SampleFields) or self.sharding.weights > 1 or not config.sample_prompts:
+            return 0, 0
+        return min(most, config.sample_prompts), config.sample_max_new_tokens
 
     @property
     def updates(self) -> int:
         """Optimiser steps on each batch of sampled answers."""
-        config = self.config
-        if isinstance(config, PpoConfig):
-            return config.ppo_epochs
-        return config.num_iterations if isinstance(config, GrpoConfig) else 1
+        return int(getattr(self.config, "ppo_epochs", getattr(self.config, "num_iterations", 1)))
 
     @property
     def rows_of_step(self) -> int:
         """Rows of an optimiser step on one device."""
         return self.config.per_device_train_batch_size * self.config.gradient_accumulation_steps
+
+    @property
+    def tokens_of_step(self) -> float:
+        """Tokens of an average step on one device."""
+        return self.rows_of_step * self.mean(self.tokens)
 
     @property
     def steps(self) -> int:
@@ -239,15 +244,8 @@ class Job:
         return max(1, round(self.config.num_train_epochs * per_epoch * self.updates))
 
 
-_MAP_NAMES = (("q_proj",), ("k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
-"""Llama's names of `ModelShape.maps`."""
-
-
 def _mapping(value: Any) -> dict[str, Any]:
     """A mapping of the config, which may be in a JSON file; empty for anything else."""
     if isinstance(value, str) and Path(value).is_file():
-        try:
-            value = json.loads(Path(value).read_text(encoding="utf-8"))
-        except ValueError:
-            return {}
+        value = json.loads(Path(value).read_text(encoding="utf-8"))
     return value if isinstance(value, dict) else {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -30,15 +30,11 @@ class ModelShape:
     """What of a causal LM memory and time depend on.
 
     Attributes:
-        name: as the user gives it.
         kind: `model_type` of config.json.
-        layers, hidden, inner: decoder layers, width of the residual stream, width of the MLP (of one expert).
-        heads, key_heads, head_width: of attention.
-        vocabulary: rows of the embedding.
-        tied: the LM head is the embedding.
+        hidden, inner: width of the residual stream, and of the MLP or of one expert.
         gated: the MLP has three maps (gate, up, down), else two.
-        experts, active: of a layer, and of those the ones that read a token; 0 and 1 without experts.
-        narrow: the weights are bf16 numbers, so that bf16 holds frozen ones without loss.
+        experts, active: of a layer, and those of them that read a token; 0 and 1 without experts.
+        narrow: the weights are bf16 numbers, so bf16 holds frozen ones without loss.
         longest: tokens that the model was trained for.
     """
 
@@ -69,11 +65,15 @@ class ModelShape:
     def counts(self) -> Counts:
         """All parameters; biases are left out. Experts are no linear maps: their weights lie in one tensor a layer."""
         attention, mlp = self._weights
-        words = self.vocabulary * self.hidden
-        places = (self.longest or 0) * self.hidden if self.kind in _LEARNED_POSITIONS else 0
+        places = (self.longest or 0) * self.hidden if self.kind in ("gpt2", "opt") else 0
         other = (2 * self.layers + 1) * self.hidden + places + self.layers * self.experts * mlp
         linear = attention + (self.hidden * self.experts if self.experts else mlp)
-        return Counts(linear * self.layers, 0 if self.tied else words, words, other)
+        return Counts(linear * self.layers, 0 if self.tied else self.words, self.words, other)
+
+    @property
+    def words(self) -> int:
+        """Parameters of the embedding, or of the head."""
+        return self.vocabulary * self.hidden
 
     @property
     def read_by_a_token(self) -> int:
@@ -92,6 +92,7 @@ def _llama(name: str, layers: int, hidden: int, inner: int, heads: int, *, tied:
     return ModelShape(name, "llama", layers, hidden, inner, heads, 8, hidden // heads, 128_256, tied, longest=131_072)
 
 
+_SMOLLM2 = ("smollm2-135m-instruct", "llama", 30, 576, 1536, 9, 3, 64, 49_152, True)
 SIZES: Mapping[str, ModelShape] = MappingProxyType(
     {
         # Llama 3.2 1B and 3B, Llama 3.1 8B and 70B (2407.21783, table 3), and the built-in model (2502.02737).
@@ -99,24 +100,21 @@ SIZES: Mapping[str, ModelShape] = MappingProxyType(
         "3b": _llama("3B", 28, 3072, 8192, 24, tied=True),
         "8b": _llama("8B", 32, 4096, 14_336, 32),
         "70b": _llama("70B", 80, 8192, 28_672, 64),
-        "smollm2-135m-instruct": ModelShape(
-            *("smollm2-135m-instruct", "llama", 30, 576, 1536, 9, 3, 64, 49_152), tied=True, longest=8192
-        ),
+        "smollm2-135m-instruct": ModelShape(*_SMOLLM2, longest=8192),
     }
 )
 """Shapes that need no files."""
 
-_LEARNED_POSITIONS = ("gpt2", "opt")
 _UNGATED = ("gpt2", "opt", "phi", "gpt_neox", "gptj", "bloom", "falcon", "starcoder2")
 # Field → its names in config.json.
 _NAMES = {
     "layers": ("num_hidden_layers", "n_layer"),
     "hidden": ("hidden_size", "n_embd"),
-    "inner": ("moe_intermediate_size", "intermediate_size", "n_inner"),
     "heads": ("num_attention_heads", "n_head"),
+    "vocabulary": ("vocab_size",),
+    "inner": ("intermediate_size", "n_inner"),
     "key_heads": ("num_key_value_heads",),
     "head_width": ("head_dim",),
-    "vocabulary": ("vocab_size",),
     "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
     "active": ("num_experts_per_tok",),
     "longest": ("max_position_embeddings", "n_positions"),
@@ -131,20 +129,18 @@ def read_shape(name: str, revision: str | None = None) -> ModelShape:
     """
     if name.lower() in SIZES:
         return SIZES[name.lower()]
-    folder = Path(name)
     try:
-        if folder.is_dir() or name.count("/") != 1:
-            text = (folder / "config.json").read_text(encoding="utf-8")
-        else:
+        path = Path(name) / "config.json"
+        if name.count("/") == 1 and not path.parent.is_dir():
             from huggingface_hub import hf_hub_download  # takes half a second
 
-            text = Path(hf_hub_download(name, "config.json", revision=revision)).read_text(encoding="utf-8")
-        config = json.loads(text)
+            path = Path(hf_hub_download(name, "config.json", revision=revision))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        sizes = ", ".join(shape.name for shape in SIZES.values())
         raise ModelError(
-            f"{name}: its config.json cannot be read ({first}); name a model folder, a hub id, or a size: "
-            f"{', '.join(shape.name for shape in SIZES.values())}"
+            f"{name}: its config.json cannot be read ({first}); name a model folder, a hub id, or a size: {sizes}"
         ) from error
     return shape_of(config if isinstance(config, dict) else {}, name)
 
@@ -153,28 +149,23 @@ def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
     """The shape that a config.json describes; a model of text and images counts as its language model.
 
     Raises:
-        ModelError: a size is missing or is not a whole number of at least 1.
+        ModelError: a size is missing, or is not a whole number.
     """
-    tied = config.get("tie_word_embeddings", True)  # the default of transformers
     inside = config.get("text_config")
-    text: Mapping[str, Any] = inside if isinstance(inside, dict) else config
-    kind = str(text.get("model_type", config.get("model_type", "")))
-    found: dict[str, Any] = {}
+    text: dict[str, Any] = {**config, **(inside if isinstance(inside, dict) else {})}
+    if text.get("moe_intermediate_size"):
+        text["intermediate_size"] = text["moe_intermediate_size"]
+    given = {field: [text[one] for one in names if text.get(one) is not None] for field, names in _NAMES.items()}
+    found = {field: values[0] for field, values in given.items() if values}
     for field, names in _NAMES.items():
-        value = next((text[one] for one in names if text.get(one) is not None), None)
-        if value is not None and (not isinstance(value, int) or value < (0 if field == "experts" else 1)):
-            raise ModelError(f"{name}: config.json: {' or '.join(names)} is {value!r}, not a whole number of at least 1")
-        if value is not None:
-            found[field] = value
-    missing = [" or ".join(_NAMES[field]) for field in ("layers", "hidden", "heads", "vocabulary") if field not in found]
-    if missing:
-        raise ModelError(f"{name}: config.json has no {', no '.join(missing)}; palate plan needs a causal LM's config")
+        value = found.get(field, 0 if field in ("layers", "hidden", "heads", "vocabulary") else 1)
+        if type(value) is not int or value < (field != "experts"):
+            raise ModelError(f"{name}: config.json has no whole number above 0 as {' or '.join(names)}")
     found.setdefault("inner", 4 * found["hidden"])
     found.setdefault("key_heads", found["heads"])
     found.setdefault("head_width", found["hidden"] // found["heads"])
     if not found.get("experts"):
         found |= {"experts": 0, "active": 1}
-        found["inner"] = text.get("intermediate_size") or found["inner"]
-    dtype = str(text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype"))
-    shape = ModelShape(name, kind, **found, gated=kind not in _UNGATED, narrow=dtype == "bfloat16")
-    return replace(shape, tied=bool(text.get("tie_word_embeddings", tied)))
+    kind, dtype = str(text.get("model_type")), str(text.get("dtype") or text.get("torch_dtype"))
+    tied = bool(text.get("tie_word_embeddings", True))  # the default of transformers
+    return ModelShape(name, kind, tied=tied, gated=kind not in _UNGATED, narrow=dtype == "bfloat16", **found)

@@ -66,7 +66,9 @@ def command(
     notices: tuple[str, ...]
     plain: dict[str, Any]
     if hardware is not None and (is_sweep(path, changes) or is_pipeline(path, changes)):
-        raise UsageError(f"{path}: --hardware estimates a single run, and this file has several; name one with its keys")
+        raise UsageError(
+            f"{path}: --hardware estimates a single run, and this file has several; write one config for each"
+        )
     if is_sweep(path, changes):
         sweep = load_sweep(path, changes)
         notices, text = sweep.notices, as_sweep(sweep)
@@ -85,9 +87,9 @@ def command(
         if hardware is not None:
             from palate.capacity.text import as_lines
 
-            found = _capacity(loaded.config, hardware, devices, given)
-            plain["capacity"] = found.to_json(price)
-            text += "\n\n" + "\n".join(f"# {line}".rstrip() for line in as_lines(found, price))
+            found = _capacity(loaded.config, hardware, devices, price, given)
+            plain["capacity"] = found.to_json()
+            text += "\n\n" + "\n".join(f"# {line}".rstrip() for line in as_lines(found))
     if as_json:
         print_json({**plain, "notices": list(notices)})
         return
@@ -97,7 +99,11 @@ def command(
 
 
 def _capacity(
-    config: RunConfig, hardware: str, devices: int, given: tuple[int | None, int | None, int | None]
+    config: RunConfig,
+    hardware: str,
+    devices: int,
+    price: float | None,
+    given: tuple[int | None, int | None, int | None],
 ) -> Capacity:
     """The estimate for the config on the hardware; `given` are rows, tokens of a prompt and of an answer, or None."""
     from palate.capacity import Job, Row, Workload, estimate, parse_hardware, read_shape
@@ -121,7 +127,7 @@ def _capacity(
     reference = read_shape(separate) if separate not in (None, config.model_name_or_path) else None
     named = [term.reward or "" for term in getattr(config, "rewards", ())]
     rewards = tuple(read_shape(name) for name in named if (Path(name) / "config.json").is_file())
-    return estimate(Job(config, shape, work, device, devices, reference, rewards))
+    return estimate(Job(config, shape, work, device, devices, reference, rewards), price)
 
 
 def facts(config: RunConfig) -> dict[str, str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -13,8 +14,8 @@ from palate.capacity import Hardware
 from palate.models.precision import BF16, default_device, total_memory
 from palate.models.precision import resolve as resolve_precision
 
-# Reached by training steps on CPUs, docs/performance.md: products of the layers, and attention relative to them.
-_CPU_EFFICIENCY, _CPU_ATTENTION, _CPU_TRAFFIC = 0.75, 0.25, 0.5
+# Reached by training steps on CPUs (docs/performance.md): by products, by attention relative to them, by the memory.
+_ON_CPUS: dict[str, Any] = {"efficiency": 0.75, "attention": 0.25, "traffic": 0.5}
 _CALLS = 3
 
 
@@ -34,9 +35,8 @@ def this_machine(seconds: float = 0.5) -> Hardware:
     target = source.clone()
     product = 2 * side**3 / _least(partial(torch.mm, a, b, out=out), seconds, device)
     copy = 2 * source.nbytes / _least(partial(target.copy_, source), seconds, device)
-    shares = {} if gpu else {"efficiency": _CPU_EFFICIENCY, "attention": _CPU_ATTENTION, "traffic": _CPU_TRAFFIC}
     found = Hardware("this", memory / 1e9, product / 1e12, copy / 1e9, source="measured here", gpu=gpu, bf16=half)
-    return replace(found, **shares)
+    return found if gpu else replace(found, **_ON_CPUS)
 
 
 def _least(call: Callable[[], object], seconds: float, device: torch.device) -> float:

@@ -41,7 +41,8 @@ def workload_of(config: RunConfig) -> Workload:
         spec = starting_model(config.resolved())
         lengths, source = _tokens(config, sample, spec.chat_template(spec.tokenizer())), "tokens counted"
     except ModelError:
-        lengths, source = _characters(sample, config.cutoff_len), f"tokens taken as {_CHARACTERS} characters (no tokenizer here)"
+        lengths = _characters(sample, config.cutoff_len)
+        source = f"tokens taken as {_CHARACTERS} characters (no tokenizer here)"
     if isinstance(config, RolloutFields):
         lengths = [Row(row.prompt, (config.max_new_tokens,) * getattr(config, "num_generations", 1)) for row in lengths]
     held = config.val_size if config.val_size >= 1 else config.val_size * len(records)
