@@ -14,7 +14,7 @@ Results = Annotated[
     list[Path] | None,
     typer.Option(
         "--results",
-        metavar="DIR|FILE",
+        metavar="FOLDER|FILE",
         help="What `palate eval` wrote about this run; may be given again. Writes the evaluation and the model card.",
     ),
 ]

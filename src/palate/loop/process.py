@@ -15,12 +15,13 @@ from threading import current_thread, main_thread
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from palate.artifacts import write_errors
 from palate.artifacts.locks import acquire
 from palate.errors import ArtifactError
 from palate.store import Store
+from palate.store.transactions import retried
 
 try:
     import fcntl
@@ -43,12 +44,19 @@ def sole_tick(store: Store, folder: Path, loop: str) -> Iterator[bool]:
         if not locked or store.is_sqlite:
             yield locked
             return
-        with store.engine.connect() as connection:
-            connection.detach()  # it is closed at the end, and not kept for others: its lock ends with it
-            found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
-            free = bool(found.scalar())
-            connection.commit()
+        connection, free = retried(store.engine.url, lambda: _server_lock(store, loop))
+        with connection:
             yield free
+
+
+def _server_lock(store: Store, loop: str) -> tuple[Connection, bool]:
+    """A connection that holds the loop's lock on the server until it is closed; whether it got it."""
+    connection = store.engine.connect()
+    connection.detach()  # it is closed at the end, and not kept for others: its lock ends with it
+    found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
+    free = bool(found.scalar())
+    connection.commit()
+    return connection, free
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def accuracy(
         precision=precision,
         beta=beta,
         by=by or None,
-        say=print_progress,
+        on_progress=print_progress,
     )
     if as_json:
         print_json(measured.to_json())

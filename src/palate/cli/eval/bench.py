@@ -65,7 +65,7 @@ MaxNewTokens = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="DIR", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
+        "--output", "-o", metavar="FOLDER", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
     ),
 ]
 
@@ -165,7 +165,7 @@ def command(
         ),
     )
     run = run_benchmark if harness is None else run_harness
-    result = run(name, model_paths(models or []), options, say=print_progress)
+    result = run(name, model_paths(models or []), options, on_progress=print_progress)
     for note in result.notes:
         print_note(note)
     for model in result.models:

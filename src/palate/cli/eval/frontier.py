@@ -41,7 +41,7 @@ Temperature = Annotated[
 ]
 XScale = Annotated[Literal["sqrt", "linear", "log"], typer.Option("--x-scale", help="Scale of the figure's KL axis.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for figures, answers and the page.")
+    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for figures, answers and the page.")
 ]
 
 
@@ -92,7 +92,7 @@ def command(
         precision=precision,
         cutoff_len=cutoff_len,
         kept_in=output.with_name(f"{output.name}.partial") if output is not None else None,
-        say=print_progress,
+        on_progress=print_progress,
     )
     _note_left_out(found, len(asked), cutoff_len)
     facts = {**found.to_json(), "prompts_from": request.dataset}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -15,7 +16,7 @@ import typer
 from palate.cli.arguments import AsJson, opened_store
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_error, print_json, print_note, print_progress, print_result
-from palate.errors import ConfigError, UsageError
+from palate.errors import ConfigError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from palate.loop.cycle import Loop
@@ -115,7 +116,9 @@ def tick_command(
             else:
                 print_result("\n".join(line for step in planned for line in _planned(step)))
             return
-        _print_ticked(_tick(loop, until), as_json=as_json)
+        with _stoppable(loop):
+            ticked = _tick(loop, until)
+        _print_ticked(ticked, as_json=as_json)
 
 
 def run_command(
@@ -129,12 +132,13 @@ def run_command(
     Example: palate loop run --until pairs
     """
     with _opened(file) as loop:
-        while True:
-            ticked = _tick(loop, until)
-            waits = ticked.waiting is not None and ticked.waiting.on != "people"
-            if not waits or (until is not None and until in ticked.done):
-                break
-            time.sleep(every)
+        with _stoppable(loop):
+            while True:
+                ticked = _tick(loop, until)
+                waits = ticked.waiting is not None and ticked.waiting.on != "people"
+                if not waits or (until is not None and until in ticked.done):
+                    break
+                time.sleep(every)
         _print_ticked(ticked, as_json=as_json)
 
 
@@ -186,14 +190,29 @@ def _opened(file: Path) -> Iterator[Loop]:
             yield Loop(file, config, store)
 
 
+@contextlib.contextmanager
+def _stoppable(loop: Loop) -> Iterator[None]:
+    """A context in which Ctrl-C and SIGTERM say where the cycle stopped and how it goes on."""
+    from palate.loop.process import stops_on_sigterm
+    from palate.loop.status import loop_status
+
+    try:
+        with stops_on_sigterm():
+            yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        steps = loop.store.read(lambda session: loop_status(session, loop.config.name)).steps
+        where = next((f" in the step {step.name}" for step in steps if step.state == "running"), "")
+        message = f"stopped{where}; what is done is kept, and palate loop tick {loop.file} goes on from there"
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+        raise Stopped(message, number) from error
+
+
 def _tick(loop: Loop, until: str | None) -> Ticked:
     from palate.loop.process import run_command as run_child
-    from palate.loop.process import stops_on_sigterm
     from palate.loop.tick import tick
 
     _step(until)
-    with stops_on_sigterm():
-        return tick(loop, run_child, say=print_progress, until=until)
+    return tick(loop, run_child, on_progress=print_progress, until=until)
 
 
 def _step(name: str | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from palate.cli.arguments import StoreUrl, opened_store
-from palate.cli.console import print_result
+from palate.cli.console import print_note, print_result
 from palate.cli.model.options import Who, user
 from palate.errors import UsageError
 
@@ -42,7 +42,10 @@ def reject_command(candidate: Candidate, reason: Why, who: Who = None, store: St
 def _decide(
     action: Literal["sign", "force", "reject"], candidate: str, reason: str, who: str | None, store: str | None
 ) -> None:
+    from sqlalchemy import select
+
     from palate.registry import decide, find, verdicts
+    from palate.store.loop_tables import Cycle
 
     with opened_store(store) as registry:
         found = registry.read(lambda session: verdicts(session, candidate))
@@ -52,6 +55,10 @@ def _decide(
         if not found:
             raise UsageError(f"there is no verdict on {candidate}; palate loop gate makes one")
         last = found[-1]
+        cycle = select(Cycle.outcome).where(Cycle.id == last.cycle_id)
+        ended = registry.read(lambda session: session.scalar(cycle)) is not None
         decide(registry, last.id, action, who=user(who), reason=reason)
     done = {"sign": "signed", "force": "forced", "reject": "rejected"}[action]
     print_result(f"{done}: {last.candidate}, whose verdict is {last.outcome} (attempt {last.attempt})")
+    if ended and action != "reject":
+        print_note(f"its cycle has ended and deploys nothing; palate model promote {last.candidate} --reason … does")

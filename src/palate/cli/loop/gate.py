@@ -15,7 +15,7 @@ from palate.cli.console import print_json, print_note, print_result
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
-    from palate.loop.gate import Check, Verdict
+    from palate.loop.gate.decision import Check, Verdict
     from palate.store import Store
 
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
@@ -66,9 +66,9 @@ def gate_command(
     Example: palate loop gate winrate bench --config gate.yaml --card card.json
     """
     from palate.artifacts import now, write_json
-    from palate.loop.evidence import find_results, freeze, gate_prompts, read_evidence
-    from palate.loop.gate import decide
-    from palate.loop.gate_config import chances, load_gate_config
+    from palate.loop.gate.config import chances, load_gate_config
+    from palate.loop.gate.decision import decide
+    from palate.loop.gate.evidence import find_results, freeze, gate_prompts, read_evidence
     from palate.registry import record_verdict
 
     read = load_gate_config(config)

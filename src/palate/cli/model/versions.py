@@ -105,15 +105,13 @@ def show_command(
 
     Example: palate model show production --votes
     """
-    from palate.registry import find, moves, verdicts
+    from palate.registry import find, moves, verdicts, versions, with_bases
     from palate.registry.canary import canaries, canary_moves
     from palate.registry.lineage import answered_by, interaction_ids, vote_ids, votes_of
 
     with opened_store(store) as registry:
         version = find(registry, registry.read(lambda session: answered_by(session, name)) or name)
-        chain = [version]
-        while chain[-1].base is not None:
-            chain.append(find(registry, chain[-1].base))
+        chain = with_bases(version, versions(registry))
         history = moves(registry, version.name)
         ids = vote_ids(version.folder)
         named = {one.name: vote_ids(one.folder) for one in chain}

@@ -40,7 +40,7 @@ def measure_frontier(
     precision: str = "auto",
     cutoff_len: int = 2048,
     kept_in: Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Frontier:
     """Measures reward and KL(π ‖ π_ref) of models and of the reference itself.
 
@@ -79,7 +79,7 @@ def measure_frontier(
         check_columns(f"reward {name}", reward, {column for prompt in prompts for column in prompt.extra})
     device = default_device()
     forward = resolve(precision, device)
-    say(f"loading the reference, {reference.model}")
+    on_progress(f"loading the reference, {reference.model}")
     before = Subject(reference, forward, device)
     fitting = _fitting(prompts, before, max_new_tokens, cutoff_len)
     measurement = _Measurement(before, prompts, fitting, rewards, samples, max_new_tokens, seed, kept_in)
@@ -87,7 +87,7 @@ def measure_frontier(
         measurement.compare_tokens(point)
     found = [measurement.measure(FrontierModel(REFERENCE, reference), before)]
     for number, point in enumerate(points, 1):
-        say(f"{number} of {len(points)}: {point.name}")
+        on_progress(f"{number} of {len(points)}: {point.name}")
         found.append(measurement.measure(point, Subject(point.spec, forward, device)))
         give_back_memory()
     measurement.remove_kept()

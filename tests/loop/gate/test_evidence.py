@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from palate.errors import DataError
-from palate.loop.evidence import Found, find_results, freeze, read_evidence
-from palate.loop.gate_config import GateFields
+from palate.loop.gate.config import GateFields
+from palate.loop.gate.evidence import Found, find_results, freeze, read_evidence
 from palate.records import Message, Record
 from runs import write_rows
 
@@ -181,7 +181,7 @@ def test_the_card_must_be_of_this_judge_and_has_an_age(tmp_path: Path, monkeypat
     card = SimpleNamespace(
         judge=JudgeIdentity("j", "m"), when="2026-01-01T00:00:00Z", verdict="may_decide_alone", reasons=()
     )
-    monkeypatch.setattr("palate.loop.evidence.load_card", lambda path: card)
+    monkeypatch.setattr("palate.loop.gate.evidence.load_card", lambda path: card)
     folder, now = win_rate(tmp_path / "w"), datetime(2026, 1, 11, tzinfo=UTC)
     found = read(folder, card=tmp_path / "card.json", now=now).card
     assert (found.matches, found.days) == (True, 10)

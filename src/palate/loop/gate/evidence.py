@@ -19,8 +19,8 @@ from palate.evaluation.winrate.items import prompts_hash
 from palate.feedback.calibration.card import load_card
 from palate.feedback.candidates import iter_candidates
 from palate.loop.config import PEOPLE
-from palate.loop.gate import CardFacts, Evidence, WinRateFacts
-from palate.loop.gate_config import FrozenGate, GateFields
+from palate.loop.gate.config import FrozenGate, GateFields
+from palate.loop.gate.decision import CardFacts, Evidence, WinRateFacts
 from palate.records import Record
 from palate.stats.repetition import repeats
 
