@@ -2,6 +2,7 @@
 
     python benchmarks/capacity.py                 full, LoRA, last layers; two lengths; with and without checkpointing
     python benchmarks/capacity.py --modes lora --lengths 256
+    python benchmarks/capacity.py --computed docs/plan.md     writes that page's table of computed figures, runs nothing
 
 Every run is a real training in a process of its own. The estimate sees the config, config.json and the lengths of the
 rows only, and the rates of the machine that `palate plan --hardware this` measures. Memory is reliable beside other
@@ -29,9 +30,9 @@ from _measure import (
     say,
     write_result,
 )
-from tables import capacity_table
+from tables import capacity_table, fill, markdown
 
-from palate.capacity import Job, Row, Workload, estimate, read_shape
+from palate.capacity import HARDWARE, SIZES, Job, Row, Workload, estimate, read_shape
 from palate.config.load import config_from_values
 from palate.training.setup.speed import this_machine
 
@@ -39,6 +40,14 @@ MODES: dict[str, dict[str, Any]] = {
     "full": {"finetuning_type": "full"},
     "lora": {"finetuning_type": "lora", "lora_rank": 16},
     "last": {"finetuning_type": "freeze", "freeze_trainable_layers": 5},
+}
+
+# The computed table: DPO on pairs of 512 + 2 · 256 tokens.
+COMPUTED_ON, COMPUTED_PAIRS = "H100", 60_000
+COMPUTED: dict[str, dict[str, Any]] = {
+    "full": {"finetuning_type": "full", "fsdp": "full_shard auto_wrap"},
+    "LoRA": {"finetuning_type": "lora", "lora_rank": 16, "fsdp": "full_shard auto_wrap"},
+    "QLoRA": {"finetuning_type": "lora", "lora_rank": 16, "quantization_bit": 4},
 }
 
 
@@ -49,15 +58,47 @@ def main() -> int:
     parser.add_argument("--lengths", nargs="+", type=positive, default=[128, 512], help="tokens of prompt + answer")
     parser.add_argument("--steps", type=positive, default=3)
     parser.add_argument("--batch", type=positive, default=4, help="pairs of a step")
+    parser.add_argument("--computed", type=Path, metavar="PAGE", help="write the computed table into this page")
     model_and_source(parser)
     results_option(parser)
     options = parser.parse_args()
+    if options.computed is not None:
+        page = options.computed.read_text(encoding="utf-8")
+        options.computed.write_text(fill(page, {"computed": computed_table()}), encoding="utf-8")
+        return 0
     with tempfile.TemporaryDirectory(prefix="palate-bench-") as folder:
         result = located(measure(options, Path(folder)))
     path = write_result(f"capacity-{options.precision}", result, options.results)
     print(capacity_table([result]))
     say(f"written: {path}")
     return 0
+
+
+def computed_table() -> str:
+    """What `palate plan` computes for models of three sizes, three kinds of tuning and three numbers of devices."""
+    header = ["model", "tuning", "devices", "GB of a device", "most in", "fits", "s of a step", "pairs/s", "hours"]
+    work = Workload(COMPUTED_PAIRS, [Row(512, (256, 256))], "as given")
+    rows = []
+    for size, (tuning, values), devices in product(("1b", "8b", "70b"), COMPUTED.items(), (1, 4, 8)):
+        config = {
+            "stage": "dpo",
+            "model_name_or_path": size,
+            "dataset": "pairs.jsonl",
+            "output_dir": "run",
+            "per_device_train_batch_size": 8,
+            "gradient_checkpointing": True,
+            "sample_prompts": 0,
+            **values,
+        }
+        job = Job(config_from_values(config).config, SIZES[size], work, HARDWARE[COMPUTED_ON.lower()], devices)
+        found = estimate(job)
+        speed = 8 * devices / found.duration.of_step
+        cells = [f"{found.duration.of_step:.2f}", f"{speed:.1f}", f"{found.duration.of_run / 3600:.2f}"]
+        fits = found.memory.fits
+        moment = max(found.memory.moments, key=found.memory.moments.__getitem__)
+        memory = [f"{found.memory.peak / 1e9:.1f}", moment, "yes" if fits else "no"]
+        rows.append([job.shape.name, tuning, devices, *memory, *(cells if fits else "–––")])
+    return markdown(header, rows)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Report:

@@ -17,10 +17,11 @@ from palate.config.load import config_from_values
 SHAPE = ModelShape("small", "llama", 2, 8, 16, 2, 1, 4, 100)
 LINEAR, WORDS = 2 * 576, 800
 GPU = Hardware("gpu", 80, 100, 1000, link=100, efficiency=0.5, attention=0.5, traffic=1.0)
+ROW = Row(6, (4, 4))
 PAIRS = 21 + 2 * (7 + 8 + 9 + 10)
 
 
-def job(hardware: Hardware = GPU, devices: int = 1, row: Row = Row(6, (4, 4)), rows: int = 10, **values: Any) -> Job:
+def job(hardware: Hardware = GPU, devices: int = 1, row: Row = ROW, rows: int = 10, **values: Any) -> Job:
     given = {"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o", **values}
     return Job(config_from_values(given).config, SHAPE, Workload(rows, [row], "by hand"), hardware, devices)
 

@@ -1,4 +1,4 @@
-"""Bytes by part against figures computed by hand for one small model, and what sharding, lengths and switches change."""
+"""Bytes by part against figures computed by hand for a small model; what sharding, lengths and switches change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ ROW = Row(6, (4, 4))
 def job(hardware: Hardware = GPU, devices: int = 1, shape: ModelShape = SHAPE, row: Row = ROW, **values: Any) -> Job:
     given = {"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o", **values}
     samples = {} if given["stage"] in ("sft", "rm") else {"sample_prompts": 0}
-    return Job(config_from_values({**given, **samples}).config, shape, Workload(10, [row], "by hand"), hardware, devices)
+    config = config_from_values({**given, **samples}).config
+    return Job(config, shape, Workload(10, [row], "by hand"), hardware, devices)
 
 
 def online(stage: str, **values: Any) -> Job:
@@ -112,8 +113,8 @@ def test_references() -> None:
 
 
 def test_activations_of_a_token() -> None:
-    """On a GPU, in bf16: a layer saves two float32 inputs and two normed rows of 8, five casts of 8, q and o of 8, k and
-    v of 4, and four rows of 16."""
+    # On a GPU, in bf16: a layer saves two float32 inputs and two normed rows of 8, five casts of 8, q and o of 8, k and v
+    # of 4, and four rows of 16.
     saved, working = activation_bytes(job())
     layer = 4 * (4 * 8) + 2 * (5 * 8 + 8 + 8 + 4 + 4 + 4 * 16)
     assert (saved, working) == (2 * layer, 12 * 8 + 2 * 3 * (16 + 8))
@@ -188,7 +189,8 @@ def test_more_of_anything_needs_no_less_memory() -> None:
     wide = ModelShape("wide", "llama", 4, 64, 128, 4, 2, 16, 1000)
 
     def peak(**changes: Any) -> int:
-        return memory_of(job(**{"shape": wide, "row": Row(300, (200, 200)), "max_tokens_per_batch": 8192, **changes})).peak
+        given = {"shape": wide, "row": Row(300, (200, 200)), "max_tokens_per_batch": 8192}
+        return memory_of(job(**{**given, **changes})).peak
 
     base = peak()
     assert peak(row=Row(600, (200, 200))) > base

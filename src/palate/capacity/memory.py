@@ -94,7 +94,7 @@ def memory_of(job: Job) -> Memory:
         "reward models": sum(job.frozen_bytes(one.counts, one) for one in job.rewards),
     }
     # On a CPU freed memory stays with the process, and large tensors do not fit into what loading freed.
-    rest["freed by loading"] = 0 if gpu else 2 * _narrowed(job)
+    rest["freed by loading"] = 0 if gpu else 2 * _narrowed_bytes(job)
     parts: dict[str, float] = {**rest, "gradients": held["gradients"], "optimiser": held["optimiser"]}
     parts["gradients on their way"] = 4 * trained.total if shard.name == "DDP" else 0
     parts["gathered weights"] = _gathered_bytes(job) if shard.weights > 1 else 0
@@ -187,19 +187,21 @@ def _gathered_bytes(job: Job) -> float:
     return job.width * (2 * job.model.linear / layers + job.model.embedding + job.model.head) + 4 * gradient
 
 
-def _narrowed(job: Job) -> float:
-    """Bytes of frozen weights that are stored in bf16 once they are loaded."""
-    frozen = job.model.linear + job.model.head - job.trained.linear - job.trained.head
-    return 2.0 * frozen if job.half == "bf16" and job.shape.narrow else 0.0
+def _narrowed_bytes(job: Job) -> float:
+    """Bytes that frozen weights lose when they are stored in bf16 after loading; 0 if they are loaded in bf16."""
+    config, model, trained = job.config, job.model, job.trained
+    computed = config.finetuning_type == "full" or config.merged_adapters or config.use_dora or config.resize_vocab
+    if not computed or job.half != "bf16" or not job.shape.narrow or config.quantization_bit is not None:
+        return 0.0
+    return 2.0 * max(0, model.linear + model.head - trained.linear - trained.head)
 
 
 def _loading_bytes(job: Job) -> float:
-    """The model is read in float32, whole on each device; on a CPU its file is mapped and copied besides."""
-    if job.config.quantization_bit is not None:
-        return weight_bytes(job)
-    reference = job.reference.counts.total if job.reference is not None else 0
-    file = 0 if job.hardware.gpu else 2 * (2 if job.shape.narrow else 4) * job.model.total + _narrowed(job)
-    return 4.0 * (job.model.total + reference) + file
+    """Weights are read whole on each device, before a sharded model is divided; a CPU maps and copies its file."""
+    own = weight_bytes(job) + _narrowed_bytes(job)
+    if job.reference is not None:
+        own += job.frozen_bytes(job.reference.counts, job.reference)
+    return own if job.hardware.gpu else own + 2 * (2 if job.shape.narrow else 4) * job.model.total
 
 
 def _tokens_of_pass(job: Job, free: float, saved: float) -> int:
