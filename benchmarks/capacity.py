@@ -32,7 +32,10 @@ from _measure import (
 )
 from tables import capacity_table, fill, markdown
 
-from palate.capacity import HARDWARE, SIZES, Job, Row, Workload, estimate, read_shape
+from palate.capacity.estimate import estimate
+from palate.capacity.hardware import HARDWARE
+from palate.capacity.job import Job, Row, Workload
+from palate.capacity.shapes import SIZES, read_shape
 from palate.config.load import config_from_values
 from palate.training.setup.speed import this_machine
 

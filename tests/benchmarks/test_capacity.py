@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import capacity
 import pytest
 from tables import capacity_table
 
-from palate.capacity import Hardware
+import capacity
+from palate.capacity.hardware import Hardware
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

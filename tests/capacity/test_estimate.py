@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from palate.capacity import SIZES, Job, Row, Workload, estimate, parse_hardware
-from palate.capacity.estimate import disk_of
+from palate.capacity.estimate import disk_of, estimate
+from palate.capacity.hardware import parse_hardware
+from palate.capacity.job import Job, Row, Workload
+from palate.capacity.shapes import SIZES
 from palate.capacity.text import as_lines
 from palate.config.load import config_from_values
 

@@ -23,10 +23,11 @@ def test_by_name_by_numbers_and_both() -> None:
     [
         ("H9000", "--hardware H9000: not known; choose this, H100, H200"),
         ("memory=48", "tflops, bandwidth missing"),
-        ("H100,memory=-3", "memory must be a number above 0"),
-        ("H100,memory=lots", "memory must be a number above 0"),
-        ("H100,efficiency=1.5", "efficiency must be a number above 0 and at most 1"),
-        ("H100,colour=3", "the numbers are memory, tflops, bandwidth, link"),
+        ("H100,memory=-3", "--hardware memory=-3: write a number above 0"),
+        ("H100,memory=lots", "memory=lots: write a number above 0"),
+        ("H100,memory=nan", "memory=nan: write a number above 0"),
+        ("H100,efficiency=1.5", "efficiency=1.5: write a number above 0, of a share at most 1"),
+        ("H100,colour=3", "colour=3: write .* of memory, tflops, bandwidth, link"),
         ("this", "not known"),
     ],
 )

@@ -113,8 +113,8 @@ def test_references() -> None:
 
 
 def test_activations_of_a_token() -> None:
-    # On a GPU, in bf16: a layer saves two float32 inputs and two normed rows of 8, five casts of 8, q and o of 8, k and v
-    # of 4, and four rows of 16.
+    # On a GPU, in bf16: a layer saves two float32 inputs and two normed rows of 8, five casts of 8, q and o of 8, k and
+    # v of 4, and four rows of 16.
     saved, working = activation_bytes(job())
     layer = 4 * (4 * 8) + 2 * (5 * 8 + 8 + 8 + 4 + 4 + 4 * 16)
     assert (saved, working) == (2 * layer, 12 * 8 + 2 * 3 * (16 + 8))
@@ -162,7 +162,6 @@ def test_sampling(stage: str) -> None:
         ({}, ()),
         ({"fsdp": "shard_grad_op"}, ("gradients", "optimiser")),
         ({"fsdp": "full_shard auto_wrap"}, ("weights", "gradients", "optimiser")),
-        ({"deepspeed": {"zero_optimization": {"stage": 1}}}, ("optimiser",)),
         ({"deepspeed": {"zero_optimization": {"stage": 3}}}, ("weights", "gradients", "optimiser")),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -62,8 +62,8 @@ HARDWARE: Mapping[str, Hardware] = MappingProxyType(
     }
 )
 
-NUMBERS = tuple(f.name for f in fields(Hardware) if f.type == "float")
-"""What a user can give by number."""
+_SHARES = ("efficiency", "attention", "traffic")
+_NUMBERS = ("memory", "tflops", "bandwidth", "link", *_SHARES)
 
 
 def parse_hardware(text: str, this: Hardware | None = None) -> Hardware:
@@ -74,7 +74,7 @@ def parse_hardware(text: str, this: Hardware | None = None) -> Hardware:
         this: the device that the name `this` stands for.
 
     Raises:
-        UsageError: an unknown name or key, or a number that is not above 0 (of a share: above 1).
+        UsageError: an unknown name or key, or an impossible number.
     """
     known = {**HARDWARE, **({} if this is None else {"this": this})}
     name, *rest = (part.strip() for part in text.split(","))
@@ -84,20 +84,18 @@ def parse_hardware(text: str, this: Hardware | None = None) -> Hardware:
         names = ", ".join(["this", *(device.name for device in HARDWARE.values())])
         raise UsageError(f"--hardware {name}: not known; choose {names}, or memory=GB,tflops=T,bandwidth=GB/S")
     numbers: dict[str, Any] = {}
-    for part in rest:
-        key, _, value = part.partition("=")
-        if key not in NUMBERS:
-            raise UsageError(f"--hardware {part}: the numbers are {', '.join(NUMBERS)}, as memory=48")
+    for key, _, value in (part.partition("=") for part in rest):
+        most = 1.0 if key in _SHARES else 1e9
         try:
             numbers[key] = float(value)
         except ValueError:
             numbers[key] = 0.0
-        most = 1.0 if key in ("efficiency", "attention", "traffic") else 1e9
-        if not 0.0 < numbers[key] <= most:
-            raise UsageError(f"--hardware {part}: {key} must be a number above 0 and at most {most:g}")
+        if key not in _NUMBERS or not 0.0 < numbers[key] <= most:
+            raise UsageError(
+                f"--hardware {key}={value}: write a number above 0, of a share at most 1, of {', '.join(_NUMBERS)}"
+            )
     if name:
         return replace(known[name.lower()], **numbers)
-    missing = [key for key in ("memory", "tflops", "bandwidth") if key not in numbers]
-    if missing:
+    if missing := [key for key in ("memory", "tflops", "bandwidth") if key not in numbers]:
         raise UsageError(f"--hardware {text}: {', '.join(missing)} missing; write memory=GB,tflops=T,bandwidth=GB/S")
     return Hardware("your device", **numbers)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from palate.capacity.hardware import Hardware
 from palate.capacity.shapes import Counts, ModelShape
@@ -90,17 +88,12 @@ class Job:
 
     @cached_property
     def sharding(self) -> Sharding:
-        """From `fsdp` or `deepspeed`, which have no effect on a CPU."""
-        config, n = self.config, self.devices
-        if self.hardware.gpu and config.deepspeed:
-            zero = _mapping(_mapping(config.deepspeed).get("zero_optimization"))
-            stage = int(zero.get("stage", 0))
-            away = any(_mapping(zero.get(f"offload_{part}")).get("device") == "cpu" for part in ("param", "optimizer"))
-            weights, gradients, states = (n if stage >= least else 1 for least in (3, 2, 1))
-            return Sharding(f"ZeRO-{stage}", weights, gradients, states, away)
-        words = str(config.fsdp or "no_shard")
+        """From `fsdp` or `deepspeed`, which counts as ZeRO-3; neither has an effect on a CPU."""
+        n, words = self.devices, str(self.config.fsdp or "no_shard")
+        if self.hardware.gpu and self.config.deepspeed:
+            return Sharding("DeepSpeed as ZeRO-3", n, n, n)
         if self.hardware.gpu and "no_shard" not in words:
-            away = "offload" in words or bool(_mapping(config.fsdp_config).get("offload_params"))
+            away = "offload" in words
             return Sharding("FSDP" + ", offloaded" * away, 1 if "shard_grad_op" in words else n, n, n, away)
         return Sharding("DDP") if n > 1 else Sharding()
 
@@ -242,10 +235,3 @@ class Job:
             return self.config.max_steps
         per_epoch = -(-self.work.rows // (self.rows_of_step * self.devices))
         return max(1, round(self.config.num_train_epochs * per_epoch * self.updates))
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    """A mapping of the config, which may be in a JSON file; empty for anything else."""
-    if isinstance(value, str) and Path(value).is_file():
-        value = json.loads(Path(value).read_text(encoding="utf-8"))
-    return value if isinstance(value, dict) else {}

@@ -6,7 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from palate.capacity import Hardware, Job, Memory, ModelShape, Row, Workload, memory_of
+from palate.capacity.hardware import Hardware
+from palate.capacity.job import Job, Row, Workload
+from palate.capacity.memory import Memory, memory_of
+from palate.capacity.shapes import ModelShape
 from palate.charts.text import amount
 from palate.config.load import config_from_values
 from palate.config.reader import dump_yaml
@@ -96,8 +99,12 @@ def first_config(
     chosen = {line.key: line.value for line in objective}
     data = [*_data(request, found, shape, chosen["stage"])]
     device = Hardware("here", memory / 1e9, 1, 1, gpu=gpu)
-    peaks = [_memory([*objective, *data], tuning, spec, found, shape, device) for tuning in _TUNINGS]
-    model = [*_model(spec, shape, peaks if gpu else peaks[:-1], device)]
+    values = {line.key: line.value for line in (*objective, *data)}
+    values |= {"model_name_or_path": spec.model, "adapter_name_or_path": list(spec.adapters) or None}
+    values["per_device_train_batch_size"] = _BATCH
+    tunings = _TUNINGS if gpu else _TUNINGS[:-1]
+    peaks = [_peak({**values, **tuning}, found, shape, device) for tuning in tunings]
+    model = [*_model(spec, shape, peaks, device)]
     chosen |= {line.key: line.value for line in model}
     lines = [*objective, *model, *data]
     lines += _optimisation(found, shape, chosen["stage"], chosen["finetuning_type"])
@@ -167,57 +174,44 @@ def _kto(found: Inspection) -> Iterator[Line]:
         yield Line(key, round(weight, 2), f"{wanted:,} desirable and {unwanted:,} undesirable answers")
 
 
-def _memory(
-    lines: Sequence[Line],
-    tuning: Mapping[str, Any],
-    spec: ModelSpec,
-    found: Inspection,
-    shape: ModelShape,
-    device: Hardware,
-) -> Memory:
-    """What the run would need with one kind of tuning, if all its rows were as long as the longest."""
-    values = {line.key: line.value for line in lines} | {"output_dir": "runs", "per_device_train_batch_size": _BATCH}
-    if spec.adapters and tuning["finetuning_type"] == "lora":
-        values["adapter_name_or_path"] = list(spec.adapters)
-    config = config_from_values({**values, **tuning, "model_name_or_path": spec.model}, origin="palate init").config
-    prompt, answer, number = config.cutoff_len, 0, 1
+def _peak(values: Mapping[str, Any], found: Inspection, shape: ModelShape, device: Hardware) -> Memory:
+    """What a run would need if all its rows were as long as the longest."""
+    config = config_from_values({**values, "output_dir": "runs"}, origin="palate init").config
+    longest, answer, answers = config.cutoff_len, 0, 1
     if values["stage"] in _ONLINE:
-        answer, number = _NEW_TOKENS, getattr(config, "num_generations", 1)
-        prompt -= answer
+        answer, answers = _NEW_TOKENS, getattr(config, "num_generations", 1)
     elif found.tokens is not None and found.tokens.row is not None and found.tokens.completion is not None:
-        answer = int(min(found.tokens.completion.largest, config.cutoff_len))
-        prompt = int(min(found.tokens.row.largest, config.cutoff_len)) - answer
-        number = max(1, round(found.tokens.completion.count / found.records))
-    rows = Workload(found.records, [Row(max(prompt, 0), (answer,) * number)], "the longest row")
-    return memory_of(Job(config, shape, rows, device))
+        longest = min(longest, int(found.tokens.row.largest))
+        answer = min(longest, int(found.tokens.completion.largest))
+        answers = max(1, round(found.tokens.completion.count / found.records))
+    row = Row(max(longest - answer, 0), (answer,) * answers)
+    work = Workload(found.records, [row], "the longest row")
+    return memory_of(Job(config, shape, work, device))
 
 
 def _model(spec: ModelSpec, shape: ModelShape, peaks: Sequence[Memory], device: Hardware) -> Iterator[Line]:
     where = f"{device.memory:.0f} GB {'GPU' if device.gpu else 'memory'}"
-    count = shape.counts.total
-    full, *adapters = [f"{one.peak / 1e9:.1f} GB at the peak; {where}" for one in peaks]
-    fits = [one.fits for one in peaks]
-    if not any(fits[1:]):
+    count, sizes = shape.counts.total, [f"{one.peak / 1e9:.1f} GB" for one in peaks]
+    # An adapter is continued, so not all weights train.
+    chosen = next((n for n, one in enumerate(peaks) if one.fits and (n or not spec.adapters)), None)
+    if chosen is None:
         raise UsageError(
-            f"{spec.name} has {count / 1e9:.1f} billion parameters and needs {min(p.peak for p in peaks) / 1e9:.1f} GB "
-            f"even with LoRA, more than {where}; name a smaller model, or the memory of the GPU that will train with "
-            "--memory GB"
+            f"{spec.name} has {count / 1e9:.1f} billion parameters and needs {sizes[-1]} even with LoRA, more than "
+            f"{where}; name a smaller model, or the memory of the GPU that will train with --memory GB"
         )
     yield Line("model_name_or_path", spec.model, f"{count / 1e6:,.0f} million parameters")
     if spec.adapters:
         yield Line("adapter_name_or_path", list(spec.adapters), "training continues the last of these")
     if spec.template:
         yield Line("template", spec.template)
-    if fits[0] and not spec.adapters:
-        yield Line("finetuning_type", "full", full)
-        return
-    chosen = fits.index(True, 1)
-    reason = adapters[chosen - 1] if spec.adapters else f"{adapters[chosen - 1]}; full would need {full.split(';')[0]}"
-    yield Line("finetuning_type", "lora", reason)
-    if not spec.adapters:
-        yield Line("lora_rank", 16)
-    if chosen == 2:
-        yield Line("quantization_bit", 4, "needs bitsandbytes")
+    full = f"; full would need {sizes[0]}" if chosen and not spec.adapters else ""
+    reasons = {
+        "finetuning_type": f"{sizes[chosen]} at the peak; {where}{full}",
+        "quantization_bit": "needs bitsandbytes",
+    }
+    for key, value in _TUNINGS[chosen].items():
+        if key != "lora_rank" or not spec.adapters:
+            yield Line(key, value, reasons.get(key, ""))
 
 
 def _data(request: DatasetRequest, found: Inspection, shape: ModelShape, stage: str) -> Iterator[Line]:

@@ -244,9 +244,7 @@ def test_a_wrong_estimate_is_one_line(
     assert captured.out == ""
 
 
-def test_an_estimate_is_of_a_single_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_estimate_is_of_a_single_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "sweep.yaml"
     path.write_text(CONFIG + "sweep:\n  - learning_rate: 1.0e-5\n", encoding="utf-8")
     assert main(["plan", str(path), *H100, *GIVEN]) == 2

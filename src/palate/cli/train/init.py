@@ -60,7 +60,7 @@ def command(
         raise UsageError(f"{output} exists; name another file with --output")
 
     from palate.artifacts import write_text
-    from palate.capacity import read_shape
+    from palate.capacity.shapes import read_shape
     from palate.data.inspect import inspect_dataset
     from palate.data.parallel import all_cores
     from palate.evaluation.subject import model_spec

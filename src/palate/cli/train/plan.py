@@ -14,7 +14,7 @@ from palate.cli.models import with_model_paths
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
-    from palate.capacity import Capacity
+    from palate.capacity.estimate import Capacity
     from palate.config.load import LoadedConfig
     from palate.config.pipeline import Pipeline, PlannedRun
     from palate.config.run import RunConfig
@@ -106,7 +106,10 @@ def _capacity(
     given: tuple[int | None, int | None, int | None],
 ) -> Capacity:
     """The estimate for the config on the hardware; `given` are rows, tokens of a prompt and of an answer, or None."""
-    from palate.capacity import Job, Row, Workload, estimate, parse_hardware, read_shape
+    from palate.capacity.estimate import estimate
+    from palate.capacity.hardware import parse_hardware
+    from palate.capacity.job import Job, Row, Workload
+    from palate.capacity.shapes import read_shape
 
     this = None
     if hardware.partition(",")[0].strip().lower() == "this":

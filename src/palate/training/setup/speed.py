@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from palate.capacity import Hardware
+from palate.capacity.hardware import Hardware
 from palate.models.precision import BF16, default_device, total_memory
 from palate.models.precision import resolve as resolve_precision
 

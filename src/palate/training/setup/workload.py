@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from palate.capacity import Row, Workload
+from palate.capacity.job import Row, Workload
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
 from palate.data import load_records
