@@ -12,12 +12,7 @@ import pytest
 from palate.capacity.shapes import ModelShape
 from palate.cli.main import main
 from palate.config.load import load_config
-<<<<<<< HEAD
 from palate.config.reader import read_yaml_file
-from palate.models.spec import ModelSpec
-from palate.training.first_config import ModelSize, model_size
-=======
->>>>>>> capacity
 from tiny import save_tiny
 
 TURNS = {"prompt": "What is {0} and {0}?", "chosen": "It is twice {0}.", "rejected": "Nobody knows {0}."}

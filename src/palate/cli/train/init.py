@@ -63,12 +63,8 @@ def command(
     if output.exists():
         raise UsageError(f"{output} exists; name another file with --output")
 
-<<<<<<< HEAD
     from palate.artifacts import check_writable, write_text
-=======
-    from palate.artifacts import write_text
     from palate.capacity.shapes import read_shape
->>>>>>> capacity
     from palate.data.inspect import inspect_dataset
     from palate.data.parallel import all_cores
     from palate.evaluation.subject import model_spec

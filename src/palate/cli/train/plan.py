@@ -49,11 +49,7 @@ def command(
 ) -> None:
     """Check a config and show every key with its value, without running it; ignored keys are listed with the reason.
 
-    <<<<<<< HEAD
-        Example: palate plan run.yaml --set learning_rate=1e-5
-    =======
-        Example: palate plan run.yaml --hardware H100 --devices 8 --price 2.5
-    >>>>>>> capacity
+    Example: palate plan run.yaml --hardware H100 --devices 8 --price 2.5
     """
     given = (rows, prompt_tokens, answer_tokens)
     if hardware is None and (devices > 1 or price is not None or given != (None,) * 3):
