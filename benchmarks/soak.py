@@ -180,6 +180,7 @@ class Training(Job):
     keys: dict[str, Any] = field(default_factory=dict)
 
     def command(self, root: Path, folder: Path, url: str) -> list[str]:
+        del url
         config = {
             "stage": "dpo",
             "model_name_or_path": str(root / "small"),
@@ -276,6 +277,7 @@ class Soak:
         kinds = jobs()
         for job in kinds:
             self.uninterrupted(job, url)
+        self.samples.clear()  # from here on the server is warm
         end = time.monotonic() + 60 * self.options.minutes
         number = 0
         while number < len(kinds) or time.monotonic() < end:  # every job at least once
@@ -345,10 +347,10 @@ class Soak:
         process = self.start(job.command(self.root, folder, url), f"{folder.name}.log")
         begin = progress = time.monotonic()
         path = job.watched(folder)
-        size = seen = _size(path)
+        seen = _size(path)
         after_progress = self.rng.random() < KILLED_AFTER_PROGRESS
-        span = job.seconds - job.first if after_progress else job.seconds
-        delay = self.rng.uniform(0.0, span)
+        counted = None if after_progress else begin  # from when the time to the kill counts
+        delay = self.rng.uniform(0.0, job.seconds - job.first if after_progress else job.seconds)
         killed = False
         children: list[psutil.Process] = []
         while process.poll() is None:
@@ -359,12 +361,11 @@ class Soak:
             if grown != seen:
                 job.first = job.first or now - begin
                 job.longest = max(job.longest, now - progress)
-                progress, seen = now, grown
+                counted, progress, seen = counted or now, now, grown
             waited = now - progress > self.options.stuck
-            moment = (progress if size != seen else now) if after_progress else begin
             if waited:
                 self.problems.append(f"{job.name}: no progress for {self.options.stuck:.0f} s in {folder.name}")
-            elif kill and now - moment >= delay:
+            elif kill and counted is not None and now - counted >= delay:
                 killed = True
             if waited or killed:
                 process.kill()
@@ -399,7 +400,7 @@ class Soak:
                 return
 
     def memory(self) -> dict[str, Any]:
-        """First and last third of the samples, after the uninterrupted runs have warmed the server up."""
+        """First and last third of the samples."""
         third = max(1, len(self.samples) // 3)
         parts = self.samples[:third], self.samples[-third:]
         found: dict[str, Any] = {}
@@ -438,7 +439,9 @@ class Soak:
                 break
             time.sleep(0.5)
         found = [f"connection {one.status}" for one in clients]
-        found += [f"temporary file {path.name}" for path in sorted(self.temporary.iterdir())]
+        # torch keeps an empty folder for its compiler, for all processes of a user.
+        files = [path for path in sorted(self.temporary.rglob("*")) if not path.name.startswith("torchinductor_")]
+        found += [f"temporary file {path.relative_to(self.temporary)}" for path in files]
         self.problems += [f"left behind: {one}" for one in found]
         return found
 

@@ -102,9 +102,9 @@ def float_products() -> Iterator[None]:
 class _FloatProducts(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
-        if func is F.linear and not kwargs and args[0].dtype == torch.float32 and args[1].dtype in _FORMATS:
-            if not torch.is_autocast_enabled(args[0].device.type):
-                return _FrozenProduct.apply(*args, *(None,) * (3 - len(args)))
+        mixed = func is F.linear and not kwargs and args[0].dtype == torch.float32 and args[1].dtype in _FORMATS
+        if mixed and not torch.is_autocast_enabled(args[0].device.type):
+            return _FrozenProduct.apply(*args, *(None,) * (3 - len(args)))
         return func(*args, **(kwargs or {}))
 
 

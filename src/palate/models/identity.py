@@ -59,7 +59,8 @@ _HALVES = (torch.bfloat16, torch.float16)
 def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     """16 hexadecimal digits over names, dtypes, shapes and bytes, independent of the mapping's order.
 
-    A tensor of 16 bits has the hash of its values in float32: the dtype that holds frozen weights changes nothing. Tied tensors are hashed under each of their names, so tying alone changes nothing.
+    A tensor of 16 bits has the hash of its values in float32: the dtype that holds frozen weights changes nothing.
+    Tied tensors are hashed under each of their names, so tying alone changes nothing.
     """
     digest = hashlib.sha256()
     seen: dict[tuple[int, torch.Size], bytes] = {}
