@@ -104,7 +104,7 @@ class _FloatProducts(TorchFunctionMode):
         del types
         mixed = func is F.linear and not kwargs and args[0].dtype == torch.float32 and args[1].dtype in _FORMATS
         if mixed and not torch.is_autocast_enabled(args[0].device.type):
-            return _FrozenProduct.apply(*args, *(None,) * (3 - len(args)))
+            return _FrozenProduct.apply(*args, *(None,) * (3 - len(args)))  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
@@ -117,5 +117,5 @@ class _FrozenProduct(torch.autograd.Function):
         return F.linear(x, weight.float(), None if bias is None else bias.float())
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         return grad @ ctx.saved_tensors[0].float(), None, None
