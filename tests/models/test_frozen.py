@@ -15,8 +15,9 @@ from palate.models.identity import model_hash
 from palate.models.load import load_frozen, load_model
 from palate.models.precision import BF16, FP16, FP32
 from palate.models.probe.probe import probe
-from palate.models.reward.head import probe_rewards
-from tiny import PACKED
+from palate.models.reward.head import end_index, probe_rewards
+from palate.text.batch import pack
+from tiny import PACKED, random_groups
 
 CPU = torch.device("cpu")
 GEMMA3 = {"head_dim": 8, "sliding_window": 6, "layer_types": ["sliding_attention", "full_attention", "full_attention"]}
@@ -82,5 +83,9 @@ def test_checks_at_load_compute_as_in_float32(kind: str, tmp_path: Path) -> None
 def test_a_reward_models_scalar_head_is_float32(tmp_path: Path) -> None:
     name = saved(tmp_path, "qwen2")
     loaded = load_frozen(name, BF16, CPU, head="reward", probe_of=probe_rewards)
+    batch = pack(random_groups(2))
+    with torch.no_grad(), BF16.context(CPU):
+        rewards = loaded.model(**batch.model_inputs(), end_index=end_index(batch)).rewards
+    assert rewards.tolist() == [0.0] * 4  # a head that no file has
     assert loaded.model.score.weight.dtype == torch.float32
     assert loaded.model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16

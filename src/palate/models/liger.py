@@ -19,7 +19,7 @@ import torch
 
 from palate.models.frozen import float_products
 from palate.models.precision import FP32, Precision
-from palate.models.upstream import CALL_ERRORS, first_line, quiet
+from palate.models.upstream import first_line, quiet
 
 _PARTS = {"rope": True, "rms_norm": True, "layer_norm": True, "swiglu": True, "geglu": True}
 _LOSSES = {"cross_entropy": False, "fused_linear_cross_entropy": False}
@@ -45,7 +45,7 @@ def apply_liger(model: Any, precision: Precision, device: torch.device) -> str:
                 _apply_liger_kernel_to_instance(model, **_PARTS, **_LOSSES)
             found = [_outputs(model, one, device) for one in formats]
             problem.extend(_differences(found, expected, formats))
-        except CALL_ERRORS as error:
+        except Exception as error:  # errors of Triton's compiler have no other base
             problem.append(f"{type(error).__name__}: {first_line(error)}")
         if not problem and not any("forward" in vars(module) for module in model.modules()):
             problem.append(f"it has no kernels for {model.config.model_type}")
@@ -94,7 +94,7 @@ def _outputs(model: Any, precision: Precision, device: torch.device) -> list[tor
     """Hidden states of a few random tokens, and their gradients to the embedded tokens and to all norms' weights."""
     generator = torch.Generator().manual_seed(0)
     embedding = model.get_input_embeddings().weight
-    ids = torch.randint(len(embedding), (2, 24), generator=generator).to(device)
+    ids = torch.randint(len(embedding), (2, 12), generator=generator).to(device)
     embedded = embedding.detach()[ids].requires_grad_(True)
     norms = [p for name, p in model.named_parameters() if p.dim() == 1 and "norm" in name and p.requires_grad]
     training = model.training
