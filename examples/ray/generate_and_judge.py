@@ -26,20 +26,24 @@ def make_shard(row: dict[str, Any]) -> dict[str, Any]:
     made = palate.generate(
         row["prompts"],
         row["model"],
-        candidates,
-        k=row["k"],
+        row["k"],
+        output=candidates,
         base_url=row["base_url"] or None,
         shard=f"{row['number']}/{row['shards']}",
         max_new_tokens=row["max_new_tokens"],
     )
-    voted = palate.judge(candidates, row["judge"], votes) if row["judge"] else 0
+    voted = 0
+    if row["judge"]:
+        collected = palate.judge(made, row["judge"], votes)
+        if collected.missing:
+            raise RuntimeError(f"{votes}: {len(collected.missing)} verdicts are missing: {collected.missing[0][1]}")
+        voted = len(collected.votes)
     worker = ray.get_runtime_context().get_worker_id()
     return {
         "number": row["number"],
         "worker": worker,
         "candidates": str(candidates),
         "votes": str(votes),
-        "made": made,
         "voted": voted,
     }
 
@@ -69,7 +73,7 @@ def main() -> None:
     joined = given.out / "candidates.jsonl"
     count = palate.join_shards([row["candidates"] for row in done], joined)
     workers = len({row["worker"] for row in done})
-    print(f"{joined}: {count} rows, {sum(row['made'] for row in done)} of them new, by {workers} workers")
+    print(f"{joined}: {count} rows by {workers} workers")
     if given.judge:
         votes = given.out / "votes.jsonl"
         votes.write_text("".join(Path(row["votes"]).read_text() for row in done))

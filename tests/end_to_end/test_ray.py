@@ -51,7 +51,7 @@ def test_two_workers_make_what_one_process_makes(
 
     # As after a kill: a shard without its last rows, which is continued.
     part = out / "candidates-3.jsonl"
-    palate.generate(str(prompts), "m", part, k=2, base_url=first.url, shard="3/4")
+    palate.generate(str(prompts), "m", 2, output=part, base_url=first.url, shard="3/4")
     part.write_text("".join(json.dumps(row) + "\n" for row in read_jsonl(part)[:-2]))
     before = len(first.requests)
     words = ["--model", "m", "--base-url", f"{first.url},{second.url}", "--judge", judge, "--shards", "4"]
@@ -63,13 +63,13 @@ def test_two_workers_make_what_one_process_makes(
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "candidates.jsonl: 30 rows, 25 of them new, by 2 workers" in done.stdout
+    assert "candidates.jsonl: 30 rows by 2 workers" in done.stdout
     assert len(first.requests) - before + len(second.requests) == 2 * 25
     whole = tmp_path / "whole.jsonl"
-    palate.generate(str(prompts), "m", whole, k=2, base_url=first.url)
+    palate.generate(str(prompts), "m", 2, output=whole, base_url=first.url)
     assert (out / "candidates.jsonl").read_bytes() == whole.read_bytes()
     asked = len(judging.requests)
-    voted = palate.judge(whole, judge, tmp_path / "votes.jsonl")
+    collected = palate.judge(whole, judge, tmp_path / "votes.jsonl")
     assert len(judging.requests) == asked  # the store has every reply
     fields = ("item", "left", "right", "shown", "outcome", "who")
     own, theirs = (
@@ -77,4 +77,4 @@ def test_two_workers_make_what_one_process_makes(
         for path in (tmp_path / "votes.jsonl", out / "votes.jsonl")
     )
     assert own == theirs
-    assert f"{voted} votes" in done.stdout
+    assert f"{len(collected.votes)} votes" in done.stdout

@@ -10,8 +10,12 @@ from pathlib import Path
 from palate.artifacts import JsonlWriter, now, sole_writer
 from palate.data.mix import drawn_key
 from palate.data.scores import columns_of
-from palate.feedback.candidates import Candidates
+from palate.errors import UsageError
+from palate.feedback.candidates import Candidates, read_candidates
+from palate.feedback.judges.load import load_judge
 from palate.feedback.judges.scores import ScoreJudge
+from palate.feedback.judges.settings import ApiSettings
+from palate.feedback.shards import read_shard
 from palate.feedback.votes import Outcome, Shown, Vote, VoterKind, read_votes
 from palate.progress import progress
 from palate.records import Columns, EachJudge, Judge, Messages, Verdict
@@ -78,6 +82,45 @@ class Collected:
         ]
         more = len(self.missing) - most
         return [*lines, f"missing              {more:,} more"] if more > 0 else lines
+
+
+def judge(
+    candidates: str | Path | Sequence[Candidates],
+    judge: str | Judge,
+    output: str | Path,
+    *,
+    shard: str | None = None,
+    per_prompt: int | None = None,
+    seed: int = 42,
+    prompt: str = "criteria",
+    in_flight: int = 8,
+    store: str | None = None,
+) -> Collected:
+    """Let a judge compare the answers to each prompt, two at a time and in both orders.
+
+    `judge("candidates.jsonl", "length:shorter", "votes.jsonl").votes[0].outcome`
+
+    Args:
+        candidates: a candidates file, or what `generate` gave.
+        judge: as `palate judge --judge` has it, or an object with the protocol `Judge`.
+        output: votes file; new votes are appended, and what has a vote is not asked again.
+        shard: `3/8` for every eighth row from the third.
+        per_prompt: compare at most this many pairs of answers of a prompt, drawn by `seed`; None for all.
+        prompt: of a judge over an API: the name of a built-in one, or a file.
+        in_flight: most requests of such a judge at once, for each of its URLs.
+        store: URL of the database with its replies; None for PALATE_STORE or palate.db in the current folder.
+
+    Raises:
+        PalateError: the candidates or the judge cannot be read, or no prompt has two different answers.
+    """
+    part = read_shard(shard)
+    rows = read_candidates(candidates) if isinstance(candidates, str | Path) else list(candidates)
+    asked = questions(rows if part is None else part.of(rows), per_prompt=per_prompt, seed=seed)
+    if not asked:
+        raise UsageError("no prompt has two different answers; generate with k=2 or more")
+    if isinstance(judge, str):
+        judge = load_judge(judge, settings=ApiSettings(prompt=prompt, in_flight=in_flight, store=store))
+    return collect_votes(asked, judge, Path(output))
 
 
 def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
