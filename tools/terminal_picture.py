@@ -1,4 +1,4 @@
-"""Makes docs/figures/terminal.svg: runs the commands of the first page on the built-in pairs, and draws what they print.
+"""Makes docs/figures/terminal.svg: runs commands of the first page on the built-in pairs and draws what they print.
 
 PYTHONPATH=src python tools/terminal_picture.py [FILE.svg]
 """
@@ -60,7 +60,7 @@ def drawing(lines: list[tuple[bool, str]]) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-size="13" '
-            'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, \'DejaVu Sans Mono\', monospace">',
+            "font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\">",
             f'<rect width="{width}" height="{height}" rx="8" fill="#161b22"/>',
             *rows,
             "</svg>\n",

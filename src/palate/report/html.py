@@ -70,7 +70,7 @@ def value(item: object) -> str:
 
 
 def redacted(item: Any) -> Any:
-    """The same JSON value with the texts of keys that name a secret hidden, at any depth. `kl_per_token` is a number."""
+    """The same JSON value with the texts of keys that name a secret hidden, at any depth; numbers stay."""
     if isinstance(item, Mapping):
         secret = {key for key, entry in item.items() if _SECRET.search(str(key)) and not isinstance(entry, int | float)}
         return {key: "(hidden)" if entry and key in secret else redacted(entry) for key, entry in item.items()}
