@@ -15,7 +15,7 @@ import typer
 
 from palate.cli.arguments import AsJson, opened_store
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_error, print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_error, print_json, print_note, print_progress, print_result
 from palate.errors import ConfigError, Stopped, UsageError
 
 if TYPE_CHECKING:
@@ -111,10 +111,8 @@ def tick_command(
             from palate.loop.plan import plan
 
             planned = plan(loop, utc_now(), until=_step(until))
-            if as_json:
-                print_json({"steps": planned})
-            else:
-                print_result("\n".join(line for step in planned for line in _planned(step)))
+            text = "\n".join(line for step in planned for line in _planned(step))
+            print_done(text, {"steps": planned}, as_json=as_json)
             return
         with _stoppable(loop):
             ticked = _tick(loop, until)
@@ -151,10 +149,7 @@ def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) 
 
     with _opened(file) as loop:
         found = loop.store.read(lambda session: loop_status(session, loop.config.name))
-    if as_json:
-        print_json(found)
-    else:
-        print_result("\n".join(_status(found)))
+    print_done("\n".join(_status(found)), found, as_json=as_json)
 
 
 def abandon_command(
