@@ -19,6 +19,8 @@ from _measure import RESULTS
 Result = dict[str, Any]
 GIGABYTE = 1e9
 NOTHING = "Not measured yet."
+OPENED = ("open_files", "threads", "children")
+"""What a soak counts of the server, besides memory."""
 
 
 def main() -> int:
@@ -300,6 +302,67 @@ def _gpu_run(run: Result, peak: float) -> list[str]:
     return [*cells, f"**{memory / theirs['peak_bytes']:.2f}×**" if measured else "", ours["attention"]]
 
 
+def capacity_table(results: Sequence[Result]) -> str:
+    """Predicted and measured peak memory and seconds of a step.
+
+    On a busy machine a step takes longer; the seconds of the processor, for each core that it uses, grow less.
+    """
+    header = ["run", "tokens of a row", "checkpointing", "GB predicted", "measured", "ratio"]
+    header += ["s of a step predicted", "measured", "of each core", "ratio to it", "processor"]
+    rows = []
+    for result in results:
+        for row in result["rows"]:
+            memory = row["predicted_bytes"] / row["measured_bytes"]
+            seconds = row["predicted_step_seconds"] / row["cpu_step_seconds"]
+            rows.append(
+                [
+                    f"{row['mode']}, {result['precision']}",
+                    row["length"],
+                    "yes" if row["checkpointing"] else "no",
+                    f"{row['predicted_bytes'] / GIGABYTE:.2f}",
+                    f"{row['measured_bytes'] / GIGABYTE:.2f}",
+                    f"**{memory:.2f}×**",
+                    f"{row['predicted_step_seconds']:.2f}",
+                    f"{row['measured_step_seconds']:.2f}",
+                    f"{row['cpu_step_seconds']:.2f}",
+                    f"**{seconds:.2f}×**",
+                    _processor(result),
+                ]
+            )
+    return markdown(header, rows)
+
+
+def soak_table(results: Sequence[Result]) -> str:
+    """Of the last soak: its jobs, and what the server had in the first and the last third of the time."""
+    result = results[-1]
+    rows = [
+        [
+            job["name"],
+            job["runs"],
+            job["kills"],
+            job["resumes"],
+            f"{job['equal']} of {job['runs']}",
+            f"{job['seconds']:.1f}",
+            f"{job['longest']:.1f}",
+        ]
+        for job in result["jobs"]
+    ]
+    header = ["job", "runs", "kills", "resumed runs", "equal results", "s without kills", "longest s without progress"]
+    server = result["server"]
+    facts = [
+        ["minutes", result["settings"]["minutes"]],
+        ["requests", f"{server['requests']:,}"],
+        ["of these from clients that were killed", server["cancelled"]],
+        ["failed requests", server["failed"]],
+        ["MiB, first and last third", " → ".join(map(str, server["mebibytes"]))],
+        ["MiB per hour, last two thirds", server["mebibytes_per_hour"]],
+        *([f"least {name.replace('_', ' ')}", " → ".join(f"{n:.0f}" for n in server[name])] for name in OPENED),
+        ["left behind: files, processes, connections", len(result["leftovers"])],
+        ["problems", len(result["problems"])],
+    ]
+    return f"{markdown(header, rows)}\n\n{markdown(['server and machine', _processor(result)], facts)}"
+
+
 TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "train_speed": train_speed_table,
     "roofline": roofline_table,
@@ -309,6 +372,8 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "serve": serve_table,
     "batch": serve_table,
     "gpu": gpu_table,
+    "capacity": capacity_table,
+    "soak": soak_table,
 }
 
 if __name__ == "__main__":

@@ -34,8 +34,10 @@ def is_main_process() -> bool:
 
 
 def print_progress(text: str) -> None:
-    """A line of progress on stderr."""
-    if is_main_process():
+    """A line of progress on stderr; none with `--quiet`."""
+    from palate.progress import console
+
+    if is_main_process() and not console.quiet:
         _to_stderr(text)
 
 

@@ -32,7 +32,7 @@ _MANY = 10
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Benchmark, e.g. truthfulqa; see the manual's list.")]
 Models = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN|CHECKPOINT|MODEL...", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
+    typer.Argument(metavar="RUN|CHECKPOINT|MODEL", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
 ]
 Data = Annotated[
     list[Path] | None,

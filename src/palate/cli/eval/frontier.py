@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from palate.records import RewardFunction
 
 Models = Annotated[
-    list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL...", help="Finished runs, checkpoint folders, any models.")
+    list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL", help="Finished runs, checkpoint folders, any models.")
 ]
 Prompts = Annotated[str, typer.Option("--prompts", help="A file, folder, hub id or registered dataset to answer.")]
 RewardNames = Annotated[

@@ -15,7 +15,7 @@ from palate.errors import UsageError
 def debug_command(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="CYCLE|RESULT...", help="A cycle's folder, or result folders, a run, data, votes."),
+        typer.Argument(metavar="CYCLE|RESULT", help="A cycle's folder, or result folders, a run, data, votes."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For debug.html, .md and .json.")],
     last: Annotated[

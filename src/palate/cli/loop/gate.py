@@ -26,7 +26,7 @@ def gate_command(
     results: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RESULT...",
+            metavar="RESULT",
             help="Folders of `palate eval winrate` and `eval bench`; none: check the config.",
         ),
     ] = None,

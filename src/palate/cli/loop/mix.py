@@ -17,7 +17,7 @@ from palate.errors import UsageError
 def mix_command(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="NAME=FILE...", help="people, judge, edits, choices, thumbs, or an imported set."),
+        typer.Argument(metavar="NAME=FILE", help="people, judge, edits, choices, thumbs, or an imported set."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
     weights: Annotated[

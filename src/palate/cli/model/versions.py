@@ -193,7 +193,7 @@ def _data_lines(lineage: Any) -> list[tuple[str, str]]:
 
 def verify_command(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[VERSION]...", help="Versions or aliases. Default: all versions.")
+        list[str] | None, typer.Argument(metavar="VERSION", help="Versions or aliases. Default: all versions.")
     ] = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
