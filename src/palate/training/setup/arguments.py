@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
 from palate.config.run import RunConfig
@@ -108,7 +109,7 @@ def training_arguments(
         name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
         further |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
     metric, greater = config.best_metric
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         use_cpu=device.type == "cpu",
         bf16=precision.autocast is torch.bfloat16,
@@ -131,3 +132,8 @@ def training_arguments(
         **{name: getattr(config, name) for name in _SAME_NAME},
         **further,
     )
+    if arguments.fsdp_plugin_args and arguments.fsdp_plugin_args.get("fsdp_version") == 2:
+        # Autocast chooses the dtypes, as in one process. accelerate's policy would gather embeddings and norms in 16
+        # bits and add up gradients in them, and torch 2.13 fails on it where frozen weights have 16 bits.
+        arguments.fsdp_plugin_args.setdefault("mixed_precision_policy", MixedPrecisionPolicy())
+    return arguments
