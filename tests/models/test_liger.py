@@ -28,9 +28,7 @@ RUNS = importlib.util.find_spec("liger_kernel") is not None and (
     torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
 )
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-runs = pytest.mark.skipif(
-    not RUNS, reason="needs liger-kernel, and a GPU or Triton's interpreter (TRITON_INTERPRET=1)"
-)
+runs = pytest.mark.skipif(not RUNS, reason="needs liger-kernel, and a GPU or Triton's interpreter (TRITON_INTERPRET=1)")
 
 
 @pytest.fixture(autouse=True)

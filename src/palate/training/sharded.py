@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,12 +15,22 @@ from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 
 
+_ACCELERATE = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed"}
+
+
 def check_shardable(config: RunConfig, reference: Reference | None, device: torch.device) -> str:
     """A line for the user if the config's sharding has no effect, or "".
 
     Raises:
-        ConfigError: the reference needs copies of the policy's weights, whose parts are on other ranks.
+        ConfigError: the reference needs copies of the policy's weights, whose parts are on other ranks; or accelerate's
+            own config shards the model, of which palate would not know.
     """
+    for variable, name in _ACCELERATE.items():
+        if os.environ.get(variable, "").lower() == "true" and not getattr(config, name):
+            raise ConfigError(
+                f"accelerate's config turns {name} on; write {name} into this config instead, where its checks are made "
+                f"(docs/train.md), and start the processes with torchrun or a config of accelerate without {name}"
+            )
     key = "fsdp" if config.fsdp else "deepspeed"
     if not (config.fsdp or config.deepspeed):
         return ""

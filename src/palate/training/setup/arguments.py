@@ -39,15 +39,18 @@ _WANDB_OFFLINE = ("offline", "disabled", "dryrun")
 _EVERY_LINEAR = r"(?!.*(?:lm_head|score)).+"
 
 
-def check_installed(config: RunConfig) -> None:
-    """Raise ConfigError if a key needs a package or a file that is missing; transformers would fail in mid-run."""
+def check_installed(config: RunConfig, device: torch.device) -> None:
+    """Raise ConfigError if a key needs a package, a file or a device that is missing; transformers fails in mid-run."""
     package = next((package for prefix, package in _PACKAGES.items() if config.optim.startswith(prefix)), None)
     if package is not None and find_spec(package) is None:
-        raise ConfigError(
-            f"optim: {config.optim} needs {package}, which is not installed; use adamw_torch, or install it"
-        )
+        install = f"pip install {package.replace('_', '-')}"
+        raise ConfigError(f"optim: {config.optim} needs {package}, which is not installed: {install}; or adamw_torch")
+    if device.type == "cpu" and ("8bit" in config.optim or package == "bitsandbytes"):
+        raise ConfigError(f"optim: {config.optim} needs a GPU (bitsandbytes), this run is on a CPU; use adamw_torch")
     if config.deepspeed and find_spec("deepspeed") is None:
-        raise ConfigError("deepspeed needs the package deepspeed, which is not installed; install it, or use fsdp")
+        raise ConfigError(
+            "deepspeed needs the package deepspeed, which is not installed: pip install deepspeed; or use fsdp"
+        )
     for key in ("deepspeed", "fsdp_config"):
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
