@@ -33,7 +33,7 @@ runs = pytest.mark.skipif(not RUNS, reason="needs liger-kernel, and a GPU or Tri
 
 @pytest.fixture(autouse=True)
 def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What Triton's interpreter lacks: scalars of Python's floats, on which kernels call `.to`, and CUDA's libdevice."""
+    """What Triton's interpreter lacks: scalars of Python's floats, and CUDA's libdevice."""
     if os.environ.get("TRITON_INTERPRET") != "1" or not RUNS:
         return
     import triton.language as tl

@@ -14,7 +14,6 @@ from palate.models.reference.kinds import FrozenCopy, Reference
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 
-
 _ACCELERATE = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed"}
 
 
@@ -28,7 +27,7 @@ def check_shardable(config: RunConfig, reference: Reference | None, device: torc
     for variable, name in _ACCELERATE.items():
         if os.environ.get(variable, "").lower() == "true" and not getattr(config, name):
             raise ConfigError(
-                f"accelerate's config turns {name} on; write {name} into this config instead, where its checks are made "
+                f"accelerate's config turns {name} on; write {name} into this config instead, whose keys are checked "
                 f"(docs/train.md), and start the processes with torchrun or a config of accelerate without {name}"
             )
     key = "fsdp" if config.fsdp else "deepspeed"
