@@ -14,8 +14,6 @@ from palate.models.reference.kinds import FrozenCopy, Reference
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 
-_ACCELERATE = {"ACCELERATE_USE_FSDP": "fsdp", "ACCELERATE_USE_DEEPSPEED": "deepspeed"}
-
 
 def check_shardable(config: RunConfig, reference: Reference | None, device: torch.device) -> str:
     """A line for the user if the config's sharding has no effect, or "".
@@ -24,8 +22,8 @@ def check_shardable(config: RunConfig, reference: Reference | None, device: torc
         ConfigError: the reference needs copies of the policy's weights, whose parts are on other ranks; or accelerate's
             own config shards the model, of which palate would not know.
     """
-    for variable, name in _ACCELERATE.items():
-        if os.environ.get(variable, "").lower() == "true" and not getattr(config, name):
+    for name in ("fsdp", "deepspeed"):
+        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() == "true" and not getattr(config, name):
             raise ConfigError(
                 f"accelerate's config turns {name} on; write {name} into this config instead, whose keys are checked "
                 f"(docs/train.md), and start the processes with torchrun or a config of accelerate without {name}"

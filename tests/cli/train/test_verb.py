@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from palate.cli.main import main
 from palate.config.run import RunConfig
+from palate.errors import TrainingError
 
 
 @dataclass
@@ -123,16 +124,21 @@ def test_a_wrong_config_is_said_before_anything_is_loaded(
     assert calls == []
 
 
-def test_a_process_leaves_its_group_when_training_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_process_leaves_its_group_at_the_end(
+    calls: list[tuple[RunConfig, tuple[str, ...]]], config_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """gloo's threads may abort a process that ends as a member of a group."""
-    rows = write_rows(tmp_path / "pairs.jsonl", pairs(2))
-    given = {"stage": "dpo", "model_name_or_path": str(tmp_path / "no-model"), "dataset": str(rows)}
-    path = config_file(tmp_path / "run.yaml", {**given, "output_dir": str(tmp_path / "run")})
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    try:
-        assert main(["train", str(path)]) == 1
-        assert "no-model" in capsys.readouterr().err
-        assert not dist.is_initialized()
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+
+    def fails(*_: Any, **__: Any) -> Done:
+        raise TrainingError("the loss is not finite")
+
+    room: Any = sys.modules["palate.training.run"]
+    for train, code in ((room.train, 0), (fails, 1)):
+        monkeypatch.setattr(room, "train", train)
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        try:
+            assert main(["train", config_file]) == code
+            assert not dist.is_initialized()
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
