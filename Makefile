@@ -140,7 +140,8 @@ oracle:
 
 docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
-	$(BIN)/python -m palate.text.docs docs/templates.md
+	for kind in train loop gate serve campaign; do $(BIN)/palate config schema $$kind -o docs/schemas/$$kind.json; done
+	$(BIN)/python tools/templates_page.py docs/templates.md
 	$(BIN)/python -m palate.config.objectives.docs docs/objectives.md
 	$(BIN)/python tools/python_page.py docs/python.md
 
@@ -165,7 +166,7 @@ lock: .release-venv/.installed
 		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
 
 audit: .release-venv/.installed
-	$(RELEASE)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(RELEASE)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 sbom: .release-venv/.installed
 	mkdir -p dist

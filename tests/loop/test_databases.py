@@ -61,7 +61,7 @@ def test_tables_that_are_locked(world: World, postgres: PostgresServer, monkeypa
     """For longer than a tick waits, and then for a moment only."""
     with psycopg.connect(postgres.url(str(world.store.engine.url.database))) as other:
         other.execute("LOCK TABLE cycle_steps")
-        with pytest.raises(StoreError, match="the database stays locked .*; close what else uses it"):
+        with pytest.raises(StoreError, match=r"the database stays locked .*; close what else uses it"):
             world.tick()
         monkeypatch.setattr(transactions, "_RETRY_SECONDS", 60.0)
         release = threading.Timer(0.5, other.rollback)

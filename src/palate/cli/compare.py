@@ -12,7 +12,7 @@ from palate.cli.console import print_answers, print_json, print_progress, print_
 from palate.cli.dataset import reads_dataset
 from palate.records import DatasetRequest, as_turns
 
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished runs.")]
 Prompts = Annotated[
     str | None,
     typer.Option("--prompts", help="Dataset of prompts to answer now. Default: the samples that the runs wrote."),

@@ -15,6 +15,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "evaluation_strategy": "eval_strategy",
         "label_smoothing": "dpo_label_smoothing",
         "activation_checkpointing": "gradient_checkpointing",
+        "enable_liger_kernel": "use_liger_kernel",
         "early_stopping_steps": "early_stopping_patience",
         "reward_model": "rewards",
         "num_ppo_epochs": "ppo_epochs",
@@ -40,7 +41,7 @@ _NO_EFFECT: Mapping[str, str] = {
     "report.html always shows the loss": "plot_loss",
     "palate always uses the fast tokenizer": "use_fast_tokenizer",
     "attention chooses the attention kernel": "flash_attn",
-    "palate has its own log-probability kernel": "enable_liger_kernel use_liger_kernel liger_kernel_config",
+    "use_liger_kernel takes all kernels of liger-kernel but its losses": "liger_kernel_config",
     "palate has its own kernels": "use_unsloth",
     "gradient_checkpointing turns recomputation on": "use_unsloth_gc disable_gradient_checkpointing",
     "recomputation is never re-entrant, with the same result": "use_reentrant_gc gradient_checkpointing_kwargs "
@@ -72,8 +73,7 @@ _NO_EFFECT: Mapping[str, str] = {
     "the number of trained parameters is always printed": "print_param_status",
     "trackers do not count tokens": "include_num_input_tokens_seen",
     "run.json has the timings": "include_tokens_per_second include_effective_tokens_per_second",
-    "it names a Trackio project; wandb_project names one of W&B": "project",
-    "Trackio is not supported; report_to takes tensorboard and wandb": "trackio_*",
+    "TRACKIO_SPACE_ID names the Space; without it Trackio stores metrics on this machine": "trackio_*",
     "a signal always saves a checkpoint": "enable_jit_checkpoint",
     "run.json has the peak memory": "skip_memory_metrics",
     "the step is the exact mean over all processes": "average_tokens_across_devices",
@@ -168,7 +168,7 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         "adapter_folder": OnlyValue((), "name the adapter's own folder in adapter_name_or_path"),
         "rope_scaling": OnlyValue((), "write it into the model's config.json"),
         # trackers and the hub
-        "use_swanlab": OnlyValue((False,), "use report_to: tensorboard or wandb", ("swanlab_",)),
+        "use_swanlab": OnlyValue((False,), "use report_to: tensorboard, wandb, mlflow or trackio", ("swanlab_",)),
         "hub_token": OnlyValue((), "the environment variable HF_TOKEN has the token; remove it"),
         "hub_revision": OnlyValue(("main",), "the model is uploaded to main; remove it"),
         # transformers

@@ -60,7 +60,6 @@ class CanaryFields(Fields):
 
     @property
     def margins(self) -> dict[str, float]:
-        """Metric → its margin."""
         return {"errors": self.errors, **({} if self.thumbs_down is None else {"thumbs down": self.thumbs_down})}
 
 
@@ -127,7 +126,6 @@ class CanaryCheck:
     needed: int | None
 
     def line(self) -> str:
-        """For a person."""
         if self.difference is None:
             return f"{self.name}: {self.sizes[1]} of the canary, {self.sizes[0]} of the incumbent; none to compare"
         before, after = (100 * (rate or 0) for rate in self.rates)

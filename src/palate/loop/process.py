@@ -20,6 +20,7 @@ from sqlalchemy import Connection, text
 from palate.artifacts import write_errors
 from palate.artifacts.locks import acquire
 from palate.errors import ArtifactError
+from palate.progress import console
 from palate.store import Store
 from palate.store.transactions import retried
 
@@ -89,8 +90,8 @@ def _file_lock(file: Path) -> Iterator[bool]:
 def run_command(words: Sequence[str], log: Path) -> int:
     """Run a palate command as a child process; returns its exit code, negative if a signal ended it.
 
-    Its stderr goes to the terminal and, as its stdout, to the end of the log. If this process dies, the child gets
-    SIGTERM (on Linux), upon which training writes a checkpoint and stops.
+    Its stderr goes to the terminal (not with `--quiet`) and, as its stdout, to the end of the log. If this process
+    dies, the child gets SIGTERM (on Linux), upon which training writes a checkpoint and stops.
     """
     with write_errors(log), log.open("ab", buffering=0) as file:
         # Of this process's open files, only the lock is inheritable.
@@ -99,7 +100,8 @@ def run_command(words: Sequence[str], log: Path) -> int:
             try:
                 while part := os.read(process.stderr.fileno(), 65536):
                     file.write(part)
-                    sys.stderr.write(part.decode(errors="replace"))
+                    if not console.quiet:
+                        sys.stderr.write(part.decode(errors="replace"))
             except BaseException as error:
                 if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reached the child too; a second signal is harder
                     process.terminate()

@@ -30,7 +30,7 @@ from palate.training.run import train
 from palate.training.setup.environment import is_main_process, join_processes, wait_for_all
 
 # Keys that do not change what a run produces.
-_NOT_COMPARED = ("resume_from_checkpoint", "overwrite_output_dir", "report_to", "run_name", "wandb_project")
+_NOT_COMPARED = ("resume_from_checkpoint", "overwrite_output_dir", "report_to", "run_name", "wandb_project", "project")
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,6 @@ def problems(version: Version) -> list[str]:
 
 
 def folder_problems(version: Version) -> list[str]:
-    """The problems of the version's own folder."""
     folder = version.folder
     if not folder.is_dir():
         return [f"its folder {folder} is missing"]

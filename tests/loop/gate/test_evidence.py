@@ -80,7 +80,8 @@ def bench(path: Path, *models: tuple[str, str | None, dict[str, float]], data: s
     content = {
         "format": 1,
         "benchmark": "xstest",
-        "metrics": {"over_refusal": "share of safe prompts that are refused (lower is better)"},
+        "metrics": {"over_refusal": "share of safe prompts that are refused"},
+        "lower_is_better": ["over_refusal"],
         "data": [data],
         "models": [
             {
@@ -161,8 +162,6 @@ def test_results_of_other_models_or_data_or_directions_are_refused(tmp_path: Pat
         both = [("old", "bb", OLD), ("new", "aa", NEW)]
         path = bench(tmp_path / "6.json", *both, metrics={"over_refusal": "a share"}, lower_is_better=known)
         assert read(folder, path).guards
-    with pytest.raises(DataError, match="lower_is_better: True"):  # of a file from before the key, by its text
-        read(folder, bench(tmp_path / "4.json", ("old", "bb", OLD), metrics={"over_refusal": "a share"}))
     with pytest.raises(DataError, match="version 2"):
         read(win_rate(tmp_path / "v", version=2))
 

@@ -15,7 +15,7 @@ import typer
 
 from palate.cli.arguments import AsJson, opened_store
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_error, print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_error, print_json, print_note, print_progress, print_result
 from palate.errors import ConfigError, Stopped, UsageError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def init_command(
     schedule: Annotated[
         Literal["week", "none"], typer.Option("--schedule", help="Monday to Friday, or each step at once.")
     ] = "week",
+    as_json: AsJson = False,
 ) -> None:
     """Write a commented config of a loop, and gate.yaml if it is missing; then say what is still to do.
 
@@ -83,13 +84,16 @@ def init_command(
         print_progress(f"written: {folder / 'gate.yaml'}")
     write_text(file, text)
     print_progress(f"written: {file}")
+    to_do: tuple[str, ...] = ()
     with _opened(file) as loop:
         try:
             check_loop(loop)
         except ConfigError as error:
-            for line in error.lines:
-                print_note(f"still to do: {line}")
-    print_result(f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins")
+            to_do = error.lines
+    for line in to_do:
+        print_note(f"still to do: {line}")
+    text = f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins"
+    print_done(text, {"config": str(file), "gate": str(folder / "gate.yaml"), "to_do": to_do}, as_json=as_json)
 
 
 def tick_command(
@@ -160,6 +164,7 @@ def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) 
 def abandon_command(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the cycle.")],
     file: LoopFile = Path("loop.yaml"),
+    as_json: AsJson = False,
 ) -> None:
     """End the cycle that goes on, and its canary; its interactions are collected again by the next one.
 
@@ -169,7 +174,8 @@ def abandon_command(
     from palate.store.tables import utc_now
 
     with _opened(file) as loop:
-        print_result(f"cycle {abandon(loop, reason, utc_now())} of {loop.config.name}: abandoned")
+        cycle, name = abandon(loop, reason, utc_now()), loop.config.name
+    print_done(f"cycle {cycle} of {name}: abandoned", {"loop": name, "abandoned": cycle}, as_json=as_json)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,11 @@ def _terms(value: Any) -> Any:
     ]
 
 
-Rewards: TypeAlias = Annotated[list[RewardTerm], BeforeValidator(_terms), Field(min_length=1)]
+Rewards: TypeAlias = Annotated[
+    list[RewardTerm],
+    BeforeValidator(_terms, json_schema_input_type=str | list[str | RewardTerm]),
+    Field(min_length=1),
+]
 
 
 def check_engine(fields: Fields, prefix: str, *, adapters: bool) -> None:
@@ -94,7 +98,7 @@ class RolloutFields(Fields):
     )
     rollout_url: str | None = Field(
         None,
-        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1.",
+        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1; several as URL,URL=2.",
         json_schema_extra={"default": "palate samples in this process"},
     )
     rollout_model: str | None = Field(

@@ -109,7 +109,6 @@ def decide_verdict(
     action: Annotated[Literal["sign", "reject"], Form()],
     reason: Reason = "",
 ) -> Response:
-    """Sign or reject a verdict on a version."""
     store = state(request).store
     if verdict not in [one.id for one in store.read(lambda session: verdicts(session, name))]:
         raise HTTPException(404, f"There is no such verdict on {shortened(name, 100)}.")
