@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from palate.data.mix import counts, draw
 from palate.errors import DataError
-from palate.records import Record
 
 
 def test_without_weights_all_is_taken() -> None:

@@ -34,7 +34,7 @@ def split_key(record: Record, seed: int) -> int:
     return int.from_bytes(drawn_key(seed, prompt_key(prompt_or_text(record))))
 
 
-def held_out(keys: Sequence[int], val_size: float) -> npt.NDArray[np.bool_]:
+def held_out(keys: npt.ArrayLike, val_size: float) -> npt.NDArray[np.bool_]:
     """bool [n]: which of n records are held out.
 
     Which prompts these are depends on the seed and the prompts alone, not on the order of rows.
@@ -44,13 +44,14 @@ def held_out(keys: Sequence[int], val_size: float) -> npt.NDArray[np.bool_]:
     """
     if val_size < 0 or (val_size >= 1 and val_size != int(val_size)):
         raise DataError(f"val_size is {val_size:g}; give a share below 1 or a whole number of rows")
+    keys = np.asarray(keys, dtype=np.uint64)
     wanted = round(val_size * len(keys)) if val_size < 1 else int(val_size)
     if val_size > 0:
         wanted = max(1, wanted)
     if wanted == 0:
         return np.zeros(len(keys), dtype=np.bool_)
     # Prompts in the order of their keys.
-    _, prompt_of, rows = np.unique(np.array(keys, dtype=np.uint64), return_inverse=True, return_counts=True)
+    _, prompt_of, rows = np.unique(keys, return_inverse=True, return_counts=True)
     if wanted >= len(keys) or len(rows) < 2:
         raise DataError(
             f"val_size {val_size:g} would leave nothing to train on: "

@@ -274,6 +274,7 @@ def score_completions(
         packed, budget: as for `micro_batches`.
         advance: called with the number of groups of each batch.
     """
+    groups = list(groups)  # groups in a file are read once: their values are found by the object
     found: dict[int, list[T]] = {}
     for batch in micro_batches(groups, budget, pack if packed else pad, packed=packed):
         values = iter(score(batch.to(device)))

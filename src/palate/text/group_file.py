@@ -147,7 +147,7 @@ class GroupFile(LazyGroups):
 
 
 class GroupWriter:
-    """Writes groups to a new folder, in order."""
+    """Writes groups to a new folder, in order: `with GroupWriter(folder) as writer: …; groups = writer.close()`."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
@@ -155,6 +155,12 @@ class GroupWriter:
         self._file = (folder / _GROUPS).open("wb", buffering=_BUFFER)
         self._entries = bytearray()
         self._end = 0
+
+    def __enter__(self) -> GroupWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def extend(self, groups: Iterable[EncodedGroup]) -> None:
         """Append groups. The row of a prompt (`EncodedGroup.record`) and sampled values are not stored."""

@@ -290,13 +290,14 @@ def _encode(config: RunConfig, records: Iterable[Any], template: Template, folde
         assert isinstance(config, RolloutFields)
         limit = config.cutoff_len - config.max_new_tokens
         return encode_prompts(list(records), template, limit=limit, truncation=config.truncation)
-    done, writer = Encoded([], [], [], EncodingStats()), GroupWriter(folder)
+    done = Encoded([], [], [], EncodingStats())
     everything = isinstance(config, SftConfig) and config.train_on_prompt
     trained = _trained(config, records, done)
-    for part in encode_batches(trained, template, cutoff_len=config.cutoff_len, truncation=config.truncation):
-        writer.extend(map(_all_trained, part.groups) if everything else part.groups)
-        done = done.with_counts(part)
-    return replace(done, groups=writer.close())
+    with GroupWriter(folder) as writer:
+        for part in encode_batches(trained, template, cutoff_len=config.cutoff_len, truncation=config.truncation):
+            writer.extend(map(_all_trained, part.groups) if everything else part.groups)
+            done = done.with_counts(part)
+        return replace(done, groups=writer.close())
 
 
 def _trained(config: RunConfig, records: Iterable[Any], done: Encoded) -> Iterator[AnyRecord]:
