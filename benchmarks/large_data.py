@@ -76,9 +76,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         job = {"do": "simulate", "rows": rows, "read": min(rows, options.read), "folder": str(folder / "groups")}
         found = run_child(sys.executable, Path(__file__).name, job, folder)
         result["simulated"].append(found)
+        written, read_back = rows / found["write_seconds"], found["read"] / found["read_seconds"]
         say(
             f"{rows:>11,} simulated rows: {found['grown_mib']:6.0f} MiB above the {found['start_mib']:.0f} of the "
-            f"imports; written {rows / found['write_seconds']:,.0f}/s, read {found['read'] / found['read_seconds']:,.0f}/s"
+            f"imports; written {written:,.0f}/s, read {read_back:,.0f}/s"
         )
     if options.rows:
         result["real"] = real(options, folder)
