@@ -27,24 +27,24 @@ MEASURE := $(OFFLINE) $(BIN)/python benchmarks
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo     teach a small real model from comparisons, offline, in a few minutes"
-	@echo "make test     every test, the slow ones too; fast ones that make check just passed only with ALL=1"
+	@echo "make demo     train a small real model on comparisons, offline, in a few minutes"
+	@echo "make test     all tests; skips the fast ones that make check has passed on the same files (ALL=1 repeats them)"
 	@echo "make check    style, types, import contracts, fast tests"
-	@echo "make versions  tests of training with the lowest and the newest transformers, in environments of their own"
-	@echo "make bench    speed and memory beside TRL; takes hours, wants a quiet machine, writes docs/performance.md"
-	@echo "make gpu      attention, speed and memory on a CUDA GPU beside TRL; at most 8 minutes"
+	@echo "make versions  tests of training with the lowest and the newest transformers"
+	@echo "make bench    speed and memory compared with TRL, in docs/performance.md; hours on an otherwise idle machine"
+	@echo "make gpu      attention, speed and memory on a CUDA GPU, compared with TRL; at most 8 minutes"
 	@echo "make compat   architectures: packed or padded, adapters; writes docs/architectures.md"
-	@echo "make experiments  the published comparisons; takes hours, goes on where it stopped"
+	@echo "make experiments  the published comparisons; takes hours, continues after an interruption"
 	@echo "make figures  tables and figures of docs/experiments.md from the recorded results"
-	@echo "make oracle   losses and gradients beside TRL's, in an environment of their own"
-	@echo "make docs     write the generated pages of docs/ again"
+	@echo "make oracle   losses and gradients compared with TRL's"
+	@echo "make docs     rewrite the generated pages of docs/"
 	@echo "make site     the docs site, in site/"
 	@echo "make dist     sdist and wheel, in dist/"
 	@echo "make lock     requirements.lock: the pinned versions with hashes"
 	@echo "make audit    known vulnerabilities of the packages in requirements.lock"
 	@echo "make sbom     dist/sbom.json: all packages of a release, as CycloneDX"
-	@echo "make install  make .venv; the others do it by themselves"
-	@echo "make clean    remove .venv, .trl-venv, .versions and what tools left behind"
+	@echo "make install  make .venv; the other targets do this first"
+	@echo "make clean    remove .venv, .trl-venv, .versions and caches of tools"
 
 install: $(STAMP)
 
@@ -140,7 +140,8 @@ oracle:
 
 docs: install
 	$(BIN)/python -m palate.config.docs docs/config.md
-	$(BIN)/python -m palate.text.docs docs/templates.md
+	for kind in train loop gate serve campaign; do $(BIN)/palate config schema $$kind -o docs/schemas/$$kind.json; done
+	$(BIN)/python tools/templates_page.py docs/templates.md
 	$(BIN)/python -m palate.config.objectives.docs docs/objectives.md
 	$(BIN)/python tools/python_page.py docs/python.md
 
@@ -165,7 +166,7 @@ lock: .release-venv/.installed
 		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
 
 audit: .release-venv/.installed
-	$(RELEASE)/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+	$(RELEASE)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
 
 sbom: .release-venv/.installed
 	mkdir -p dist

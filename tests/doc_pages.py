@@ -11,6 +11,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
+RUN_PAGES = [DOCS / "quickstart.md", DOCS / "python.md", *sorted((DOCS / "tutorials").glob("*.md"))]
+"""Pages that run top to bottom: their files, `sh` and `python` blocks."""
 _FENCE = re.compile(r"^( *)(`{3,})(\S*)(.*)$")
 _TITLE = re.compile(r'title="([^"]+)"')
 _LINK = re.compile(r"!?\[[^\]\n]*(?:\n[^\]\n]*)?\]\(([^)\s]+)\)")

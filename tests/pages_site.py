@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from evaluated import benchmark_facts, win_rate_facts
 from model_folders import as_run, fake_model
 from palate.artifacts import write_json
-from palate.loop.gate import Check, Verdict
+from palate.loop.gate.decision import Check, Verdict
 from palate.registry import add, promote
 from palate.registry.canary import set_canary
 from palate.registry.verdicts import record_verdict

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from palate import installation
 from palate.cli.main import main
 from palate.installation import Check, check_installation
-from palate.store import open_store
+from palate.store import migrate, open_store
 from palate.store.engine import schema_versions
-from palate.store.migrate import VERSION_TABLE, newest
+from palate.store.migrate import newest
 
 
 @pytest.fixture(autouse=True)
@@ -76,15 +76,19 @@ def test_a_cache_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert (check.status, check.remedy) == ("broken", "set PALATE_CACHE to a folder of yours")
 
 
-def test_the_store_is_read_and_not_upgraded(tmp_path: Path) -> None:
+def test_the_store_is_read_and_not_upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/votes.db"
-    store = open_store(url)
-    assert schema_versions(url) == (newest(), newest())
-    assert named(check_installation(url), "store") == Check("ok", "store", f"sqlite, schema {newest()}")
-    store.write(lambda session: session.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0001'")))
-    store.close()
+    open_store(url).close()
+    now = newest()
+    assert schema_versions(url) == (now, now)
+    assert named(check_installation(url), "store") == Check("ok", "store", f"sqlite, schema {now}")
+    shutil.copytree(migrate._MIGRATIONS, tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "migrations" / "versions" / "9999_next.py").write_text(
+        f"revision, down_revision = 'next', {now!r}\n\n\ndef upgrade():\n    pass\n", encoding="utf-8"
+    )
+    monkeypatch.setattr(migrate, "_MIGRATIONS", tmp_path / "migrations")
     before = (tmp_path / "votes.db").read_bytes()
-    assert named(check_installation(url), "store").remedy == f"the next command upgrades it to {newest()}"
+    assert named(check_installation(url), "store").remedy == "the next command upgrades it to next"
     assert (tmp_path / "votes.db").read_bytes() == before
     (tmp_path / "votes.db").write_bytes(b"no database" * 100)
     assert named(check_installation(url), "store").status == "broken"

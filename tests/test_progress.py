@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from rich.console import Console
@@ -34,16 +34,52 @@ def test_a_time(seconds: float, shown: str) -> None:
     assert clock(seconds) == shown
 
 
-def test_the_time_left_is_reckoned_from_what_this_process_did() -> None:
+@pytest.fixture
+def clock_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the clock that passes read."""
+
+    def at(seconds: float) -> None:
+        monkeypatch.setattr(module.time, "monotonic", lambda: seconds)
+
+    at(0.0)
+    return at
+
+
+def test_the_time_left_is_said_from_the_third_update_on_and_without_the_first_items(
+    clock_at: Callable[[float], None],
+) -> None:
+    """The first item takes 100 s to load a model; the others take 2 s each."""
     one = Pass("reference", 1000, done=400)
-    one.done = 500
-    assert one.line(60.0) == "reference: 500 of 1,000, 5:00 left"
+    lines = []
+    for number, seconds in enumerate((100.0, 102.0, 104.0, 106.0), 1):
+        clock_at(seconds)
+        one.advance()
+        assert one.done == 400 + number
+        lines.append(one.line(seconds))
+    assert lines == [
+        "reference: 401 of 1,000",
+        "reference: 402 of 1,000",
+        "reference: 403 of 1,000, 19:54 left",  # 597 items of 2 s
+        "reference: 404 of 1,000, 19:52 left",
+    ]
 
 
-def test_rows_that_are_repeated_to_fill_the_last_batch_leave_no_negative_time() -> None:
+def test_rows_that_are_repeated_to_fill_the_last_batch_leave_no_negative_time(
+    clock_at: Callable[[float], None],
+) -> None:
     one = Pass("evaluation", 10)
-    one.advance(16)
-    assert one.line(60.0) == "evaluation: 10 of 10, 0:00 left"
+    for seconds in (1.0, 2.0, 3.0):
+        clock_at(seconds)
+        one.advance(8)
+    assert one.line(3.0) == "evaluation: 10 of 10, 0:00 left"
+
+
+def test_updates_without_progress_leave_the_time_unsaid(clock_at: Callable[[float], None]) -> None:
+    one = Pass("evaluation", 10)
+    for seconds in (1.0, 2.0, 3.0):
+        clock_at(seconds)
+        one.reach(1)
+    assert one.line(3.0) == "evaluation: 1 of 10"
 
 
 def test_a_total_that_nobody_knows_is_not_made_up() -> None:

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from palate.serving.settings import ServeFields
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -72,10 +75,15 @@ def test_the_lock_file_has_every_package_with_its_pin_and_hashes(
     assert not missing, "run make lock"
 
 
-def test_the_container_checks_hashes_and_runs_as_a_user() -> None:
+def test_the_container_checks_hashes_and_runs_as_a_user(project: dict[str, Any]) -> None:
     text = (REPOSITORY / "Containerfile").read_text(encoding="utf-8")
     assert "--require-hashes -r /tmp/requirements.lock" in text
     assert text.index("\nUSER palate\n") < text.index("\nENTRYPOINT")
+    bases = set(re.findall(r"^FROM (\S+)", text, re.MULTILINE))
+    (version,) = {found[1] for base in bases if (found := re.fullmatch(r"python:(3\.\d+)-slim", base))}
+    assert len(bases) == 1
+    assert Version(version) in SpecifierSet(project["requires-python"])
+    assert f"EXPOSE {ServeFields.model_fields['port'].default}\n" in text
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
     assert all((REPOSITORY / name).exists() for line in copied for name in line.split())
 
@@ -83,9 +91,27 @@ def test_the_container_checks_hashes_and_runs_as_a_user() -> None:
 def test_the_files_about_the_project_agree_with_it(project: dict[str, Any]) -> None:
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    # What the schema of version 1.2.0 requires, and its types of what is there.
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert (citation["cff-version"], citation["type"]) == ("1.2.0", "software")
+    assert all(set(author) == {"name"} for author in citation["authors"])
+    assert len(citation["keywords"]) == len(set(citation["keywords"])) > 0
+
+
+def test_issue_forms_are_what_github_reads() -> None:
     for path in (REPOSITORY / ".github" / "ISSUE_TEMPLATE").glob("*.yml"):
         form = yaml.safe_load(path.read_text(encoding="utf-8"))
-        assert path.name == "config.yml" or {"name", "description", "body"} <= set(form)
+        if path.name == "config.yml":
+            assert set(form) <= {"blank_issues_enabled", "contact_links"}
+            continue
+        assert {"name", "description", "body"} <= set(form) <= {"name", "description", "body", "labels", "title"}
+        ids = [part["id"] for part in form["body"]]
+        assert len(ids) == len(set(ids))
+        for part in form["body"]:
+            assert set(part) <= {"type", "id", "attributes", "validations"}
+            assert part["type"] in {"textarea", "input", "dropdown", "checkboxes"}
+            assert part["attributes"]["label"]
+            assert set(part.get("validations", {})) <= {"required"}
 
 
 FLOORS = {"starlette": "1.3.1", "transformers": "5.5.0"}

@@ -45,7 +45,7 @@ def result_of(module: ModuleType, name: str, folder: Path, overrides: Sequence[s
     """
     config = read_experiment_config(module.Config, CONFIGS / f"{name}.yaml", [*TINY, *overrides])
     work = folder / name
-    cells = Workshop(work, module.cells(config, work)).make(workers=1, threads=1, say=lambda line: None)
+    cells = Workshop(work, module.cells(config, work)).make(workers=1, threads=1, on_progress=lambda line: None)
     return {
         "experiment": name,
         "config": config.resolved(),

@@ -16,19 +16,85 @@ INTRODUCTION = """\
 
 <!-- Written by `python tools/python_page.py docs/python.md` from the docstrings. Edit those. -->
 
-The commands are thin: what they do can be called from Python with the same keys and names. These names are stable
-([versions](release.md#versions)); everything else may change.
+The commands are thin: what they do can be called from Python with the same keys and names. The names below and those of
+`palate.registry` are stable ([versions](release.md#versions)); everything else may change. All are typed (`py.typed`).
+
+Errors in your input are `palate.PalateError`: `str(error)` is the line that the command prints. `import palate` loads
+no torch; each name loads what it needs when it is first used.
+
+## Examples
+
+The tests run these from top to bottom, with a tiny model in place of `smollm2-135m-instruct`.
+
+```yaml title="run.yaml"
+stage: dpo
+model_name_or_path: smollm2-135m-instruct
+dataset: palate-demo
+max_samples: 64
+val_size: 8
+max_steps: 2
+sample_prompts: 2
+sample_max_new_tokens: 8
+output_dir: runs/first
+```
+
+Train, and compare the answers before and after:
 
 ```python
 import palate
 
-config = palate.load_config("run.yaml", ["output_dir=runs/python", "max_steps=2"]).config
-run = palate.train(config)
+loaded = palate.load_config("run.yaml", ["output_dir=runs/dpo"])
+print(loaded.notices)
+run = palate.train(loaded.config)
 print(run.status, run.metrics["loss"])
+
+accuracy = palate.evaluate("runs/dpo")
+print(accuracy.policy.estimate, accuracy.policy.low, accuracy.policy.high)
+row = palate.compare(["runs/dpo"])[0]
+print(row.prompt[-1].content, row.reference, row.outputs["dpo"])
 ```
 
-Errors in your input are `palate.PalateError`: `str(error)` is the line that the command prints. `import palate` loads
-no torch; each name loads what it needs when it is first used.
+Sample answers, let a rule judge them, and make pairs to train on:
+
+```json title="prompts.jsonl"
+{"prompt": "What is a fork?"}
+{"prompt": "Name a river in Europe."}
+{"prompt": "How do I boil an egg?"}
+{"prompt": "What is bread made of?"}
+```
+
+```python
+import json
+from pathlib import Path
+
+candidates = palate.generate("prompts.jsonl", "runs/dpo", k=3, max_new_tokens=8, output="candidates.jsonl")
+print(candidates[0].completions[0].text)
+collected = palate.judge(candidates, "length:shorter", "votes.jsonl")
+made = palate.make_pairs(candidates, collected.votes, select="extremes")
+rows = [json.dumps(palate.pair_row(pair.record())) for pair in made.pairs]
+Path("pairs.jsonl").write_text("".join(row + "\\n" for row in rows))
+print(len(palate.load_preferences("pairs.jsonl").records), made.left_out)
+```
+
+Put the run into the registry, and serve what `production` names. `gateway.app` is an ASGI app:
+`uvicorn.run(gateway.app, port=8000)` serves it; here a test client asks it.
+
+```python
+from palate import registry
+from starlette.testclient import TestClient
+
+store = palate.open_store("sqlite:///palate.db")
+version = registry.add(store, "runs/dpo", models_dir=Path("models"), who="ann", note="first").version
+registry.promote(store, version.name, alias="production", who="ann", reason="first")
+gateway = palate.gateway({"chat": {"alias": "production"}}, store, max_tokens=16)
+with TestClient(gateway.app, base_url="http://127.0.0.1") as client:
+    reply = client.post(
+        "/v1/chat/completions",
+        json={"model": "chat", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8},
+    )
+print(reply.json()["choices"][0]["message"]["content"])
+store.close()
+```
 """
 
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$", re.MULTILINE)

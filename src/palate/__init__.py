@@ -21,15 +21,23 @@ if TYPE_CHECKING:
     from palate.errors import PalateError as PalateError
     from palate.evaluation.accuracy.evaluate import evaluate as evaluate
     from palate.evaluation.answers.compare import compare as compare
+    from palate.evaluation.answers.generate import generate as generate
+    from palate.feedback.candidates import Candidates as Candidates
+    from palate.feedback.export.pairs import make_pairs as make_pairs
+    from palate.feedback.export.pairs import pair_row as pair_row
+    from palate.feedback.judging import judge as judge
     from palate.records import DatasetRequest as DatasetRequest
     from palate.records import DatasetSpec
     from palate.records import Judge as Judge
     from palate.records import PreferencePair as PreferencePair
+    from palate.serving.loading import gateway as gateway
+    from palate.store import open_store as open_store
     from palate.training.run import RunResult as RunResult
     from palate.training.run import train as train
 
 # public name → the module that has it
 _HOME = {
+    "Candidates": "palate.feedback.candidates",
     "DatasetRequest": "palate.records",
     "DpoConfig": "palate.config.run",
     "Judge": "palate.records",
@@ -39,12 +47,19 @@ _HOME = {
     "SftConfig": "palate.config.run",
     "compare": "palate.evaluation.answers.compare",
     "evaluate": "palate.evaluation.accuracy.evaluate",
+    "gateway": "palate.serving.loading",
+    "generate": "palate.evaluation.answers.generate",
+    "judge": "palate.feedback.judging",
     "load_config": "palate.config.load",
     "load_records": "palate.data.load",
+    "make_pairs": "palate.feedback.export.pairs",
+    "open_store": "palate.store",
+    "pair_row": "palate.feedback.export.pairs",
     "train": "palate.training.run",
 }
 
 __all__ = [
+    "Candidates",
     "DatasetRequest",
     "DpoConfig",
     "Judge",
@@ -55,9 +70,15 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "gateway",
+    "generate",
+    "judge",
     "load_config",
     "load_preferences",
     "load_records",
+    "make_pairs",
+    "open_store",
+    "pair_row",
     "train",
 ]
 

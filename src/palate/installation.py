@@ -16,7 +16,6 @@ from typing import Literal
 import psutil
 from packaging.requirements import Requirement
 
-from palate import __version__
 from palate.charts.text import amount
 from palate.errors import PalateError
 from palate.plugins import GROUPS, load_plugin, plugin_points
@@ -27,6 +26,7 @@ _EXTRAS = {
     "serve": "the gateway",
     "postgres": "votes in PostgreSQL",
     "wandb": "metrics in W&B",
+    "mlflow": "metrics and versions in MLflow",
     "gguf": "the demo's model",
     "docs": "the docs site",
 }
@@ -59,7 +59,11 @@ class Check:
 
 def check_installation(store: str | None = None) -> list[Check]:
     """All checks in the order of their lines; `store` is the database as `--store` names it."""
-    found = [Check("ok", "python", platform.python_version()), Check("ok", "palate", __version__), *_packages()]
+    found = [
+        Check("ok", "python", platform.python_version()),
+        Check("ok", "palate", importlib.metadata.version("palate")),
+        *_packages(),
+    ]
     if all(check.status != "broken" for check in found):
         found += [*_devices(), *_plugins()]
     return [*found, *_machine(), *_folders(), _store(store)]

@@ -21,7 +21,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 T = TypeVar("T")
@@ -30,10 +29,34 @@ LINE_EVERY = 30.0
 """Seconds between two lines without a terminal."""
 
 console = Console(stderr=True, soft_wrap=True)
-"""Prints bars and lines. Print through it while a bar is shown."""
+"""Prints bars and lines; with `console.quiet` nothing. Print through it while a bar is shown."""
 
 _bars: Progress | None = None
 _open = 0
+
+
+class Pace:
+    """Time left of a pass, from its pace after the first items: those include loading and compiling.
+
+    `left` is known after three updates.
+    """
+
+    def __init__(self) -> None:
+        self._updates = 0
+
+    def reach(self, done: float) -> None:
+        """Notes the items done by now."""
+        self._updates += 1
+        self._now, self._done = time.monotonic(), done
+        if self._updates == 1:
+            self._first = self._now, done
+
+    def left(self, total: float) -> float | None:
+        """Seconds until `total` items are done; None if it is too early to say."""
+        if self._updates < 3 or self._done <= self._first[1]:
+            return None
+        pace = (self._now - self._first[0]) / (self._done - self._first[1])
+        return pace * (total - self._done)
 
 
 class Pass:
@@ -48,7 +71,7 @@ class Pass:
         self.label = label
         self.total = total
         self.done = done
-        self._before = done
+        self._pace = Pace()
         self._delay = delay
         self._started = self._printed = time.monotonic()
         self._task: TaskID | None = None
@@ -64,11 +87,12 @@ class Pass:
     def reach(self, done: float) -> None:
         """Sets the items done, at most the total (several processes repeat rows to fill their last batch)."""
         self.done = done if self.total is None else min(done, self.total)
+        self._pace.reach(self.done)
         now = time.monotonic()
         if self._task is None and now - self._started >= self._delay:
             self._show()
         if self._task is not None and _bars is not None:
-            _bars.update(self._task, completed=self.done)
+            _bars.update(self._task, completed=self.done, left=self._left())
         elif self._main and not console.is_terminal and now - self._printed >= LINE_EVERY:
             self._printed = now
             console.print(self.line(now - self._started), highlight=False, markup=False)
@@ -77,9 +101,12 @@ class Pass:
         """The state as a line, `elapsed` seconds after the start."""
         if self.total is None:
             return f"{self.label}: {self.done:,.0f} done, {clock(elapsed)} so far"
-        made = self.done - self._before
-        left = f", {clock(elapsed / made * (self.total - self.done))} left" if made > 0 else ""
-        return f"{self.label}: {self.done:,.0f} of {self.total:,.0f}{left}"
+        left = self._left()
+        return f"{self.label}: {self.done:,.0f} of {self.total:,.0f}{left and f', {left}'}"
+
+    def _left(self) -> str:
+        left = None if self.total is None else self._pace.left(self.total)
+        return "" if left is None else f"{clock(left)} left"
 
     def close(self) -> None:
         """Ends the pass."""
@@ -107,15 +134,14 @@ class Pass:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
                 console=console,
                 transient=True,
                 refresh_per_second=4,
             )
             _bars.start()
         _open += 1
-        self._task = _bars.add_task(self.label, total=self.total, completed=int(self.done))
+        self._task = _bars.add_task(self.label, total=self.total, completed=int(self.done), left="")
 
 
 @contextlib.contextmanager

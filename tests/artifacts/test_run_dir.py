@@ -176,6 +176,23 @@ def test_open_wants_a_run(tmp_path: Path) -> None:
         RunDir.open(tmp_path).read()
 
 
+def test_a_run_of_a_newer_palate_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    finished_run(tmp_path)
+    facts = RunDir.open(tmp_path).read()
+    assert facts["format"] == 1
+    write_json(tmp_path / "run.json", {**facts, "format": 2})
+    before = (tmp_path / "run.json").read_bytes()
+    line = r"run\.json: the run is of format 2, this palate reads 1; upgrade palate$"
+    with pytest.raises(ArtifactError, match=line):
+        RunDir.open(tmp_path).read()
+    with pytest.raises(ArtifactError, match=line):
+        RunDir.claim(tmp_path, resume=True)
+    assert (tmp_path / "run.json").read_bytes() == before
+    del facts["format"]  # of a run from before there were versions
+    write_json(tmp_path / "run.json", facts)
+    assert RunDir.open(tmp_path).read()["status"] == "completed"
+
+
 def test_check_finds_out_early_that_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ArtifactError, match="file: is a file; choose another output_dir"):

@@ -246,7 +246,7 @@ def test_a_round_judges_by_columns_and_counts_what_has_no_verdict(
         **{"precision": "fp32", "report_to": "none", "sample_prompts": 0, "drift_samples": 0, "max_steps": 1},
     }
     said: list[str] = []
-    run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)), say=said.append)
+    run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)), on_progress=said.append)
     pairs = read_jsonl(tmp_path / "out" / "round-1-data" / "pairs.jsonl")
     assert {pair["id"].partition("#")[0] for pair in pairs} <= {"gsm.jsonl:2", "gsm.jsonl:4"}, "the even answers"
     assert all(len(pair["chosen"][0]["content"]) > len(pair["rejected"][0]["content"]) for pair in pairs)

@@ -52,7 +52,7 @@ def test_a_user_who_is_not_there_is_said() -> None:
 def test_an_old_name_of_an_option_is_read_and_said(verb: tuple[str, ...], former: str, now: str, form: str) -> None:
     words, notices = read_words([*verb, *form.format(former).split()])
     assert words == [*verb, *form.format(now).split()]
-    assert notices == [f"{former} is called {now} now; the old name will go"]
+    assert notices == [f"{former} is called {now} now; the old name is refused from palate 0.3 on"]
 
 
 def test_an_old_name_of_one_verb_is_none_of_another() -> None:
@@ -63,7 +63,10 @@ def test_an_old_name_of_one_verb_is_none_of_another() -> None:
 def test_out_still_names_the_output_and_is_said_once(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_rows(home / "pairs.jsonl", ROWS)
     assert main(["data", "convert", "~/pairs.jsonl", "--out=~/trl.jsonl", "--to", "trl"]) == 0
-    assert capsys.readouterr().err == "palate: note: --out is called --output now; the old name will go\n"
+    assert (
+        capsys.readouterr().err
+        == "palate: note: --out is called --output now; the old name is refused from palate 0.3 on\n"
+    )
     assert len(read_jsonl(home / "trl.jsonl")) == 3
     assert not Path("~").exists()
 

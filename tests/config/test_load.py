@@ -119,7 +119,10 @@ def test_an_override_of_a_list_or_mapping(write: Callable[[str], Path]) -> None:
         ("quantization_bit: 5", "quantization_bit must be 4 or 8, not 5"),
         ("max_tokens_per_batch: aut", "max_tokens_per_batch must be a whole number or auto, not aut"),
         ("columns: [a]", "columns must be a mapping, not [a]"),
-        ("report_to: mlflow", "report_to must be tensorboard or wandb, not mlflow"),
+        (
+            "report_to: mflow",
+            "report_to must be tensorboard, wandb, mlflow or trackio, not mflow; did you mean mlflow?",
+        ),
         ("pref_loss: sigmoyd", "pref_loss: there is no objective 'sigmoyd'; did you mean sigmoid?"),
         ("pref_beta: -0.1", "pref_beta must be above 0, not -0.1"),
         ("stage: dpo", "stage is given twice, first on line 1"),
@@ -243,6 +246,7 @@ def test_pipelines_are_left_to_train(write: Callable[[str], Path], key: str) -> 
         ("eval_steps: 5", "eval_steps has no effect with eval_strategy: no"),
         ("max_steps: 5\nnum_train_epochs: 2", "num_train_epochs has no effect together with max_steps"),
         ("wandb_project: p", "wandb_project has no effect without report_to: wandb"),
+        ("project: p", "project has no effect without report_to: trackio"),
     ],
 )
 def test_a_key_that_the_rest_leaves_idle_is_said(write: Callable[[str], Path], lines: str, notice: str) -> None:

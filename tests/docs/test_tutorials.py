@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from doc_pages import DOCS, blocks, commands
+from doc_pages import DOCS, RUN_PAGES, blocks, commands
 from palate.cli.main import main
 from palate.models.builtin import SMOLLM2
 from palate.objectives.paired import PairLogps, sigmoid
 from tiny import save_tiny, tiny_tokenizer
 
-PAGES = [DOCS / "quickstart.md", *sorted((DOCS / "tutorials").glob("*.md"))]
 FEW = ["--set", "max_steps=2", "--set", "save_strategy=no"]
 """On a tiny model, steps show that a command works; what training gains is tested elsewhere."""
 
@@ -24,7 +23,7 @@ FEW = ["--set", "max_steps=2", "--set", "save_strategy=no"]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tutorials") / "model"
-    texts = [path.read_text(encoding="utf-8") for path in PAGES]
+    texts = [path.read_text(encoding="utf-8") for path in RUN_PAGES]
     return save_tiny(folder, tokenizer=tiny_tokenizer(texts=texts, size=600), num_hidden_layers=5)
 
 
@@ -41,7 +40,7 @@ def vote_as_a_person(candidates: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", RUN_PAGES, ids=lambda page: page.stem)
 def test_it_runs(page: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PALATE_STORE", raising=False)

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from loop_world import PROMPTS, World
 from palate.artifacts import read_json, read_jsonl
 from palate.data.formats.writers import write_rows
-from palate.loop.demo_people import Client
+from palate.loop.demo.people import Client
 from palate.loop.process import run_command
 from palate.loop.status import STEPS, loop_status
 from palate.registry import add, find, moves, promote, verdicts

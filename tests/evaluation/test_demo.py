@@ -15,7 +15,7 @@ from palate.evaluation.subject import read_run
 
 def test_the_accuracy_is_that_of_the_verb_and_is_kept_with_the_answers(finished: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(finished, tmp_path / "run")
-    accuracy, rows = measure(read_run(folder), say=lambda _: None)
+    accuracy, rows = measure(read_run(folder), on_progress=lambda _: None)
     expected = evaluate(folder).to_json()
     assert accuracy.beta == expected["beta"]
     assert accuracy.policy.estimate == expected["policy"]["estimate"]

@@ -95,6 +95,13 @@ def test_four_weeks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     assert world.tick().outcome is None
     world.pass_days(2)
     assert world.tick().outcome == "rejected"
+    said_next = world.store.read(lambda session: loop_status(session, "support")).next_act
+    assert "palate loop force v1.2, then palate model promote" in said_next
+    log = world.folder / "log"
+    assert world.palate("loop", "reject", "v1.2", "--reason", "read it", "--store", world.store.url, log=log) == 0
+    assert "its cycle has ended" not in log.read_text()
+    assert world.palate("loop", "force", "v1.2", "--reason", "read it", "--store", world.store.url, log=log) == 0
+    assert "its cycle has ended and deploys nothing; palate model promote v1.2" in " ".join(log.read_text().split())
     # 3: a FAIL is forced on Friday, and goes through a canary that the config of this cycle has
     (world.folder / "loop.yaml").write_text(LOOP + "canary: {share: 0.2}\n")
     world.pass_days(1)

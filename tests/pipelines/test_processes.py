@@ -60,7 +60,7 @@ def test_rounds_of_two_processes_are_those_of_one(model: Path, tmp_path: Path) -
     moved = distance(model, one / "out" / "round-1")
     assert distance(one / "out" / "round-1", two / "out" / "round-1") < 1e-3 * moved
     said: list[str] = []
-    run_pipeline(load_pipeline(config), say=said.append)
+    run_pipeline(load_pipeline(config), on_progress=said.append)
     assert [line.partition(",")[0] for line in said] == [f"round-{number}: finished already" for number in (1, 2)]
 
 

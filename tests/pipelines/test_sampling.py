@@ -45,7 +45,7 @@ def test_rounds_from_an_engine(model: Path, tmp_path: Path) -> None:
             "per_device_train_batch_size": 4,
             "learning_rate": 5e-3,
         }
-        run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)), say=said.append)
+        run_pipeline(load_pipeline(config_file(tmp_path / "p.yaml", given)), on_progress=said.append)
     assert f"round-1: 1 row of {prompts} without a prompt, first prompts.jsonl:5" in said
     assert (tmp_path / "told").read_text().splitlines() == [str(model), str(tmp_path / "out" / "round-1")]
     for number in (1, 2):

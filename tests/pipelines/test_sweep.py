@@ -22,7 +22,9 @@ from runs import config_file, distance, metrics, run_json, values, write_rows
 def swept(model: Path, folder: Path, over: Any, said: list[str] | None = None, **changed: Any) -> list[dict[str, Any]]:
     """Run a sweep below `folder/out`; its points as `sweep.json` has them."""
     given = {**values(model, folder / "out", rows=12), "val_size": 4, "max_steps": 2, **changed, "sweep": over}
-    run_sweep(load_sweep(config_file(folder / "sweep.yaml", given)), say=(said if said is not None else []).append)
+    run_sweep(
+        load_sweep(config_file(folder / "sweep.yaml", given)), on_progress=(said if said is not None else []).append
+    )
     facts = read_json(folder / "out" / "sweep.json")
     assert facts["status"] == "completed"
     points: list[dict[str, Any]] = facts["points"]

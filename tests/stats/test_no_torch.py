@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["palate.stats", "palate.artifacts", "palate.loop.evidence"])
+@pytest.mark.parametrize("module", ["palate.stats", "palate.artifacts", "palate.loop.gate.evidence"])
 def test_nothing_heavy_is_imported(module: str) -> None:
     heavy = ("torch", "transformers", "scipy.stats", "pandas", "matplotlib")
     script = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"

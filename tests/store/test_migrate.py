@@ -144,7 +144,7 @@ def test_an_upgrade_that_would_break_references_is_refused(sqlite_store: Store, 
     assert sqlite_store.read(lambda session: session.scalars(select(Item.name)).all()) == ["i"]
 
 
-def test_without_room_for_the_copy_nothing_is_upgraded(
+def test_without_space_for_the_copy_nothing_is_upgraded(
     sqlite_store: Store, newer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -22,6 +22,9 @@ from palate.artifacts.folders import checkpoints, remove, remove_leftovers
 from palate.artifacts.locks import SOFT, acquire
 from palate.errors import ArtifactError
 
+FORMAT = 1
+"""Version of a run's own files. It rises where an older palate would misread them; a run without it is of version 1."""
+
 Status: TypeAlias = Literal["running", "completed", "stopped", "failed"]
 
 REQUIRED = ("metrics.jsonl", "data.json", "*.safetensors", "config.json|adapter_config.json")
@@ -129,7 +132,8 @@ class RunDir:
         fresh = not (resume and self.run_json.is_file())
         before = {} if fresh else self.read()
         # Status first: a kill during the deletion must not leave the status `completed` with half of the files.
-        write_json(self.run_json, {**before, "status": "running", "started": before.get("started", now())})
+        started = before.get("started", now())
+        write_json(self.run_json, {"format": FORMAT, **before, "status": "running", "started": started})
         if overwrite and not resume:
             with write_errors(self.path):
                 for pattern in _WRITTEN:
@@ -158,10 +162,14 @@ class RunDir:
             lock.release()
 
     def read(self) -> dict[str, Any]:
-        """`run.json` as a dict."""
+        """`run.json` as a dict; raises ArtifactError for a run of a newer palate."""
         value = read_json(self.run_json)
         if not isinstance(value, dict):
             raise ArtifactError(f"{self.run_json}: expected a JSON object, found {type(value).__name__}")
+        if value.get("format", FORMAT) != FORMAT:
+            raise ArtifactError(
+                f"{self.run_json}: the run is of format {value['format']!r}, this palate reads {FORMAT}; upgrade palate"
+            )
         return value
 
     def update(self, **fields: Any) -> dict[str, Any]:

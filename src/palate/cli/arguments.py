@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from palate.cli.console import print_note
+from palate.config.former import Former
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ Overrides: TypeAlias = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be given again."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; notes and errors stay.")]
 Average: TypeAlias = Annotated[
     Literal["mean", "sum"], typer.Option("--average", help="Log-probabilities per token (mean) or per answer (sum).")
 ]
@@ -112,8 +114,9 @@ def named_numbers(option: str, entries: Sequence[str] | None, form: str) -> dict
     return found
 
 
-# Verb → its options' names of version 0.1 and what they are called now; the old ones go with version 0.3. A command of
-# a verb has its own entry, or that of the verb.
+# Verb → its options' former names and what they are called since version 0.1. A command of a verb has its own entry, or
+# that of the verb.
+_SINCE = "0.1"
 FORMER_OPTIONS: Mapping[tuple[str, ...], Mapping[str, str]] = MappingProxyType(
     {
         ("data",): {"--out": "--output"},
@@ -177,8 +180,11 @@ def read_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
             return [*read, *words[number:]], notices
         option, equals, value = word.partition("=")
         if option in former:
-            notices.append(f"{option} is called {former[option]} now; the old name will go")
-            option = former[option]
+            now = Former(former[option], _SINCE)
+            if now.is_gone:
+                raise UsageError(now.line(option))
+            notices.append(now.line(option))
+            option = now.name
         if option.startswith("--"):
             read.append(f"{option}{equals}{_home(value)}")
         else:
@@ -223,6 +229,31 @@ def with_options(
         return verb
 
     return decorate
+
+
+def add_quiet(app: typer.Typer) -> None:
+    """Gives every command of an app, and of the apps in it, the option `--quiet`."""
+    for info in app.registered_commands:
+        if info.callback is not None:
+            info.callback = _with_quiet(info.callback)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            add_quiet(group.typer_instance)
+
+
+def _with_quiet(command: Callable[..., Any]) -> Callable[..., None]:
+    own = signature(command, eval_str=True).parameters.values()
+
+    def verb(*, quiet: bool, **given: Any) -> None:
+        from palate.progress import console
+
+        console.quiet = quiet
+        command(**given)
+
+    option = Parameter("quiet", Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
+    verb.__signature__ = Signature([*own, option])  # type: ignore[attr-defined]
+    verb.__name__, verb.__doc__ = command.__name__, command.__doc__
+    return verb
 
 
 @contextmanager

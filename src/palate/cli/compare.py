@@ -12,7 +12,7 @@ from palate.cli.console import print_answers, print_json, print_progress, print_
 from palate.cli.dataset import reads_dataset
 from palate.records import DatasetRequest, as_turns
 
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished runs.")]
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished runs.")]
 Prompts = Annotated[
     str | None,
     typer.Option("--prompts", help="Dataset of prompts to answer now. Default: the samples that the runs wrote."),
@@ -45,7 +45,9 @@ def command(
 
     specs = [read_run(run) for run in runs]  # fails for an unfinished run before anything is computed
     contents = [read_contents(run) for run in runs]
-    rows = compare(runs, request if request.dataset else None, max_new_tokens=max_new_tokens, say=print_progress)
+    rows = compare(
+        runs, request if request.dataset else None, max_new_tokens=max_new_tokens, on_progress=print_progress
+    )
     page = write_compare_report(rows, contents, output or runs[0] / "compare.html")
     stage = str(specs[0].config["stage"])
     if csv is not None:

@@ -34,8 +34,10 @@ def is_main_process() -> bool:
 
 
 def print_progress(text: str) -> None:
-    """A line of progress on stderr."""
-    if is_main_process():
+    """A line of progress on stderr; none with `--quiet`."""
+    from palate.progress import console
+
+    if is_main_process() and not console.quiet:
         _to_stderr(text)
 
 
@@ -62,6 +64,14 @@ def print_json(value: Any) -> None:
     """The result for a program: a mapping or dataclass as one JSON object on stdout; NaN and infinity become null."""
     value = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     print_result(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
+
+
+def print_done(text: str, facts: Any, *, as_json: bool) -> None:
+    """What a command did: a line for a person, or its facts as JSON for a program."""
+    if as_json:
+        print_json(facts)
+    else:
+        print_result(text)
 
 
 def print_answers(rows: Sequence[SideBySide], *, stage: str = "dpo") -> None:

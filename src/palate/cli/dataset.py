@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from palate.data.source_reader import SourceReport
 
 Datasets = Annotated[
-    list[str], typer.Argument(metavar="DATASET...", help="Files, folders, hub ids, registered or built-in names.")
+    list[str], typer.Argument(metavar="DATASET", help="Files, folders, hub ids, registered or built-in names.")
 ]
 Prompts = Annotated[str, typer.Argument(metavar="PROMPTS", help="A file, folder, hub id or registered dataset.")]
 MaxDropped = Annotated[

@@ -14,7 +14,7 @@ from palate.cli.console import print_json, print_result
 def command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Check packages, devices, memory, disk, folders and the store; name the command for what is missing.
 
-    Example: palate doctor --json
+    Example: palate doctor
     """
     from palate.installation import check_installation
 

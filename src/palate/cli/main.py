@@ -18,8 +18,8 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
-from palate.cli import compare, doctor, generate, report, web
-from palate.cli.arguments import verb_group
+from palate.cli import compare, config, doctor, generate, report, web
+from palate.cli.arguments import add_quiet, verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import is_main_process, print_error
 from palate.cli.data import app as data
@@ -46,20 +46,21 @@ VERBS: Mapping[str, ModuleType] = {
     "init": init,
     "plan": plan,
     "train": train,
+    "eval": evaluate,
     "report": report,
     "compare": compare,
     "chat": chat,
     "generate": generate,
     "label": label,
     "judge": judge,
-    "eval": evaluate,
     "loop": loop,
     "model": model,
-    "web": web,
     "serve": serve,
+    "web": web,
     "keys": keys,
     "interactions": interactions,
     "objectives": objectives,
+    "config": config,
 }
 
 _INTERRUPTED = 130
@@ -67,7 +68,8 @@ _INTERRUPTED = 130
 app = typer.Typer(
     cls=verb_group(order=tuple(VERBS)),
     help="Fine-tune language models on preference data.",
-    epilog="Every verb has a --help with an example, and a page in docs/.",
+    epilog="Start with `palate demo`, or with `palate init pairs.jsonl --model smollm2-135m-instruct`.\n\n"
+    "Every verb has a --help with an example, and a page in docs/.",
     add_completion=True,  # --show-completion and --install-completion
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -98,6 +100,7 @@ for _name, _verb in VERBS.items():
         app.add_typer(_verb.app, name=_name)
     else:
         app.command(_name)(_verb.command)
+add_quiet(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

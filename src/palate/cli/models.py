@@ -54,7 +54,6 @@ def model_path(name: Name, store: str | None = None) -> Name:
 
 
 def model_paths(names: Sequence[str], store: str | None = None) -> list[str]:
-    """`model_path` of each."""
     return [model_path(name, store) for name in names]
 
 

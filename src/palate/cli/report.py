@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result
 
 Results = Annotated[
     list[Path] | None,
     typer.Option(
         "--results",
-        metavar="DIR|FILE",
+        metavar="FOLDER|FILE",
         help="What `palate eval` wrote about this run; may be given again. Writes the evaluation and the model card.",
     ),
 ]
@@ -42,10 +42,7 @@ def command(run: RunPath, results: Results = None, output: Output = None, as_jso
     for kind, (is_one, write) in several.items():
         if is_one(run):
             written = str(write(run, output))
-            if as_json:
-                print_json({"report": written, kind: str(run)})
-            else:
-                print_result(written)
+            print_done(written, {"report": written, kind: str(run)}, as_json=as_json)
             return
     contents = read_contents(run)
     path = write_run_report(run, output)
@@ -76,7 +73,4 @@ def _evaluation(run: Path, results: list[Path], output: Path | None, *, as_json:
 
     names = ("report", "markdown", "json", "card")
     written = dict(zip(names, map(str, write_evaluation(run, results, output)), strict=True))
-    if as_json:
-        print_json({**written, "run": str(run)})
-    else:
-        print_result("\n".join(written.values()))
+    print_done("\n".join(written.values()), {**written, "run": str(run)}, as_json=as_json)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from palate.config.base import Fields
+from palate.config.former import FORMER_KEYS
 from palate.config.key_mapping_table import (
     FIXED,
     LOW_RANK,
@@ -35,6 +36,7 @@ A run is described by a flat YAML file. `--set key=value` overrides a key; the l
 
     palate train run.yaml --set learning_rate=1e-6 --set output_dir=runs/second
     palate plan run.yaml      # prints every key with its value, without running
+    palate config schema train --output palate.schema.json    # for editors, see below
 
 `stage`, `model_name_or_path`, `dataset` and `output_dir` are required; all other keys have a default. Keys have the
 names and meanings of LLaMA-Factory and of transformers' `TrainingArguments`, so their files can be used unchanged. Some
@@ -51,6 +53,31 @@ as missing; `report_to: null` means none.
   `HF_TOKEN`).
 - `~`, `$VAR` and `${VAR}` in paths are expanded when the config is read; a variable that is not set is refused.
   Relative paths start at the folder in which the command runs.
+
+## In an editor
+
+Editors with the YAML language server (VS Code with its YAML extension, Neovim, Helix and others) complete keys, show
+their meaning and mark wrong ones if the first line of the file names a JSON schema:
+
+```yaml
+# yaml-language-server: $schema=palate.schema.json
+stage: dpo
+model_name_or_path: smollm2-135m-instruct
+dataset: palate-demo
+output_dir: runs/first
+```
+
+`palate init --schema` writes both files. `palate config schema KIND` writes a schema; KIND is `train` (runs, pipelines
+and sweeps), `loop`, `gate`, `serve` or `campaign`. The schemas of this version are also files of the docs:
+[train](schemas/train.json), [loop](schemas/loop.json), [gate](schemas/gate.json), [serve](schemas/serve.json),
+[campaign](schemas/campaign.json). A schema marks nothing that palate accepts; two keys that contradict each other are
+found by `palate plan` only.
+
+## Versions of files
+
+`config_version: 1` in any of these files says which meaning of the keys it was written for. A file without it is read
+as version 1, which is the only one so far. A file of a newer version is refused in one line; upgrade palate then.
+Renamed keys do not raise the version: [versions](release.md#versions) says how long an old name is read.
 """
 
 
@@ -85,7 +112,7 @@ def _own_fields(topic: type[Fields]) -> dict[str, FieldInfo]:
 def _stage_table() -> str:
     rows = [
         f"| `{name}` | {(config_class.__doc__ or '').rstrip('.')} "
-        f"| {_default(config_class.model_fields['learning_rate'])} |"
+        f"| {default_words(config_class.model_fields['learning_rate'])} |"
         for name, config_class in STAGES.items()
     ]
     head = "## Stages\n\n| `stage` | description | default `learning_rate` |\n|---|---|---|\n"
@@ -96,14 +123,14 @@ def _topic(topic: type[Fields], only: str = "") -> str:
     """A heading, a sentence and a table, from the class's docstring `Heading: sentence.` and its fields."""
     title, _, text = (topic.__doc__ or "").partition(": ")
     rows = [
-        f"| `{key}` | {type_words(field.annotation, field.metadata)} | {_default(field)} | {field.description} |\n"
+        f"| `{key}` | {type_words(field.annotation, field.metadata)} | {default_words(field)} | {field.description} |\n"
         for key, field in _own_fields(topic).items()
     ]
     head = f"## {title}{only}\n\n{text[:1].upper()}{text[1:]}\n\n"
     return f"{head}| key | type | default | meaning |\n|---|---|---|---|\n{''.join(rows)}"
 
 
-def _default(field: FieldInfo) -> str:
+def default_words(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
     if isinstance(field.json_schema_extra, dict) and "default" in field.json_schema_extra:
@@ -140,21 +167,32 @@ def _bounds(metadata: Iterable[Any]) -> str:
     return (" " + ", ".join(bounds)) if bounds else ""
 
 
-def _other_trainers() -> str:
-    rows = ["| `bf16`, `fp16`, `pure_bf16` | read as `precision`; `bf16: false` alone is `fp32` |"]
+def other_keys() -> Iterator[tuple[tuple[str, ...], str]]:
+    """Keys of other trainers, and former ones of palate, each group with what it is here; `…` ends a prefix."""
+    for old, former in FORMER_KEYS.items():
+        yield (old,), former.line(old)
+    yield ("bf16", "fp16", "pure_bf16"), "read as `precision`; `bf16: false` alone is `fp32`"
     for key, name in RENAMED.items():
         online = f", for `ppo` and `grpo` as `{RENAMED_ONLINE[key]}`" if key in RENAMED_ONLINE else ""
-        rows.append(f"| `{key}` | read as `{name}`{online} |")
-    rows.append(
-        "| `mix_strategy`, `interleave_probs` | `interleave_under` is read as the weights of `dataset`; `concat`, and "
-        "both keys with a single dataset: no effect; `interleave_over` is refused |"
+        yield (key,), f"read as `{name}`{online}"
+    yield (
+        ("mix_strategy", "interleave_probs"),
+        "`interleave_under` is read as the weights of `dataset`; `concat`, and both keys with a single dataset: no "
+        "effect; `interleave_over` is refused",
     )
-    rows += [f"| `{key}` | `{as_yaml(not agrees)}` has no effect: {why} |" for key, (agrees, why) in FIXED.items()]
-    rows += [f"| `{key}` | {_only_text(key, only)} |" for key, only in ONLY.items()]
+    for key, (agrees, why) in FIXED.items():
+        yield (key,), f"`{as_yaml(not agrees)}` has no effect: {why}"
+    for key, only in ONLY.items():
+        yield (key,), _only_text(key, only)
     without_effect: dict[str, list[str]] = {}
     for key, why in [*NO_EFFECT.items(), *((f"{prefix}…", why) for prefix, why in NO_EFFECT_PREFIXES.items())]:
-        without_effect.setdefault(why, []).append(f"`{key}`")
-    rows += [f"| {', '.join(keys)} | no effect: {why} |" for why, keys in without_effect.items()]
+        without_effect.setdefault(why, []).append(key)
+    for why, keys in without_effect.items():
+        yield tuple(keys), f"no effect: {why}"
+
+
+def _other_trainers() -> str:
+    rows = [f"| {', '.join(f'`{key}`' for key in keys)} | {text} |" for keys, text in other_keys()]
     return (
         "## Keys of other trainers\n\nKeys of LLaMA-Factory, TRL and transformers that palate does not have. The run "
         "prints which keys are read under another name, and in one line which have no effect. One error message lists "

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from palate.config.base import truth
+from palate.config.former import FORMER_KEYS
 from palate.config.key_mapping_table import (
     FIXED,
     LOW_RANK,
@@ -77,13 +78,16 @@ def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translat
     names = {**RENAMED, **(RENAMED_ONLINE if stage in ("ppo", "grpo") else {})}
     found = Translated()
     for key, entry in entries.items():
-        if key in names:
-            name = names[key]
+        former = FORMER_KEYS.get(key)
+        if former is not None or key in names:
+            name = names[key] if former is None else former.name
             if name in entries:
                 found.refuse(key, entry, f"{key} and {name} are the same setting; keep {name}")
-                continue
-            found.entries[name] = entry
-            found.notices.append(f"{key} is read as {name}")
+            elif former is not None and former.is_gone:
+                found.refuse(key, entry, former.line(key))
+            else:
+                found.entries[name] = entry
+                found.notices.append(f"{key} is read as {name}" if former is None else former.line(key))
         elif key in ONLY:
             _only(key, entry, found)
         elif reason := _no_effect(key, entries):

@@ -72,8 +72,7 @@ _NO_EFFECT: Mapping[str, str] = {
     "the number of trained parameters is always printed": "print_param_status",
     "trackers do not count tokens": "include_num_input_tokens_seen",
     "run.json has the timings": "include_tokens_per_second include_effective_tokens_per_second",
-    "it names a Trackio project; wandb_project names one of W&B": "project",
-    "Trackio is not supported; report_to takes tensorboard and wandb": "trackio_*",
+    "TRACKIO_SPACE_ID names the Space; without it Trackio stores metrics on this machine": "trackio_*",
     "a signal always saves a checkpoint": "enable_jit_checkpoint",
     "run.json has the peak memory": "skip_memory_metrics",
     "the step is the exact mean over all processes": "average_tokens_across_devices",
@@ -168,7 +167,7 @@ ONLY: Mapping[str, OnlyValue] = MappingProxyType(
         "adapter_folder": OnlyValue((), "name the adapter's own folder in adapter_name_or_path"),
         "rope_scaling": OnlyValue((), "write it into the model's config.json"),
         # trackers and the hub
-        "use_swanlab": OnlyValue((False,), "use report_to: tensorboard or wandb", ("swanlab_",)),
+        "use_swanlab": OnlyValue((False,), "use report_to: tensorboard, wandb, mlflow or trackio", ("swanlab_",)),
         "hub_token": OnlyValue((), "the environment variable HF_TOKEN has the token; remove it"),
         "hub_revision": OnlyValue(("main",), "the model is uploaded to main; remove it"),
         # transformers

@@ -264,6 +264,8 @@ def _idle_keys(config: RunConfig) -> Iterable[str]:
         idle["together with max_steps"] = ["num_train_epochs"]
     if "wandb" not in config.report_to:
         idle["without report_to: wandb"] = ["wandb_project"]
+    if "trackio" not in config.report_to:
+        idle["without report_to: trackio"] = ["project"]
     if not config.push_to_hub:
         idle["without push_to_hub"] = ["hub_model_id", "hub_private_repo"]
     given = config.model_fields_set

@@ -31,6 +31,13 @@ _FLOAT = re.compile(
 )
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 
+_DATA_FILES = frozenset({".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".gz"})
+
+# Version of the configs' keys and their meanings. It rises where a file would mean something else than before; renamed
+# keys (`former`) do not change it. A file without `config_version` is read as one of this version.
+CONFIG_VERSION = 1
+VERSION_KEY = "config_version"
+
 # Far more values than any config has: an anchor and its aliases can stand for billions.
 MAX_VALUES = 100_000
 
@@ -109,7 +116,11 @@ def _refuse_duplicates(node: yaml.MappingNode) -> None:
 
 
 def read_config_file(path: str | Path) -> dict[str, Entry]:
-    """The top-level keys of a YAML file with their lines. Raises ConfigError with file and line."""
+    """The top-level keys of a YAML file with their lines, without `config_version`.
+
+    Raises:
+        ConfigError: with file and line; also for a file of a newer version.
+    """
     with _loading(path, "config file") as loader:
         node = loader.get_single_node()
         if node is None:
@@ -118,18 +129,35 @@ def read_config_file(path: str | Path) -> dict[str, Entry]:
             raise ConfigError(f"{path}:{node.start_mark.line + 1}: a config is a list of `key: value` lines")
         _refuse_duplicates(node)
         loader.flatten_mapping(node)
-        return {
+        entries = {
             str(loader.construct_object(key, deep=True)): Entry(
                 loader.construct_object(value, deep=True), f"{path}:{key.start_mark.line + 1}"
             )
             for key, value in node.value
         }
+    _check_version(entries.pop(VERSION_KEY, None))
+    return entries
 
 
 def read_yaml_file(path: str | Path) -> Any:
-    """A YAML file as plain values; None if it is empty. Raises ConfigError with file and line."""
+    """A YAML file as plain values, without `config_version`; None if it is empty. Raises ConfigError."""
     with _loading(path, "file") as loader:
-        return loader.get_single_data()
+        values = loader.get_single_data()
+    if isinstance(values, dict) and VERSION_KEY in values:
+        _check_version(Entry(values.pop(VERSION_KEY), str(path)))
+    return values
+
+
+def _check_version(given: Entry | None) -> None:
+    if given is None or given.value is None:
+        return
+    if isinstance(given.value, bool) or not isinstance(given.value, int) or given.value < 1:
+        raise ConfigError(f"{given.where}: {VERSION_KEY} must be a whole number from 1, not {as_yaml(given.value)}")
+    if given.value > CONFIG_VERSION:
+        raise ConfigError(
+            f"{given.where}: {VERSION_KEY} {given.value} is newer than this palate reads ({CONFIG_VERSION}); upgrade "
+            "palate"
+        )
 
 
 def read_override(text: str) -> tuple[str, Entry]:
@@ -180,6 +208,10 @@ def _loading(path: str | Path, kind: str) -> Iterator[_Loader]:
 
 
 def _read_text(path: Path, kind: str) -> str:
+    if path.suffix in _DATA_FILES and path.is_file():
+        raise ConfigError(
+            f"{path}: is a data file, not a {kind}; palate init {path} --model MODEL writes a config for it"
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

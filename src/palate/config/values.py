@@ -74,8 +74,12 @@ def _all_or_list(value: Any) -> Any:
     return "all" if value in ("all", ["all"]) else _split(value)
 
 
-def _word(true: str | None, false: str) -> BeforeValidator:
-    """Words of a key for a truth value: `no`, `off` and `false` mean `false`; `yes`, `on` and `true` mean `true`."""
+def _word(true: str | None, false: str, written: Any) -> BeforeValidator:
+    """Words of a key for a truth value: `no`, `off` and `false` mean `false`; `yes`, `on` and `true` mean `true`.
+
+    Args:
+        written: the type of the key's own words, for the JSON schema.
+    """
 
     def words(value: Any) -> Any:
         switch = truth(value)
@@ -83,7 +87,7 @@ def _word(true: str | None, false: str) -> BeforeValidator:
             return value
         return true if switch else false
 
-    return BeforeValidator(words)
+    return BeforeValidator(words, json_schema_input_type=written | bool)
 
 
 def _trackers(value: Any) -> Any:
@@ -131,13 +135,23 @@ def _labels(value: Any) -> Any:
     return {text(key, "null"): text(meaning, "none") for key, meaning in value.items()}
 
 
-Names: TypeAlias = Annotated[list[str], BeforeValidator(_split)]
-LoraTarget: TypeAlias = Annotated[Literal["all"] | list[str], BeforeValidator(_all_or_list)]
-Labels: TypeAlias = Annotated[dict[str, str], BeforeValidator(_labels)]
-Trackers: TypeAlias = Annotated[list[Literal["tensorboard", "wandb"]], BeforeValidator(_trackers)]
-When: TypeAlias = Annotated[Literal["no", "steps", "epoch"], _word("steps", "no")]
-AutoOrOff: TypeAlias = Annotated[Literal["auto", "off"], _word("auto", "off")]
-HealthAction: TypeAlias = Annotated[Literal["warn", "stop", "off"], _word(None, "off")]
+Names: TypeAlias = Annotated[list[str], BeforeValidator(_split, json_schema_input_type=str | list[str])]
+LoraTarget: TypeAlias = Annotated[
+    Literal["all"] | list[str], BeforeValidator(_all_or_list, json_schema_input_type=str | list[str])
+]
+Labels: TypeAlias = Annotated[dict[str, str], BeforeValidator(_labels, json_schema_input_type=dict[str, Any])]
+_Tracker: TypeAlias = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+_TrackerWords: TypeAlias = _Tracker | Literal["none"]
+Trackers: TypeAlias = Annotated[
+    list[_Tracker],
+    BeforeValidator(_trackers, json_schema_input_type=_TrackerWords | str | bool | list[_TrackerWords] | None),
+]
+_When: TypeAlias = Literal["no", "steps", "epoch"]
+_AutoOrOff: TypeAlias = Literal["auto", "off"]
+_Action: TypeAlias = Literal["warn", "stop", "off"]
+When: TypeAlias = Annotated[_When, _word("steps", "no", _When)]
+AutoOrOff: TypeAlias = Annotated[_AutoOrOff, _word("auto", "off", _AutoOrOff)]
+HealthAction: TypeAlias = Annotated[_Action, _word(None, "off", _Action)]
 
 # Steps between two events, or below 1 a share of all steps.
 Interval: TypeAlias = Annotated[Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)], _steps(least=1)]
@@ -146,7 +160,7 @@ Warmup: TypeAlias = Annotated[Annotated[int, Field(ge=0)] | Annotated[float, Fie
 # Text that may be a path. A hub id has neither `~` nor a variable and stays as it is.
 PathText: TypeAlias = Annotated[str, AfterValidator(expand)]
 PathTexts: TypeAlias = Annotated[str | list[str], AfterValidator(expand_names)]
-AutoOffOrPath: TypeAlias = Annotated[str, _word("auto", "off"), AfterValidator(expand)]
+AutoOffOrPath: TypeAlias = Annotated[str, _word("auto", "off", str), AfterValidator(expand)]
 Dataset: TypeAlias = Annotated[
     str | list[str] | dict[str, float], BeforeValidator(_dataset), AfterValidator(expand_names)
 ]

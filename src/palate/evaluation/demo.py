@@ -20,7 +20,7 @@ from palate.records import as_turns
 _PROMPTS = "palate-demo-prompts"
 
 
-def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list[SideBySide]]:
+def measure(run: RunSpec, *, on_progress: Callable[[str], None]) -> tuple[Accuracy, list[SideBySide]]:
     """Measure the run; returns its accuracy and answers, and writes both into its directory for the report."""
     device = default_device()
     precision = resolve("auto", device)
@@ -28,7 +28,7 @@ def measure(run: RunSpec, *, say: Callable[[str], None]) -> tuple[Accuracy, list
     prompts = [record.prompt for record in load_prompts(_PROMPTS)[0]]
     scores, answers = [], []
     for name, spec in (("reference", run.reference), ("policy", run.policy)):
-        say(f"{name}: scoring {len(pairs)} held-out pairs and answering {len(prompts)} questions")
+        on_progress(f"{name}: scoring {len(pairs)} held-out pairs and answering {len(prompts)} questions")
         subject = Subject(spec, precision, device)
         groups = encode_pairs(pairs, subject.template, int(run.config["cutoff_len"]))
         scores.append(dict(zip((group.id for group in groups), subject.score(groups), strict=True)))

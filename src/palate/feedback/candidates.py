@@ -233,12 +233,13 @@ def iter_candidates(path: str | Path) -> Iterator[Candidates]:
         if name in seen:  # votes refer to it
             raise DataError(f"{where}: the id {name} is another row's too; give each row its own, or none")
         seen.add(name)
-        yield _candidates(row, name, where)
+        yield read_candidate(row, name, where)
     if not seen:
         raise DataError(f"{path}: the file has no candidates")
 
 
-def _candidates(row: Mapping[str, Any], name: str, where: str) -> Candidates:
+def read_candidate(row: Mapping[str, Any], name: str, where: str) -> Candidates:
+    """A row of a candidates file; raises DataError, which `where` names, if it is none."""
     completions, given = row.get("completions"), row.get("columns")
     if not isinstance(completions, list) or not completions:
         raise DataError(

@@ -10,7 +10,9 @@ from pathlib import Path
 from palate.artifacts import JsonlWriter, now, sole_writer
 from palate.data.mix import drawn_key
 from palate.data.scores import columns_of
-from palate.feedback.candidates import Candidates
+from palate.errors import UsageError
+from palate.feedback.candidates import Candidates, read_candidates
+from palate.feedback.judges.load import load_judge
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.votes import Outcome, Shown, Vote, VoterKind, read_votes
 from palate.progress import progress
@@ -78,6 +80,34 @@ class Collected:
         ]
         more = len(self.missing) - most
         return [*lines, f"missing              {more:,} more"] if more > 0 else lines
+
+
+def judge(
+    candidates: str | Path | Sequence[Candidates],
+    judge: str | Judge,
+    output: str | Path,
+    *,
+    per_prompt: int | None = None,
+    seed: int = 42,
+) -> Collected:
+    """Let a judge compare the answers to each prompt, two at a time and in both orders.
+
+    `judge("candidates.jsonl", "length:shorter", "votes.jsonl").votes[0].outcome`
+
+    Args:
+        candidates: a candidates file, or what `generate` gave.
+        judge: as `palate judge --judge` has it, or an object with the protocol `Judge`.
+        output: votes file; new votes are appended, and what has a vote is not asked again.
+        per_prompt: compare at most this many pairs of answers of a prompt, drawn by `seed`; None for all.
+
+    Raises:
+        PalateError: the candidates or the judge cannot be read, or no prompt has two different answers.
+    """
+    rows = read_candidates(candidates) if isinstance(candidates, str | Path) else candidates
+    asked = questions(rows, per_prompt=per_prompt, seed=seed)
+    if not asked:
+        raise UsageError("no prompt has two different answers; generate with k=2 or more")
+    return collect_votes(asked, load_judge(judge) if isinstance(judge, str) else judge, Path(output))
 
 
 def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:

@@ -35,7 +35,6 @@ class PeopleVotes:
     left_out: Mapping[str, int]
 
     def by_question(self) -> dict[QuestionKey, list[Vote]]:
-        """The votes of each question."""
         found: dict[QuestionKey, list[Vote]] = {}
         for vote in self.votes:
             found.setdefault(key_of(vote), []).append(vote)

@@ -2,9 +2,7 @@
 
 | file             | contents                                                                    |
 |------------------|-----------------------------------------------------------------------------|
-| `gate_config.py` | what is fixed before the run: prompts, judge, margins, error rate; its check |
-| `gate.py`        | the decision: PASS, FAIL or INCONCLUSIVE, a pure function of config and evidence |
-| `evidence.py`    | reads the evidence from result folders                                      |
+| `gate/`          | whether a candidate may replace the incumbent: its config, decision, evidence |
 | `debug.py`       | what is known of a candidate that was not deployed                          |
 | `advice.py`      | what to do next, by rules over these facts                                  |
 | `sources.py`     | one training set from people, judges, edits, choices, thumbs, imported sets |
@@ -15,5 +13,6 @@
 | `steps/`         | each step: the commands that it runs, and what it waits for                 |
 | `work.py`        | what a step is given and what it yields; `train_config.py`: overrides of the training config |
 | `process.py`     | one tick at a time; commands as child processes; `schedule.py`: their days  |
+| `demo/`          | the whole circle on the demo's model and data, with simulated people        |
 | `status.py`      | the state of a loop from its ledger; `plan.py`: what is still to run        |
 """

@@ -60,7 +60,6 @@ class CanaryFields(Fields):
 
     @property
     def margins(self) -> dict[str, float]:
-        """Metric → its margin."""
         return {"errors": self.errors, **({} if self.thumbs_down is None else {"thumbs down": self.thumbs_down})}
 
 
@@ -127,7 +126,6 @@ class CanaryCheck:
     needed: int | None
 
     def line(self) -> str:
-        """For a person."""
         if self.difference is None:
             return f"{self.name}: {self.sizes[1]} of the canary, {self.sizes[0]} of the incumbent; none to compare"
         before, after = (100 * (rate or 0) for rate in self.rates)
@@ -166,13 +164,13 @@ def read_arms(session: Session, alias: str = PRODUCTION, *, now: datetime | None
     answers = _rows(Interaction.state != "complete", Interaction.touched, Interaction.id).where(*of_both, ended)
     thumbs = _rows(FeedbackRow.thumbs == "down", FeedbackRow.number)
     thumbs = thumbs.join(FeedbackRow, FeedbackRow.interaction_id == Interaction.id).where(*of_both, holds())
-    errors = session.execute(answers).all()
-    downs = session.execute(thumbs.where(FeedbackRow.thumbs.is_not(None))).all()
+    errors = _first(session, answers, ANSWERS_PER_PERSON)
+    downs = _first(session, thumbs.where(FeedbackRow.thumbs.is_not(None)), 1)
     incumbent, canary = (
         Arm(
             version,
-            [bool(bad) for model, bad, place in errors if model == version and place <= ANSWERS_PER_PERSON],
-            [bool(bad) for model, bad, place in downs if model == version and place == 1],
+            [bool(bad) for model, bad, _ in errors if model == version],
+            [bool(bad) for model, bad, _ in downs if model == version],
             sum(model == version and place == 1 for model, _, place in errors),
         )
         for version in versions
@@ -187,9 +185,16 @@ def read_arms(session: Session, alias: str = PRODUCTION, *, now: datetime | None
 
 
 def _rows(bad: Any, *order: Any) -> Select[Any]:
-    """The values of all versions in order, each with its place among those of its person and version."""
+    """The values of all versions with their place in `order`: of all, and of their person and version."""
     place = func.row_number().over(partition_by=(Interaction.model, Interaction.user), order_by=order)
-    return select(Interaction.model, bad, place).order_by(*order)
+    at = func.row_number().over(order_by=order)
+    return select(Interaction.model, bad.label("bad"), place.label("place"), at.label("at"))
+
+
+def _first(session: Session, rows: Select[Any], most: int) -> Sequence[Any]:
+    """Version, value and place of each person's first values, in order."""
+    of = rows.subquery().c
+    return session.execute(select(of.model, of.bad, of.place).where(of.place <= most).order_by(of.at)).all()
 
 
 def decide_canary(arms: Arms, config: CanaryFields) -> CanaryVerdict:

@@ -23,8 +23,14 @@ Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 PEOPLE: Final = "people"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}\Z")
-_OR_NONE = BeforeValidator(lambda value: None if value == "none" else value)
 _OPTIONS = ("from-interactions", "generate", "judge", "train", "winrate", "must-pass")
+
+
+def _or_none(written: Any) -> BeforeValidator:
+    """`none` as a value of a key of the type `written`."""
+    return BeforeValidator(
+        lambda value: None if value == "none" else value, json_schema_input_type=written | Literal["none"] | None
+    )
 
 
 class ScheduleFields(Fields):
@@ -72,8 +78,8 @@ class PeopleFields(Fields):
 class AnnotateFields(Fields):
     """Who compares the answers: people, a judge, or both."""
 
-    people: Annotated[PeopleFields | None, _OR_NONE] = Field(None, description="Ask people.")
-    judge: Annotated[str | None, _OR_NONE] = Field(None, description="Judge, as `palate judge --judge` has it.")
+    people: Annotated[PeopleFields | None, _or_none(PeopleFields)] = Field(None, description="Ask people.")
+    judge: Annotated[str | None, _or_none(str)] = Field(None, description="Judge, as `palate judge --judge` has it.")
 
     @model_validator(mode="after")
     def _check(self) -> AnnotateFields:
@@ -105,7 +111,7 @@ class LoopFields(Fields):
     store: str | None = Field(None, description="Database. Default: PALATE_STORE, else sqlite:///palate.db.")
     folder: str = Field("cycles", description="Folder of the cycles.")
     alias: str = Field("production", description="Alias whose version is the incumbent, and which deploying moves.")
-    schedule: Annotated[ScheduleFields | None, _OR_NONE] = Field(
+    schedule: Annotated[ScheduleFields | None, _or_none(ScheduleFields)] = Field(
         ScheduleFields.model_validate({}), description="Weekdays; `none`: no step waits."
     )
     collect: CollectFields = Field(CollectFields.model_validate({}), description="Where the prompts come from.")
@@ -122,7 +128,7 @@ class LoopFields(Fields):
     evaluate: EvaluateFields = Field(
         EvaluateFields.model_validate({}), description="How the gate's evidence is measured."
     )
-    canary: Annotated[CanaryFields | None, _OR_NONE] = Field(
+    canary: Annotated[CanaryFields | None, _or_none(CanaryFields)] = Field(
         None, description="Share of people who get the candidate first; none: nobody."
     )
     deploy: Literal["person", "on_pass"] = Field(

@@ -17,8 +17,8 @@ from palate.data.prompts import load_prompts
 from palate.errors import ConfigError, DataError, UsageError
 from palate.feedback.judges.load import API, JURY, is_api_judge, members_of
 from palate.loop.config import PEOPLE, LoopFields, stored_config
-from palate.loop.evidence import gate_prompts
-from palate.loop.gate_config import GateFields, load_gate_config
+from palate.loop.gate.config import GateFields, load_gate_config
+from palate.loop.gate.evidence import gate_prompts
 from palate.loop.ledger import last_cycle, last_day, steps_of
 from palate.loop.schedule import first_day
 from palate.loop.train_config import check_train_config, overrides, trains_on_thumbs
@@ -99,6 +99,9 @@ def _problems(loop: Loop, gate: GateFields) -> list[str]:
         for key, path in files.items()
         if path is not None and not Path(path).is_file()
     ]
+    in_the_way = next((path for path in (loop.folder, *loop.folder.parents) if path.exists()), loop.folder)
+    if not in_the_way.is_dir():
+        found.append(f"{name}: folder: {in_the_way} is a file; name a folder")
     measured = {re.sub(r"[-_]", "", one.lower()) for one in asked.benchmarks}  # as `palate eval bench` reads them
     found += [
         f"{name}: evaluate: benchmarks has no {guard.metric.partition('/')[0]}, which {config.gate} guards"

@@ -15,12 +15,14 @@ from threading import current_thread, main_thread
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from palate.artifacts import write_errors
 from palate.artifacts.locks import acquire
 from palate.errors import ArtifactError
+from palate.progress import console
 from palate.store import Store
+from palate.store.transactions import retried
 
 try:
     import fcntl
@@ -43,12 +45,19 @@ def sole_tick(store: Store, folder: Path, loop: str) -> Iterator[bool]:
         if not locked or store.is_sqlite:
             yield locked
             return
-        with store.engine.connect() as connection:
-            connection.detach()  # it is closed at the end, and not kept for others: its lock ends with it
-            found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
-            free = bool(found.scalar())
-            connection.commit()
+        connection, free = retried(store.engine.url, lambda: _server_lock(store, loop))
+        with connection:
             yield free
+
+
+def _server_lock(store: Store, loop: str) -> tuple[Connection, bool]:
+    """A connection that holds the loop's lock on the server until it is closed; whether it got it."""
+    connection = store.engine.connect()
+    connection.detach()  # it is closed at the end, and not kept for others: its lock ends with it
+    found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
+    free = bool(found.scalar())
+    connection.commit()
+    return connection, free
 
 
 @contextmanager
@@ -81,8 +90,8 @@ def _file_lock(file: Path) -> Iterator[bool]:
 def run_command(words: Sequence[str], log: Path) -> int:
     """Run a palate command as a child process; returns its exit code, negative if a signal ended it.
 
-    Its stderr goes to the terminal and, as its stdout, to the end of the log. If this process dies, the child gets
-    SIGTERM (on Linux), upon which training writes a checkpoint and stops.
+    Its stderr goes to the terminal (not with `--quiet`) and, as its stdout, to the end of the log. If this process
+    dies, the child gets SIGTERM (on Linux), upon which training writes a checkpoint and stops.
     """
     with write_errors(log), log.open("ab", buffering=0) as file:
         # Of this process's open files, only the lock is inheritable.
@@ -91,7 +100,8 @@ def run_command(words: Sequence[str], log: Path) -> int:
             try:
                 while part := os.read(process.stderr.fileno(), 65536):
                     file.write(part)
-                    sys.stderr.write(part.decode(errors="replace"))
+                    if not console.quiet:
+                        sys.stderr.write(part.decode(errors="replace"))
             except BaseException as error:
                 if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reached the child too; a second signal is harder
                     process.terminate()

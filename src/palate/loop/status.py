@@ -145,7 +145,12 @@ def _next(cycle: Cycle, steps: Sequence[StepFacts]) -> tuple[str, str]:
     """What the loop waits for, and the next act."""
     tick = f"palate loop tick {cycle.config.get('file', '')}".rstrip()
     if cycle.outcome is not None:
-        return "its next tick", f"{tick} begins cycle {cycle.number + 1}"
+        act = f"{tick} begins cycle {cycle.number + 1}"
+        if cycle.outcome == "rejected" and cycle.candidate is not None:  # a cycle that has ended is not opened again
+            act += (
+                f"; palate loop force {cycle.candidate}, then palate model promote, deploys its candidate all the same"
+            )
+        return "its next tick", act
     step = next((one for one in steps if one.state in ("running", "waiting", "failed")), None)
     if step is None:
         return "its next tick", f"{tick} goes on"

@@ -63,7 +63,7 @@ def tick(
     run: RunCommand,
     *,
     now: Callable[[], datetime] = utc_now,
-    say: Callable[[str], None] = lambda _line: None,
+    on_progress: Callable[[str], None] = lambda _line: None,
     until: str | None = None,
 ) -> Ticked:
     """Run every step that is ready, until the cycle waits, ends, or a step fails.
@@ -87,7 +87,7 @@ def tick(
             name = _next_step(loop, cycle, now())
             if until is not None and STEPS.index(name) > STEPS.index(until):
                 break
-            found = _advance(loop, cycle, name, run, now, say)
+            found = _advance(loop, cycle, name, run, now, on_progress)
             if isinstance(found, Waiting):
                 ticked.waiting = found
                 break
@@ -144,7 +144,12 @@ def _next_step(loop: Loop, cycle: Cycle, now: datetime) -> str:
 
 
 def _advance(
-    loop: Loop, cycle: Cycle, name: str, run: RunCommand, now: Callable[[], datetime], say: Callable[[str], None]
+    loop: Loop,
+    cycle: Cycle,
+    name: str,
+    run: RunCommand,
+    now: Callable[[], datetime],
+    on_progress: Callable[[str], None],
 ) -> Done | Waiting | str:
     """Run a step as far as it goes: its end, what it waits for, or why it failed."""
     work = work_of(loop, cycle, now())
@@ -162,7 +167,7 @@ def _advance(
         attempts = (row.attempts if row is not None else 0) + (row is None or row.state != "waiting")
         values |= {"state": "running", "attempts": attempts, "waits_for": "", "until": None, "output": output}
         save_step(loop.store, cycle.id, name, **values)
-        say(f"{name} of {work.title}")
+        on_progress(f"{name} of {work.title}")
         work.began = began
         try:
             found = _run(loop, cycle, work, name, output, run)

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from palate.artifacts import file_hash, json_hash
 from palate.loop.config import LoopFields
-from palate.loop.gate_config import GateFields
+from palate.loop.gate.config import GateFields
 from palate.store import Store
 
 CONFIG, GATE, TRAIN = "loop.yaml", "gate.yaml", "train.yaml"

@@ -32,7 +32,6 @@ class Drift:
         return asdict(self)
 
     def line(self) -> str:
-        """One line for the terminal."""
         parts = [f"KL to the first model {self.kl.estimate:.2f} nats an answer"]
         if self.accuracy is not None:
             parts.append(f"held-out accuracy {100 * self.accuracy.policy.estimate:.1f} %")

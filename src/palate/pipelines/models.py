@@ -10,7 +10,6 @@ from palate.models.spec import ModelSpec
 
 
 def starting_model(config: RunConfig) -> ModelSpec:
-    """The model that a run starts from."""
     return spec.starting_model(config.resolved(), saved_in=config.output_dir)
 
 

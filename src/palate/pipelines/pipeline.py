@@ -30,7 +30,7 @@ from palate.training.run import train
 from palate.training.setup.environment import is_main_process, join_processes, wait_for_all
 
 # Keys that do not change what a run produces.
-_NOT_COMPARED = ("resume_from_checkpoint", "overwrite_output_dir", "report_to", "run_name", "wandb_project")
+_NOT_COMPARED = ("resume_from_checkpoint", "overwrite_output_dir", "report_to", "run_name", "wandb_project", "project")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def run_pipeline(
     pipeline: Pipeline,
     *,
     judges: JudgeRewards | None = None,
-    say: Callable[[str], None] = lambda _line: None,
+    on_progress: Callable[[str], None] = lambda _line: None,
     finished: Callable[[Path], None] = lambda _run: None,
 ) -> PipelineResult:
     """Train every run that is not finished.
@@ -79,17 +79,17 @@ def run_pipeline(
         done = is_finished(planned)
         wait_for_all()  # every process has checked before the main one writes
         if done:
-            say(f"{planned.name}: finished already, {planned.config.output_dir}")
+            on_progress(f"{planned.name}: finished already, {planned.config.output_dir}")
         else:
             drift.pop(planned.name, None)  # it was measured on an earlier run, which has been deleted
             if main:
                 _write(pipeline, "running", drift)
-            make(planned, judges, say)
+            make(planned, judges, on_progress)
             if main:
                 finished(Path(planned.config.output_dir))
         if main and planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
             measured = _drift(pipeline, planned)
-            say(f"{planned.name}: {measured.line()}")
+            on_progress(f"{planned.name}: {measured.line()}")
             drift[planned.name] = plain(measured.to_json())
             _write(pipeline, "running", drift)
             give_back_memory()
@@ -161,16 +161,16 @@ def _check_inputs(planned: PlannedRun) -> None:
             rule_score(member, key)
 
 
-def make(planned: PlannedRun, judges: JudgeRewards | None, say: Callable[[str], None]) -> None:
+def make(planned: PlannedRun, judges: JudgeRewards | None, on_progress: Callable[[str], None]) -> None:
     """Train or continue one run; with `sampling`, its pairs are made first."""
     folder, main = Path(planned.config.output_dir), is_main_process()
     if main and planned.sampling is not None:
-        make_pairs(planned.name, planned.config, planned.sampling, say=say)
+        make_pairs(planned.name, planned.config, planned.sampling, on_progress=on_progress)
         give_back_memory()
     if main and folder.is_dir():
         remove_leftovers(folder)  # a kill in the first write leaves temporary files
     wait_for_all()
-    say(f"{planned.name}: stage {planned.config.stage}, {folder}")
+    on_progress(f"{planned.name}: stage {planned.config.stage}, {folder}")
     try:
         # In a new directory this starts at step 0.
         train(planned.config.model_copy(update={"resume_from_checkpoint": True}), judges=judges)

@@ -48,7 +48,7 @@ def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
         )
 
 
-def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: Callable[[str], None]) -> int:
+def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, on_progress: Callable[[str], None]) -> int:
     """Write the round's pairs to the dataset path of its config; returns the number of pairs.
 
     `candidates.jsonl` and `votes.jsonl` in the same folder are appended to, so that an interrupted round continues.
@@ -61,7 +61,9 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
         return len(path.read_text(encoding="utf-8").splitlines())
     prompts, dropped = load_prompts(sampling.prompts, dataset_dir=config.dataset_dir)
     if dropped:
-        say(f"{name}: {amount(len(dropped), 'row')} of {sampling.prompts} without a prompt, first {dropped[0].id}")
+        on_progress(
+            f"{name}: {amount(len(dropped), 'row')} of {sampling.prompts} without a prompt, first {dropped[0].id}"
+        )
     if sampling.prompts_per_round is not None:
         # A random sample by the hash of seed, round and row, in the order of the file.
         key = {prompt.id: drawn_key(config.seed, f"{name}\0{prompt.id}") for prompt in prompts}
@@ -77,7 +79,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     write_json(path.with_name(SETTINGS), sampling.resolved())
     candidates = path.with_name("candidates.jsonl")
     write_candidates(prompts, answerer, sampling.candidates, decoding, path=candidates)
-    say(f"{name}: {amount(len(prompts), 'prompt')} with {amount(sampling.candidates, 'answer')} each")
+    on_progress(f"{name}: {amount(len(prompts), 'prompt')} with {amount(sampling.candidates, 'answer')} each")
     rows = read_candidates(candidates)
     collected = collect_votes(questions(rows), judge, path.with_name("votes.jsonl"))
     if collected.missing:
@@ -94,7 +96,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, say: C
     write_text(path, "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs))
     unparsed = sum(vote.outcome == "unparsed" for vote in votes)
     unread = f"; {unparsed} of {len(votes)} verdicts are left out: no score, or not readable" if unparsed else ""
-    say(f"{name}: {amount(len(pairs), 'pair')} by {sampling.judge}{unread}")
+    on_progress(f"{name}: {amount(len(pairs), 'pair')} by {sampling.judge}{unread}")
     return len(pairs)
 
 

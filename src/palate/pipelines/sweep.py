@@ -39,7 +39,7 @@ def run_sweep(
     sweep: Sweep,
     *,
     judges: JudgeRewards | None = None,
-    say: Callable[[str], None] = lambda _line: None,
+    on_progress: Callable[[str], None] = lambda _line: None,
     finished: Callable[[Path], None] = lambda _run: None,
 ) -> SweepResult:
     """Train every run that is not finished, and measure each on its held-out rows.
@@ -60,14 +60,14 @@ def run_sweep(
         done = is_finished(planned)
         wait_for_all()  # every process has checked before the main one writes
         if done:
-            say(f"{where}: finished already, {point.config.output_dir}")
+            on_progress(f"{where}: finished already, {point.config.output_dir}")
         else:
             if main:
                 _write(sweep, "running")
-            say(f"{where}: {', '.join(f'{key} {value}' for key, value in point.values.items())}")
-            make(planned, judges, say)
+            on_progress(f"{where}: {', '.join(f'{key} {value}' for key, value in point.values.items())}")
+            make(planned, judges, on_progress)
         if main:
-            _measure(point, say)
+            _measure(point, on_progress)
             finished(Path(point.config.output_dir))
             give_back_memory()
         wait_for_all()
@@ -77,13 +77,13 @@ def run_sweep(
     return SweepResult(sweep.output_dir, [Path(point.config.output_dir) for point in sweep.points])
 
 
-def _measure(point: Point, say: Callable[[str], None]) -> None:
+def _measure(point: Point, on_progress: Callable[[str], None]) -> None:
     """Measure the point's accuracy and write it into its run, unless that is already done."""
     run, config = RunDir.open(point.config.output_dir), point.config
     held_out = config.eval_dataset is not None or config.val_size
     if run.accuracy.exists() or config.stage not in _ON_PAIRS or not held_out:
         return
-    record_accuracy(run.path, evaluate(run.path, precision=config.precision, say=say))
+    record_accuracy(run.path, evaluate(run.path, precision=config.precision, on_progress=on_progress))
 
 
 def _write(sweep: Sweep, status: str) -> None:

@@ -22,3 +22,4 @@ from palate.registry.versions import find as find
 from palate.registry.versions import problems as problems
 from palate.registry.versions import resolve as resolve
 from palate.registry.versions import versions as versions
+from palate.registry.versions import with_bases as with_bases

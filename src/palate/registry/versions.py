@@ -76,6 +76,14 @@ def find(store: Store, name: str) -> Version:
     return store.read(read)
 
 
+def with_bases(version: Version, known: Sequence[Version]) -> list[Version]:
+    """The version, and those of `known` that it was trained from, one after another."""
+    by_name, chain = {one.name: one for one in known}, [version]
+    while chain[-1].base is not None:
+        chain.append(by_name[chain[-1].base])
+    return chain
+
+
 def find_row(session: Session, name: str, *, lock: bool = False) -> ModelVersion:
     """The row of a version by its name, or of the one that an alias names now.
 
@@ -103,7 +111,6 @@ def problems(version: Version) -> list[str]:
 
 
 def folder_problems(version: Version) -> list[str]:
-    """The problems of the version's own folder."""
     folder = version.folder
     if not folder.is_dir():
         return [f"its folder {folder} is missing"]

@@ -81,7 +81,6 @@ def calibration_note(accuracy: Mapping[str, Any]) -> str:
 
 
 def group_tables(accuracy: Mapping[str, Any]) -> list[Table]:
-    """A table of accuracies for each grouping."""
     tables = []
     for grouping, item in mapping(accuracy.get("groups")).items():
         groups = [(str(name), mapping(group)) for name, group in mapping(item).items()]

@@ -131,7 +131,6 @@ class Document:
 
 
 def table_markdown(table: Table) -> str:
-    """A table as Markdown."""
     text = markdown_table(table.columns, ([_text(cell) for cell in row] for row in table.rows), table.numeric)
     return f"{text}\n\n… and {table.more:,} more" if table.more else text
 

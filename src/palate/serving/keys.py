@@ -38,7 +38,6 @@ class KeyTerms:
 
     @classmethod
     def of(cls, row: ApiKey) -> KeyTerms:
-        """The terms in a key's row."""
         return cls(**{field.name: getattr(row, field.name) for field in fields(cls)})
 
 

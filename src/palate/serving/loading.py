@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from palate.config.reader import Entry
 from palate.errors import EngineRefused, UsageError
 from palate.registry import Version as RegistryVersion
 from palate.registry import canary_of, resolve, versions
 from palate.registry.versions import find_row
 from palate.serving.backends.base import Backend
 from palate.serving.models import Models, Named, Served, Version
-from palate.serving.settings import ModelFields, ServeFields
+from palate.serving.settings import ModelFields, ServeFields, settings_of
 from palate.store import Store
+
+if TYPE_CHECKING:
+    from palate.serving.app import Gateway
 
 
 def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str], None]) -> Models:
@@ -44,6 +48,33 @@ def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str]
             backend = registry.load_model(fields)
         served[name] = Served(name, Version(backend), fields.alias, folder)
     return Models(served, registry)
+
+
+def gateway(
+    models: Mapping[str, Mapping[str, Any]],
+    store: Store,
+    *,
+    on_progress: Callable[[str], None] = lambda _: None,
+    **settings: Any,
+) -> Gateway:
+    """What `palate serve` runs: `app` is an ASGI app with the OpenAI API, `await stop()` ends its requests gently.
+
+    `uvicorn.run(gateway({"dpo": {"model": "runs/dpo"}}, open_store()).app, port=8000)`
+
+    Args:
+        models: name in requests → the keys of a model in `serve.yaml`.
+        store: has API keys, interactions and the registry; it stays open.
+        on_progress: gets a line for each model that is loaded.
+        settings: other keys of `serve.yaml`.
+
+    Raises:
+        PalateError: a key is wrong, or a model cannot be loaded.
+    """
+    from palate.serving.app import Gateway  # with the packages of palate[serve]
+
+    values = {"models": {name: dict(fields) for name, fields in models.items()}, **settings}
+    given = settings_of({key: Entry(value, "gateway") for key, value in values.items()}, "gateway")
+    return Gateway(store, given, open_models(given, store, on_progress))
 
 
 class StoreRegistry:

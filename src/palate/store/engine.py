@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from palate.store.urls import parse_url, shown_url, store_url, without_password
 T = TypeVar("T")
 
 _BUSY_SECONDS = 10.0
-"""How long a SQLite connection waits for a lock before the transaction is tried again as a whole."""
+"""How long a connection waits for a lock before the transaction is tried again as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +67,9 @@ def open_store(url: str | None = None, *, create: bool = True, durable: bool = F
     Raises:
         StoreError: the URL is wrong, the database cannot be reached, is not palate's, or is of a newer version.
     """
-    place = parse_url(store_url(url))
-    if place.get_backend_name() == "sqlite":
-        _check_file(Path(place.database or ""), create=create)
-    try:
-        engine = _engine(place, durable=durable)
-    except ImportError as error:  # also if psycopg is there without PostgreSQL's own library
-        raise StoreError(f"{shown_url(place)}: needs psycopg; pip install 'palate[postgres]'") from error
-    try:
-        transactions.retried(place, lambda: prepare(engine))
-    except SQLAlchemyError as error:
-        engine.dispose()
-        cause = without_password(str(getattr(error, "orig", None) or error), place)
-        raise StoreError(f"{shown_url(place)}: cannot be opened: {cause}") from error
-    except BaseException:
-        engine.dispose()
-        raise
-    return Store(engine)
+    with _opening(url, create=create, durable=durable) as engine:
+        transactions.retried(engine.url, lambda: prepare(engine))
+        return Store(engine)
 
 
 def schema_versions(url: str | None = None) -> tuple[str | None, str]:
@@ -91,19 +78,30 @@ def schema_versions(url: str | None = None) -> tuple[str | None, str]:
     Raises:
         StoreError: as `open_store`.
     """
-    place = parse_url(store_url(url))
-    if place.get_backend_name() == "sqlite":
-        _check_file(Path(place.database or ""), create=False)
-    try:
-        engine = _engine(place, durable=False)
+    with _opening(url, create=False) as engine:
         try:
             with engine.connect().execution_options(palate_write=False) as connection:
                 return schema_version(connection), newest()
         finally:
             engine.dispose()
-    except ImportError as error:
+
+
+@contextmanager
+def _opening(url: str | None, *, create: bool, durable: bool = False) -> Iterator[Engine]:
+    """A context with the engine of a database, which is disposed of if using it fails, with the cause as StoreError."""
+    place = parse_url(store_url(url))
+    if place.get_backend_name() == "sqlite":
+        _check_file(Path(place.database or ""), create=create)
+    try:
+        engine = _engine(place, durable=durable)
+    except ImportError as error:  # also if psycopg is there without PostgreSQL's own library
         raise StoreError(f"{shown_url(place)}: needs psycopg; pip install 'palate[postgres]'") from error
-    except SQLAlchemyError as error:
+    try:
+        yield engine
+    except BaseException as error:
+        engine.dispose()
+        if not isinstance(error, SQLAlchemyError):
+            raise
         cause = without_password(str(getattr(error, "orig", None) or error), place)
         raise StoreError(f"{shown_url(place)}: cannot be opened: {cause}") from error
 
@@ -120,7 +118,14 @@ def _check_file(file: Path, *, create: bool) -> None:
 
 def _engine(place: URL, *, durable: bool) -> Engine:
     if place.get_backend_name() == "postgresql":
-        return create_engine(place, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        engine = create_engine(place, pool_pre_ping=True, pool_size=10, max_overflow=20)
+
+        @event.listens_for(engine, "connect")
+        def _limit_waits(connection: Any, _record: Any) -> None:
+            connection.execute(f"SET lock_timeout = '{_BUSY_SECONDS:g}s'")  # a server waits for ever by default
+            connection.commit()
+
+        return engine
     durable = durable or place.query.get("synchronous") == "full"
     engine = create_engine(place.set(query={}), connect_args={"timeout": _BUSY_SECONDS}, pool_size=20, max_overflow=20)
 

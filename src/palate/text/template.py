@@ -103,7 +103,6 @@ class Template:
         return backend
 
     def token_ids(self, text: str) -> list[int]:
-        """The ids of one text."""
         ids: list[int] = self.tokenize([text])[0].ids
         return ids
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
@@ -15,7 +14,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from palate.errors import BatchStop, Interrupted
-from palate.progress import Pass, clock, console
+from palate.progress import Pace, Pass, clock, console
 from palate.training.trainer import PalateTrainer
 
 
@@ -197,12 +196,12 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         self._pass: Pass | None = None
 
     def on_train_begin(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
-        # The time left is estimated from the steps of this process, not from those before a resume.
-        self._started, self._begun_at = time.monotonic(), state.global_step
+        self._pace = Pace()
         if console.is_terminal:
             self._pass = Pass("training", state.max_steps, done=state.global_step)
 
     def on_step_end(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
+        self._pace.reach(state.global_step)
         if self._pass is not None:
             self._pass.reach(state.global_step)
 
@@ -225,16 +224,12 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         if not parts:
             return
         kind = "eval " if prefix else "train"
-        left = "" if self._pass is not None else f"  {self._left(state)}"
+        left = None if self._pass is not None else self._pace.left(state.max_steps)
+        if left is not None:
+            parts.append(f"left {clock(left)}")
         console.print(
-            f"{kind} {state.global_step}/{state.max_steps}  " + "  ".join(parts) + left, highlight=False, markup=False
+            f"{kind} {state.global_step}/{state.max_steps}  " + "  ".join(parts), highlight=False, markup=False
         )
-
-    def _left(self, state: TrainerState) -> str:
-        made = state.global_step - self._begun_at
-        if made <= 0:
-            return ""
-        return f"left {clock((time.monotonic() - self._started) / made * (state.max_steps - state.global_step))}"
 
     def close(self) -> None:
         """Remove the bar."""

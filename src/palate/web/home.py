@@ -17,7 +17,6 @@ router = APIRouter()
 
 @router.get("/")
 def start(request: Request, who: Annotator) -> Response:
-    """The start page."""
     del who  # the navigation of the page depends on the role
     campaign = state(request).settings.campaign
     if campaign is not None:

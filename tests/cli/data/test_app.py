@@ -43,7 +43,7 @@ def run(*words: str) -> str:
 
 def test_inspect(pairs: str, tmp_path: Path) -> None:
     text = run("inspect", pairs, "--output", str(tmp_path / "page.html"))
-    assert "prompt-pairs (100% sure), 31 rows" in text
+    assert "prompt-pairs (fits 100%), 31 rows" in text
     assert "empty_rejected" in text
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     found = json.loads(run("inspect", pairs, "--json"))

@@ -56,6 +56,11 @@ def test_critique_with_an_engine_is_resumed_without_a_request(
     assert augment(*words) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["asked"], again["kept"], len(engine.chats)) == (0, 36, 36)
+    words[1:5] = ["--critique", f"openai:m@{engine.url}"]  # as --judge names an API model
+    assert augment(*words) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 36
+    assert augment(*[word.replace("openai:m@", "openai:@") for word in words]) == 2
+    assert "write openai:MODEL@http" in capsys.readouterr().err
 
 
 def test_after_a_kill_only_requests_in_flight_are_sent_again(

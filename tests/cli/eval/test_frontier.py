@@ -78,7 +78,6 @@ def test_a_table_for_people_and_the_same_answers_again(place: Path, capsys: pyte
         ({"reward": "odd.py:fails"}, 1, "failed in odd.py:2: ZeroDivisionError"),
         ({"reward": "odd.py:few"}, 1, "gave 1 for 4; it must give one score for each answer"),
         ({"reward": "odd.py:nan"}, 1, "gave nan for the answer"),
-        ({"options": ["--temperature", "0.5"]}, 2, "--temperature 0.5: the KL is that of the models themselves"),
         ({"options": ["--x-scale", "cubic"]}, 2, "'cubic' is not one of 'sqrt', 'linear', 'log'"),
         ({"options": ["--reward", "length:longer"]}, 2, "--reward length:longer is named twice"),
         ({"options": ["--cutoff-len", "7"]}, 1, "no prompt leaves room"),

@@ -52,9 +52,11 @@ def test_init_writes_configs_that_a_cycle_accepts(world: World, capsys: pytest.C
 
 def test_init_says_what_is_missing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     (world.folder / "loop.yaml").unlink()
+    (world.folder / "cycles").write_text("")
     words = ("init", "--train", "no.yaml", "--prompts", "heldout.jsonl", "--judge", "openai:m", "--annotator", "nobody")
     err = printed(capsys, *words)[1]
     assert "still to do: no.yaml: there is no such config file" in err
+    assert f"still to do: loop.yaml: folder: {world.folder / 'cycles'} is a file; name a folder" in err
     assert "judge is nobody, which is no rule and no folder" in err
     assert "evaluate: judge is openai:m, and that of gate.yaml is lexicon:good; name the same one" in err
 
@@ -118,6 +120,24 @@ def test_tick_and_status(world: World, capsys: pytest.CaptureFixture[str], monke
     assert "abandoned: no disk" in printed(capsys, "status")[0]
 
 
+def test_ctrl_c_says_where_the_cycle_stopped_and_how_it_goes_on(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(words: tuple[str, ...], has_run: bool) -> None:
+        if words[0] == "generate":
+            raise KeyboardInterrupt
+
+    (world.folder / "loop.yaml").write_text(LOOP + "schedule: none\n")
+    monkeypatch.setattr("palate.loop.tick.tick.__kwdefaults__", {**_defaults(), "now": world.clock})
+    world.talk()
+    world.interrupt = stop
+    err = printed(capsys, "tick", code=130)[1]
+    assert "stopped in the step candidates; what is done is kept" in err
+    assert f"palate loop tick {world.folder / 'loop.yaml'} goes on from there" in err
+    world.interrupt = lambda words, has_run: None
+    assert "done       candidates" in printed(capsys, "tick")[0]
+
+
 def test_run_stops_where_people_must_act(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,7 +172,7 @@ def _fail(words: tuple[str, ...], has_run: bool) -> None:
 
 def test_the_gate_names_an_api_judge_as_its_win_rate_does(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     from palate.feedback.judges.load import load_judge
-    from palate.loop.gate_config import load_gate_config
+    from palate.loop.gate.config import load_gate_config
 
     for name in ("loop.yaml", "gate.yaml"):
         (world.folder / name).unlink()

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from palate.cli.main import main
 from palate.config.load import load_config
+from palate.config.reader import read_yaml_file
 from palate.models.spec import ModelSpec
 from palate.training.first_config import ModelSize, model_size
 from tiny import save_tiny
@@ -47,6 +49,15 @@ def test_pairs_become_a_dpo_run_that_trains(tmp_path: Path, model: Path, monkeyp
     facts = json.loads((tmp_path / "runs" / "rows" / "run.json").read_text())
     assert facts["status"] == "completed"
     assert facts["data"]["train_groups"] == 54  # six prompts are held out, none is truncated away
+
+
+def test_the_schema_beside_the_config_is_named_in_its_first_line(tmp_path: Path, model: Path) -> None:
+    written(tmp_path, model, pairs(4), "--schema")
+    first = (tmp_path / "run.yaml").read_text(encoding="utf-8").splitlines()[0]
+    assert first == "# yaml-language-server: $schema=palate.schema.json"
+    schema = json.loads((tmp_path / "palate.schema.json").read_text(encoding="utf-8"))
+    assert jsonschema_rs.is_valid(schema, read_yaml_file(tmp_path / "run.yaml"))
+    assert not jsonschema_rs.is_valid(schema, {"learning_rte": 1})
 
 
 LABELLED = [{"prompt": f"q{n}", "completion": f"a{n}", "label": n % 4 > 0} for n in range(40)]

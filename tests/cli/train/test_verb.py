@@ -1,4 +1,4 @@
-"""`palate train` hands config and notices to the training room and prints what came of it."""
+"""`palate train` hands config and notices to the training package and prints what came of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Done:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, tuple[str, ...]]]:
-    """A training room of two lines, and what it was asked."""
+    """A training package of two lines, and what it was asked."""
     seen: list[tuple[RunConfig, tuple[str, ...]]] = []
 
     def train(config: RunConfig, *, notices: Sequence[str] = (), judges: Any = None) -> Done:

@@ -215,14 +215,23 @@ def test_what_is_missing_is_named_with_the_remedy() -> None:
         recognise([{"prompt": "q", "good": "a", "rejected": "b"}], Reading(), "pairs.jsonl", PreferencePair)
     assert str(caught.value) == (
         "pairs.jsonl: the rows lack 'chosen' of {prompt, chosen, rejected}; name the column that has it, "
-        "columns: {chosen: YOUR_COLUMN}; columns found: prompt, good, rejected"
+        "columns: {chosen: YOUR_COLUMN} or --column chosen=YOUR_COLUMN; columns found: prompt, good, rejected"
     )
 
 
-def test_an_unknown_shape_lists_the_known_ones() -> None:
-    with pytest.raises(
-        DataError, match=r"format is not recognised; known are .*{prompt, chosen, rejected}.*found: x, y"
-    ):
+@pytest.mark.parametrize("kind", [None, PreferencePair])
+def test_a_misspelt_column_is_guessed_and_its_rows_are_not_read_as_prompts(kind: type[Record] | None) -> None:
+    row = {"prompt": "q", "choosen": "a", "rejected": "b"}
+    with pytest.raises(DataError, match=r"columns: \{chosen: choosen\} or --column chosen=choosen; columns found"):
+        recognise([row], Reading(), "f", kind)
+
+
+def test_a_prompt_with_one_answer_is_still_a_prompt() -> None:
+    assert recognise([{"prompt": "q", "rejected": "b"}], Reading(), "f").format.name == "prompts"
+
+
+def test_an_unknown_shape_shows_how_to_name_its_columns() -> None:
+    with pytest.raises(DataError, match=r"for {prompt, chosen, rejected} name your columns, .*--column .*found: x, y"):
         recognise([{"x": 1, "y": 2}], Reading(), "f", PreferencePair)
 
 
@@ -369,7 +378,7 @@ def test_a_hint_does_not_lead_to_a_second_refusal(row: dict[str, Any], kind: typ
 
 
 def test_a_hint_names_every_column_that_is_lacking() -> None:
-    with pytest.raises(DataError, match=r"columns: \{chosen: YOUR_COLUMN, rejected: YOUR_COLUMN\}; columns found"):
+    with pytest.raises(DataError, match=r"columns: \{chosen: YOUR_COLUMN, rejected: YOUR_COLUMN\} or --column"):
         recognise([{"prompt": "q", "good": "a", "bad": "b"}], Reading(), "f.jsonl", PreferencePair)
     with pytest.raises(DataError, match=r"the rows lack 'rejected' of \{prompt, chosen, rejected\}; columns found"):
         recognise([{"prompt": "q", "chosen": "a"}], Reading(), "f.jsonl", PreferencePair)

@@ -150,7 +150,7 @@ def test_a_key_that_stands_twice_is_a_row_fault(tmp_path: Path) -> None:
     ("name", "content", "says"),
     [
         ("a.jsonl", LINES + '{"prompt": "x"\n' + LINES, ", line 4: broken JSON: Expecting ',' delimiter"),
-        ("a.jsonl", LINES + '{"prompt": "x', ", line 4: broken JSON: Unterminated string starting at; the file seems"),
+        ("a.jsonl", LINES + '{"prompt": "x', ", line 4: broken JSON: Unterminated string; the file seems"),
         ("a.jsonl", '{"a": 1} {"b": 2}\n{}\n', ", line 1: broken JSON: something follows the value"),
         ("a.jsonl", LINES.encode() + b'{"a": "\xff"}\n', ", line 4: not UTF-8 (byte 0xff at column 8); save"),
         ("a.jsonl", '{"a": "x"}\n'.encode("utf-16"), ", line 1: not UTF-8"),

@@ -120,7 +120,7 @@ def test_pairs_that_do_not_fit_are_counted_and_left_out(finished: Path, model: P
     long = {"prompt": "p", "chosen": "yes " * 400, "rejected": "no"}
     rows = write_rows(tmp_path / "pairs.jsonl", [*pairs(3, seed=5), long])
     said: list[str] = []
-    measured = evaluate(finished, str(rows), say=said.append)  # the run's own cutoff_len, 200
+    measured = evaluate(finished, str(rows), on_progress=said.append)  # the run's own cutoff_len, 200
     assert measured.n == 3
     assert any("1 of 4 pairs are left out" in line and "200 tokens" in line for line in said)
     with pytest.raises(DataError, match="no pair can be scored: too_long 4; raise --cutoff-len"):
@@ -163,7 +163,7 @@ def test_the_calibration_uses_the_beta_of_the_run(finished: Path, model: Path, t
     assert measured.calibration.brier.estimate == pytest.approx(sum((1 - p) ** 2 for p in probabilities) / 8)
     rows = write_rows(tmp_path / "pairs.jsonl", pairs(6, seed=5))
     said: list[str] = []
-    other = evaluate(finished, str(rows), reference=model, say=said.append)
+    other = evaluate(finished, str(rows), reference=model, on_progress=said.append)
     assert isinstance(other, Accuracy)
     assert other.calibration is None
     assert any("no calibration" in line and "--beta" in line for line in said)

@@ -23,7 +23,7 @@ def test_fresh_answers_come_from_policy_and_reference(finished: Path, tmp_path: 
     rows = tmp_path / "prompts.jsonl"
     rows.write_text('{"prompt": "What was said?"}\n{"prompt": ""}\n')
     said: list[str] = []
-    (row,) = palate.compare([finished], str(rows), max_new_tokens=6, say=said.append)
+    (row,) = palate.compare([finished], str(rows), max_new_tokens=6, on_progress=said.append)
     assert said[0].startswith("left out: 1 row without a prompt, first prompts.jsonl:2: ")
     assert row.outputs["run"] != row.reference
 

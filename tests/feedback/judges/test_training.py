@@ -79,9 +79,9 @@ def test_a_round_with_missing_verdicts_stops_and_goes_on_later(endpoint: ChatSer
 
         endpoint.answer = answer
         with pytest.raises(EngineError, match=r"round-1: \d+ of \d+ verdicts of openai:m are missing .*run again"):
-            run_pipeline(load_pipeline(path), say=lambda _: None)
+            run_pipeline(load_pipeline(path), on_progress=lambda _: None)
         asked = len(endpoint.requests)
         endpoint.answer = longer_wins
-        run_pipeline(load_pipeline(path), say=lambda _: None)
+        run_pipeline(load_pipeline(path), on_progress=lambda _: None)
     assert len(endpoint.requests) == asked + 1
     assert read_jsonl(tmp_path / "out" / "round-1-data" / "pairs.jsonl")

@@ -7,14 +7,17 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from palate.errors import DataError, UsageError
-from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign
+from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, find_campaign
+from palate.feedback.campaigns.tasks import make_tasks
 from palate.feedback.candidates import Candidates, Origin, read_candidates, write_candidates
+from palate.feedback.queue.review import progress
 from palate.feedback.transfer import (
     Imported,
     candidates_in,
@@ -260,6 +263,14 @@ def test_files_are_imported_together_or_not_at_all(store: Store, tmp_path: Path)
     )
     again = import_files(store, None, cast)
     assert (again.created, again.candidates, again.votes) == (False, None, Imported(0, 1))
+    find = partial(find_campaign, name="default")
+    store.write(lambda session: make_tasks(session, find(session)))
+    assert store.read(lambda session: progress(session, "default")).votes == 1
+    cast.write_text(json.dumps(replace(VOTE, id="v2", who="bob", right=2).to_json()) + "\n")
+    import_files(store, None, cast)  # tasks that are there already count it too
+    found = store.read(lambda session: progress(session, "default"))
+    assert (found.votes, found.wanted) == (2, 3)
+    assert store.read(lambda session: find(session).slots) == 1
     import_files(store, rows, campaign="second")
     with pytest.raises(UsageError, match="the store has the campaigns default, second; name one with --campaign"):
         import_files(store, rows)

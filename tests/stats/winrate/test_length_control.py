@@ -133,7 +133,45 @@ def test_length_alone_decides_every_verdict() -> None:
     assert found.rate.high - found.rate.low > 0.2
 
 
-def test_a_judge_that_takes_the_first_slot_has_no_finite_model_and_exactly_one_half() -> None:
+def total_win(n: int, gaps: np.ndarray[Any, Any], *, won: float = 1.0, level: float = 0.95) -> Any:
+    return length_controlled(
+        np.full(2 * n, won), np.repeat([1.0, -1.0], n), np.tile(gaps, 2), list(range(n)) * 2, level=level
+    )
+
+
+def test_a_total_win_has_firths_estimate() -> None:
+    """Without an effect of length each order has its own probability, which Jeffreys' prior makes (n + ½)/(n + 1)."""
+    n = 40
+    found = total_win(n, np.zeros(n)).rate
+    assert found.estimate == pytest.approx((n + 0.5) / (n + 1), abs=1e-9)
+    assert 0.8 < found.low < found.estimate < found.high < 1
+    lost = total_win(n, np.zeros(n), won=0.0).rate
+    assert (lost.low, lost.high) == pytest.approx((1 - found.high, 1 - found.low))
+
+
+def test_a_total_win_covers_a_true_rate_near_one() -> None:
+    """Of 100 prompts, with a true rate of 97 %, 5 % of samples are total wins: their lower bound must be below it."""
+    gaps = np.random.default_rng(0).normal(40, 300, 100)
+    assert 0.9 < total_win(100, gaps, level=0.9).rate.low < 0.97
+
+
+def test_a_total_win_of_longer_answers_only_says_nothing() -> None:
+    """At equal length nothing was seen."""
+    found = total_win(200, np.random.default_rng(0).uniform(500, 700, 200)).rate
+    assert found.low < 0.01
+    assert found.high > 0.99
+
+
+def test_wins_whenever_shown_first_and_some_of_the_others() -> None:
+    n = 400
+    drawn = Verdicts(n, seed=3)
+    drawn.s[:n] = 1
+    found = drawn.fit().rate
+    assert found.estimate == pytest.approx((1 + drawn.s[n:].mean()) / 2, abs=0.03)
+    assert 0.02 < found.high - found.low < 0.1
+
+
+def test_a_judge_that_takes_the_first_slot_has_exactly_one_half() -> None:
     n = 50
     first, second = np.ones(n), np.zeros(n)
     raw, position = win_rate(first, second), position_report(first, second)
@@ -144,8 +182,9 @@ def test_a_judge_that_takes_the_first_slot_has_no_finite_model_and_exactly_one_h
     found = length_controlled(
         np.concatenate([first, second]), np.repeat([1, -1], n), np.tile(np.arange(n), 2), list(range(n)) * 2
     )
-    assert found.rate is None
-    assert "the verdicts of an order are all equal" in found.reason
+    assert found.rate is not None
+    assert found.rate.estimate == pytest.approx(0.5)
+    assert found.rate.low < 0.5 < found.rate.high
 
 
 def test_style_takes_away_what_bold_text_gains() -> None:

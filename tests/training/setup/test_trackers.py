@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +47,27 @@ def test_a_missing_package_is_named(online: pytest.MonkeyPatch) -> None:
     online.setattr(arguments, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match="pip install"):
         check_trackers(["wandb"])
+
+
+@pytest.mark.parametrize(("name", "package"), [("mlflow", "'palate[mlflow]'"), ("trackio", "'trackio'")])
+def test_the_package_of_each_tracker_is_looked_for(online: pytest.MonkeyPatch, name: str, package: str) -> None:
+    online.setattr(arguments, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=f"report_to: {name} needs its package: pip install {re.escape(package)}"):
+        check_trackers(["tensorboard", name])
+    check_trackers(["tensorboard"])
+
+
+def test_an_mlflow_that_does_not_answer_is_one_line_without_the_address(online: pytest.MonkeyPatch) -> None:
+    class Client:
+        def search_experiments(self, max_results: int) -> None:
+            raise _Refused("http://ann:SECRET@mlflow.invalid/api refused")
+
+    fake = SimpleNamespace(MlflowClient=Client, exceptions=SimpleNamespace(MlflowException=_Refused))
+    online.setattr(arguments, "find_spec", lambda _: True)
+    online.setattr(arguments.importlib, "import_module", lambda _: fake)
+    with pytest.raises(ConfigError, match="MLflow does not answer at MLFLOW_TRACKING_URI") as found:
+        check_trackers(["mlflow"])
+    assert "SECRET" not in str(found.value)
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])

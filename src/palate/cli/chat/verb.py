@@ -14,7 +14,9 @@ from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, TemplateN
 from palate.cli.models import load_streams
 from palate.errors import UsageError
 
-Model = Annotated[str, typer.Argument(help="A run, a checkpoint, a model folder, a hub id or openai:MODEL@URL.")]
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A run, a checkpoint, a model folder, a hub id or openai:MODEL@URL.")
+]
 Against = Annotated[
     str | None, typer.Option("--against", metavar="MODEL2", help="A second model; you say whose answer is better.")
 ]

@@ -11,7 +11,7 @@ import typer
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, CutoffLen, TemplateName, named_numbers, verb_group
 from palate.cli.columns import text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result
 from palate.cli.data.augment import augment_command
 from palate.cli.data.from_interactions import from_interactions_command
 from palate.cli.data.margins import margins_command
@@ -135,7 +135,7 @@ def convert_command(
 
 
 @app.command("curate")
-@reads_dataset(Annotated[list[str] | None, typer.Argument(metavar="DATASET...", help="As for inspect.")], optional=True)
+@reads_dataset(Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="As for inspect.")], optional=True)
 def curate_command(
     request: DatasetRequest,
     output: Annotated[
@@ -156,11 +156,12 @@ def curate_command(
     """
     from palate.data.curate import curate, read_rules
     from palate.data.curate.funnel import funnel_table
-    from palate.data.curate.rules import rules_help
+    from palate.data.curate.rules import PRESETS, RULES, rules_help
     from palate.data.parallel import all_cores
 
     if list_rules:
-        print_result(rules_help())
+        schemas = {name: rule.model_json_schema() for name, rule in RULES.items()}
+        print_done(rules_help(), {"rules": schemas, "presets": PRESETS}, as_json=as_json)
         return
     if not request.dataset or output is None:
         raise UsageError("name a dataset and --output FOLDER (or --list-rules)")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 from palate.cli.models import model_path
 from palate.errors import UsageError
 from palate.evaluation.answers.answerer import load_answerer
@@ -48,10 +48,7 @@ def augment_from_prompts(request: DatasetRequest, output: Path, options: FromPro
     done = augment_prompts(
         request, output, recipe, seed=request.seed, gaps=gaps, reward=reward, judge=options.judge or ""
     )
-    if as_json:
-        print_json(done)
-    else:
-        print_result("\n".join(_lines(done, gaps)))
+    print_done("\n".join(_lines(done, gaps)), done, as_json=as_json)
 
 
 def _recipe(options: FromPrompts, gaps: Gaps | None) -> Recipe:
@@ -77,15 +74,12 @@ def _recipe(options: FromPrompts, gaps: Gaps | None) -> Recipe:
 
 
 def _source(name: str, options: FromPrompts) -> ModelSource:
-    """The model that a name stands for: `NAME@URL`, a folder, or a name of the engine at --base-url."""
+    """The model that a name stands for: `[openai:]NAME@URL`, a folder, or a name of the engine at --base-url."""
     from palate.data.augment.answers import ModelSource
+    from palate.feedback.page.chat import split_model
 
-    model, url = name, None
-    if "@http" in name:
-        model, _, address = name.rpartition("@http")
-        url = f"http{address}"
-    elif options.base_url is not None and not Path(name).is_dir():
-        url = options.base_url
+    spec = f"openai:{name}" if "@http" in name and not name.startswith("openai:") else name
+    model, url = split_model(spec, None if Path(name).is_dir() else options.base_url)
     decoding = {"temperature": options.temperature, "top_p": 1.0, "max_new_tokens": options.max_new_tokens}
     return ModelSource(
         model,
@@ -107,7 +101,6 @@ class SeededModel:
         self._max_new_tokens = max_new_tokens
 
     def ask(self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None) -> list[Answer]:
-        """One answer to each prompt."""
         from palate.models.generation.decoding import Decoding, sampling_seed
 
         decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)

@@ -11,7 +11,7 @@ import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, Average, CutoffLen, PrecisionName, TemplateName
-from palate.cli.console import print_json, print_progress, print_result
+from palate.cli.console import print_done, print_progress
 from palate.cli.dataset import Datasets, MaxDropped, print_labels, reads_dataset
 from palate.cli.models import model_path
 from palate.errors import DataError, UsageError
@@ -103,9 +103,6 @@ def _report(output: Path, counts: Mapping[str, int], margins: list[float], avera
 
     spread = Spread.of(margins)
     agrees = sum(margin > 0 for margin in margins) / len(margins)
-    if as_json:
-        print_json({"output": str(output), **counts, "agrees": agrees, "average": average})
-        return
     unit = "nats per token" if average == "mean" else "nats"
     lines = [f"{output}: {amount(counts['scored'], 'pair')} scored"]
     if counts["too_long"]:
@@ -114,4 +111,6 @@ def _report(output: Path, counts: Mapping[str, int], margins: list[float], avera
         lines.append(f"margin: median {spread.median:+.2f} {unit}, 5–95 % {spread.low:+.2f} … {spread.high:+.2f}")
     lines.append(f"the model ranks chosen higher in {agrees:.1%} of the pairs")
     lines.append(f"next: palate data curate … --rules with  - reference_margin: {{file: {output}, keep: [easy, hard]}}")
-    print_result("\n".join(lines))
+    print_done(
+        "\n".join(lines), {"output": str(output), **counts, "agrees": agrees, "average": average}, as_json=as_json
+    )

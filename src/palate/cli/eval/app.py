@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, verb_group
 from palate.cli.columns import text_width, wrapped
-from palate.cli.console import print_json, print_progress, print_result
+from palate.cli.console import print_done, print_progress
 from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.eval import bench, compare, frontier, must_pass, rank, winrate
 from palate.cli.eval.accuracy_tables import accuracy_tables
@@ -77,14 +77,11 @@ def accuracy(
         precision=precision,
         beta=beta,
         by=by or None,
-        say=print_progress,
+        on_progress=print_progress,
     )
-    if as_json:
-        print_json(measured.to_json())
-    else:
-        width = text_width()
-        parts = [wrapped("\n".join(measured.lines()), hang=4, width=width), *accuracy_tables(measured, width)]
-        print_result("\n\n".join(parts))
+    width = text_width()
+    parts = [wrapped("\n".join(measured.lines()), hang=4, width=width), *accuracy_tables(measured, width)]
+    print_done("\n\n".join(parts), measured.to_json(), as_json=as_json)
     # Only a figure over all of a run's own pairs is recorded as the run's; a version of the registry never changes.
     if loaded == model and is_run(model) and not request.dataset and reference is None and request.max_samples is None:
         record_accuracy(model, measured)

@@ -13,7 +13,7 @@ import typer
 from palate.charts.text import amount, p_value
 from palate.cli.arguments import AsJson, PrecisionName, TemplateName
 from palate.cli.columns import table, text_width, two_columns, wrapped
-from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.judge.options import asks_judge, judge_of
 from palate.cli.models import model_paths
 from palate.errors import EngineError, UsageError
@@ -32,7 +32,7 @@ _MANY = 10
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Benchmark, e.g. truthfulqa; see the manual's list.")]
 Models = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN|CHECKPOINT|MODEL...", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
+    typer.Argument(metavar="RUN|CHECKPOINT|MODEL", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
 ]
 Data = Annotated[
     list[Path] | None,
@@ -65,7 +65,7 @@ MaxNewTokens = Annotated[
 Output = Annotated[
     Path | None,
     typer.Option(
-        "--output", "-o", metavar="DIR", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
+        "--output", "-o", metavar="FOLDER", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
     ),
 ]
 
@@ -165,17 +165,14 @@ def command(
         ),
     )
     run = run_benchmark if harness is None else run_harness
-    result = run(name, model_paths(models or []), options, say=print_progress)
+    result = run(name, model_paths(models or []), options, on_progress=print_progress)
     for note in result.notes:
         print_note(note)
     for model in result.models:
         _note_left_out(model, result.items)
         for note in model.notes:
             print_note(f"{model.name}: {note}" if len(result.models) > 1 else note)
-    if as_json:
-        print_json(result.to_json())
-    else:
-        print_result(_text(result, text_width()))
+    print_done(_text(result, text_width()), result.to_json(), as_json=as_json)
     if folder is not None:
         _write_pages(result, folder)
         print_progress(f"result    {folder / f'bench-{result.benchmark}.json'}")
@@ -211,7 +208,6 @@ def _note_left_out(model: ModelResult, items: int) -> None:
 
 
 def _text(result: BenchmarkResult, width: int | None) -> str:
-    """The result for a person."""
     asked = f"{amount(result.items, 'item')}"
     if result.seed is not None:
         asked = f"{result.items} of {amount(result.of, 'item')} (seed {result.seed})"

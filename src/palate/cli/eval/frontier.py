@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson, CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.generate import K
 from palate.cli.models import model_path, model_paths
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from palate.records import RewardFunction
 
 Models = Annotated[
-    list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL...", help="Finished runs, checkpoint folders, any models.")
+    list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL", help="Finished runs, checkpoint folders, any models.")
 ]
 Prompts = Annotated[str, typer.Option("--prompts", help="A file, folder, hub id or registered dataset to answer.")]
 RewardNames = Annotated[
@@ -36,12 +36,9 @@ Reference = Annotated[
     str | None, typer.Option("--reference", help="Reference of the KL. Default: the runs' own reference.")
 ]
 Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Also every complete checkpoint of each run.")]
-Temperature = Annotated[
-    float, typer.Option("--temperature", min=0, help="Must be 1: the KL is that of the sampled distribution.")
-]
 XScale = Annotated[Literal["sqrt", "linear", "log"], typer.Option("--x-scale", help="Scale of the figure's KL axis.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for figures, answers and the page.")
+    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for figures, answers and the page.")
 ]
 
 
@@ -54,7 +51,6 @@ def command(
     checkpoints: Checkpoints = False,
     k: K = 4,
     max_new_tokens: MaxNewTokens = 128,
-    temperature: Temperature = 1.0,
     seed: SamplingSeed = 42,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
@@ -67,11 +63,6 @@ def command(
 
     Example: palate eval frontier runs/dpo --prompts p.jsonl --reward runs/rm
     """
-    if temperature != 1:
-        raise UsageError(
-            f"--temperature {temperature:g}: the KL is that of the models themselves, sampled at 1; leave it"
-        )
-
     from palate.evaluation.frontier import frontier_models, measure_frontier
     from palate.report.pages.frontier import check_folder, write_frontier
 
@@ -92,7 +83,7 @@ def command(
         precision=precision,
         cutoff_len=cutoff_len,
         kept_in=output.with_name(f"{output.name}.partial") if output is not None else None,
-        say=print_progress,
+        on_progress=print_progress,
     )
     _note_left_out(found, len(asked), cutoff_len)
     facts = {**found.to_json(), "prompts_from": request.dataset}
@@ -100,10 +91,7 @@ def command(
         rows = [{**row, "prompt_id": asked[row["prompt"]].id} for row in found.answer_rows()]
         write_frontier(output, facts, rows, x_scale=x_scale)
         print_progress(f"report    {output / 'report.html'}")
-    if as_json:
-        print_json(facts)
-    else:
-        print_result(_table(facts, text_width()))
+    print_done(_table(facts, text_width()), facts, as_json=as_json)
 
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:

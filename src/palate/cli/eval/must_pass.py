@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, TemplateName
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 from palate.cli.models import model_path
 from palate.errors import DataError
 
@@ -44,9 +44,6 @@ def command(
     failed = [asdict(one) for one in checked if one.misses]
     result = {"kind": "must-pass", "model": model, "items": values.to_json(), "failed": failed}
     write_json(output, result)
-    if as_json:
-        print_json(result)
-        return
     lines = [f"passed  {len(checked) - len(failed):,} of {len(checked):,}"]
     lines += [f"{one['id']}: {'; '.join(one['misses'])}" for one in failed]
-    print_result("\n".join([*lines, f"result  {output}"]))
+    print_done("\n".join([*lines, f"result  {output}"]), result, as_json=as_json)

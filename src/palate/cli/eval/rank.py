@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from palate.feedback.votes import Vote
 
 VotesPaths = Annotated[
-    list[Path] | None, typer.Argument(metavar="VOTES...", help="Files of votes, or folders of `palate eval winrate`.")
+    list[Path] | None, typer.Argument(metavar="VOTES", help="Files of votes, or folders of `palate eval winrate`.")
 ]
 CandidatesFile = Annotated[
     Path | None,

@@ -62,7 +62,7 @@ Temperatures = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="DIR", help="Folder of answers, verdicts and result. Default: A-vs-B."),
+    typer.Option("--output", "-o", metavar="FOLDER", help="Folder of answers, verdicts and result. Default: A-vs-B."),
 ]
 Category = Annotated[str, typer.Option("--by", metavar="COLUMN", help="Column of the prompts' categories.")]
 Cluster = Annotated[
@@ -128,7 +128,7 @@ def command(
     folders = {heat: folder.at_temperature(heat) if len(heats) > 1 else folder for heat in heats}
     asked_judge = _judge(judge, settings, folder, campaign)
     folder.path.mkdir(parents=True, exist_ok=True)
-    answer_all(plan, folders, say=print_progress)
+    answer_all(plan, folders, on_progress=print_progress)
     people = _people(votes, settings.store, campaign)
     if asked_judge is None and people is None:
         print_next_step(folders, as_json=as_json)

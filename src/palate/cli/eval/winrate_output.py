@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.columns import table, text_width, two_columns, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result
 
 if TYPE_CHECKING:
     from palate.evaluation.winrate.folder import WinRateFolder
@@ -19,13 +19,10 @@ _SHOWN_REGRESSIONS = 20
 def print_next_step(folders: dict[float, WinRateFolder], *, as_json: bool) -> None:
     """How people vote on the answers."""
     paths = [str(folder.candidates) for folder in folders.values()]
-    if as_json:
-        print_json({"candidates": paths})
-        return
     lines = [f"answers of both      {path}" for path in paths]
     lines.append(f"to vote              palate label serve --candidates {paths[0]} --campaign NAME")
     lines.append("then                 this command again with --campaign NAME (and --store), or with --votes FILE")
-    print_result("\n".join(lines))
+    print_done("\n".join(lines), {"candidates": paths}, as_json=as_json)
 
 
 def write_result(folder: WinRateFolder, result: Result) -> dict[str, Any]:

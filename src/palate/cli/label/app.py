@@ -20,7 +20,7 @@ app = typer.Typer(
 def _sub_verbs() -> None:
     """Collect people's votes on answers.
 
-    Example: palate label import --candidates candidates.jsonl
+    Example: palate label serve --candidates candidates.jsonl
     """
 
 

@@ -11,7 +11,7 @@ import typer
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, StoreUrl, opened_store
 from palate.cli.columns import table, text_width
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result
 from palate.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def create_command(
     lease_minutes: LeaseMinutes = None,
     seed: Seed = None,
     store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """Create a campaign, or change its schema with --update; options override the schema file.
 
@@ -82,9 +83,8 @@ def create_command(
     with opened_store(store, create=True) as opened:
         if not update:
             opened.write(lambda session: create_campaign(session, name, _schema(values, schema), "command line"))
-            print_result(
-                f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}"
-            )
+            text = f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}"
+            print_done(text, {"campaign": name, "version": 1}, as_json=as_json)
             return
 
         def change(session: Any) -> int:
@@ -93,9 +93,11 @@ def create_command(
             return change_schema(session, name, new, "command line")
 
         version = opened.write(change)
-        print_result(
+        print_done(
             f"campaign {name}: schema version {version}; a new order, --per-prompt or --seed applies after "
-            f"`palate label assign {name}`"
+            f"`palate label assign {name}`",
+            {"campaign": name, "version": version},
+            as_json=as_json,
         )
 
 
@@ -143,7 +145,7 @@ def assign_command(
     answers = known_answers(read_votes(gold)) if gold is not None else None
     with opened_store(store) as opened:
         if person is not None:
-            _reserve(opened, name, person, tasks, days)
+            _reserve(opened, name, person, tasks, days, as_json=as_json)
             return
         made = opened.write(lambda session: make_tasks(session, find_campaign(session, name), answers))
     if as_json:
@@ -158,7 +160,7 @@ def assign_command(
     print_result(f"{amount(made.new, 'new task')}, {made.same:,} there before; gold tasks among all: {made.gold:,}")
 
 
-def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> None:
+def _reserve(store: Store, name: str, person: str, tasks: int, days: float, *, as_json: bool) -> None:
     from sqlalchemy import select
     from sqlalchemy.orm import Session
 
@@ -174,7 +176,9 @@ def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> N
             raise UsageError(f"there is no person {person}; add one with `palate label users add {person}`")
         return reserve(session, name, user, tasks, until, now)
 
-    print_result(f"{amount(store.write(work), 'task')} reserved for {person} until {until:%Y-%m-%d %H:%M} UTC")
+    count = store.write(work)
+    text = f"{amount(count, 'task')} reserved for {person} until {until:%Y-%m-%d %H:%M} UTC"
+    print_done(text, {"reserved": count, "person": person, "until": until.isoformat()}, as_json=as_json)
 
 
 def status_command(

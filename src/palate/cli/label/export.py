@@ -11,7 +11,7 @@ import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -88,10 +88,7 @@ def export_command(
         to, aggregate, select, voters, min_votes, identity_leaks=with_identity_leaks, flagged=with_flagged
     )
     done = export_votes(collection, output, options)
-    if as_json:
-        print_json({**asdict(done), "conflict_rate": done.conflict_rate})
-    else:
-        print_result("\n".join(_lines(done)))
+    print_done("\n".join(_lines(done)), {**asdict(done), "conflict_rate": done.conflict_rate}, as_json=as_json)
 
 
 def _collection(store: str | None, campaign: str | None, candidates: Path | None, votes: Path | None) -> Collection:
@@ -110,10 +107,7 @@ def _collection(store: str | None, campaign: str | None, candidates: Path | None
 
 
 def _print_raw(to: str, output: Path, count: int, as_json: bool) -> None:
-    if as_json:
-        print_json({"output": str(output), "to": to, "rows": count})
-    else:
-        print_result(f"{output}: {count:,} {to}")
+    print_done(f"{output}: {count:,} {to}", {"output": str(output), "to": to, "rows": count}, as_json=as_json)
 
 
 def _lines(done: Export) -> list[str]:

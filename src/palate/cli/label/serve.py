@@ -78,7 +78,7 @@ def serve_command(
     template: TemplateName = None,
     precision: PrecisionName = "auto",
 ) -> None:
-    """Serve the labelling page until Ctrl-C; the next start goes on where this one ended.
+    """Serve the labelling page until Ctrl-C; the next start continues where this one ended.
 
     Example: palate label serve --candidates candidates.jsonl --save pairs.jsonl
     """

@@ -12,7 +12,7 @@ import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result
 from palate.errors import UsageError
 
 PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
@@ -31,7 +31,7 @@ app = typer.Typer(
 
 
 @app.command("add")
-def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None) -> None:
+def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Add an account. The password is asked for, or read from PALATE_PASSWORD.
 
     Example: palate label users add anna --role reviewer
@@ -43,7 +43,9 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
     now = utc_now()
     with opened_store(store, create=True) as database:
         person = database.write(lambda session: accounts.add_account(session, name, stored, role, now))
-    print_result(f"{person.name} can log in; role {person.role}")
+    print_done(
+        f"{person.name} can log in; role {person.role}", {"name": person.name, "role": person.role}, as_json=as_json
+    )
 
 
 @app.command("list")
@@ -73,7 +75,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
 
 @app.command("passwd")
-def passwd_command(name: Name, store: StoreUrl = None) -> None:
+def passwd_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Change a password; the person is logged out everywhere. Asked for, or read from PALATE_PASSWORD.
 
     Example: palate label users passwd anna
@@ -83,7 +85,7 @@ def passwd_command(name: Name, store: StoreUrl = None) -> None:
     stored = _new_hash(name)
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_password(session, name, stored))
-    print_result(f"{person.name}: new password; logged out everywhere")
+    print_done(f"{person.name}: new password; logged out everywhere", {"name": person.name}, as_json=as_json)
 
 
 @app.command("disable")
@@ -91,6 +93,7 @@ def disable_command(
     name: Name,
     undo: Annotated[bool, typer.Option("--undo", help="Let the person log in again.")] = False,
     store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """Disable an account: the person is logged out and cannot log in; votes stay.
 
@@ -100,7 +103,8 @@ def disable_command(
 
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_active(session, name, active=undo))
-    print_result(f"{person.name} {'can log in again' if undo else 'is logged out and cannot log in any more'}")
+    state = "can log in again" if undo else "is logged out and cannot log in any more"
+    print_done(f"{person.name} {state}", {"name": person.name, "active": undo}, as_json=as_json)
 
 
 @app.command("erase")

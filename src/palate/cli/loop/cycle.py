@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,8 +15,8 @@ import typer
 
 from palate.cli.arguments import AsJson, opened_store
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_error, print_json, print_note, print_progress, print_result
-from palate.errors import ConfigError, UsageError
+from palate.cli.console import print_done, print_error, print_json, print_note, print_progress, print_result
+from palate.errors import ConfigError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from palate.loop.cycle import Loop
@@ -50,6 +51,7 @@ def init_command(
     schedule: Annotated[
         Literal["week", "none"], typer.Option("--schedule", help="Monday to Friday, or each step at once.")
     ] = "week",
+    as_json: AsJson = False,
 ) -> None:
     """Write a commented config of a loop, and gate.yaml if it is missing; then say what is still to do.
 
@@ -82,13 +84,16 @@ def init_command(
         print_progress(f"written: {folder / 'gate.yaml'}")
     write_text(file, text)
     print_progress(f"written: {file}")
+    to_do: tuple[str, ...] = ()
     with _opened(file) as loop:
         try:
             check_loop(loop)
         except ConfigError as error:
-            for line in error.lines:
-                print_note(f"still to do: {line}")
-    print_result(f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins")
+            to_do = error.lines
+    for line in to_do:
+        print_note(f"still to do: {line}")
+    text = f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins"
+    print_done(text, {"config": str(file), "gate": str(folder / "gate.yaml"), "to_do": to_do}, as_json=as_json)
 
 
 def tick_command(
@@ -115,7 +120,9 @@ def tick_command(
             else:
                 print_result("\n".join(line for step in planned for line in _planned(step)))
             return
-        _print_ticked(_tick(loop, until), as_json=as_json)
+        with _stoppable(loop):
+            ticked = _tick(loop, until)
+        _print_ticked(ticked, as_json=as_json)
 
 
 def run_command(
@@ -129,12 +136,13 @@ def run_command(
     Example: palate loop run --until pairs
     """
     with _opened(file) as loop:
-        while True:
-            ticked = _tick(loop, until)
-            waits = ticked.waiting is not None and ticked.waiting.on != "people"
-            if not waits or (until is not None and until in ticked.done):
-                break
-            time.sleep(every)
+        with _stoppable(loop):
+            while True:
+                ticked = _tick(loop, until)
+                waits = ticked.waiting is not None and ticked.waiting.on != "people"
+                if not waits or (until is not None and until in ticked.done):
+                    break
+                time.sleep(every)
         _print_ticked(ticked, as_json=as_json)
 
 
@@ -156,6 +164,7 @@ def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) 
 def abandon_command(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the cycle.")],
     file: LoopFile = Path("loop.yaml"),
+    as_json: AsJson = False,
 ) -> None:
     """End the cycle that goes on, and its canary; its interactions are collected again by the next one.
 
@@ -165,7 +174,8 @@ def abandon_command(
     from palate.store.tables import utc_now
 
     with _opened(file) as loop:
-        print_result(f"cycle {abandon(loop, reason, utc_now())} of {loop.config.name}: abandoned")
+        cycle, name = abandon(loop, reason, utc_now()), loop.config.name
+    print_done(f"cycle {cycle} of {name}: abandoned", {"loop": name, "abandoned": cycle}, as_json=as_json)
 
 
 @contextlib.contextmanager
@@ -186,14 +196,29 @@ def _opened(file: Path) -> Iterator[Loop]:
             yield Loop(file, config, store)
 
 
+@contextlib.contextmanager
+def _stoppable(loop: Loop) -> Iterator[None]:
+    """A context in which Ctrl-C and SIGTERM say where the cycle stopped and how it goes on."""
+    from palate.loop.process import stops_on_sigterm
+    from palate.loop.status import loop_status
+
+    try:
+        with stops_on_sigterm():
+            yield
+    except (KeyboardInterrupt, SystemExit) as error:
+        steps = loop.store.read(lambda session: loop_status(session, loop.config.name)).steps
+        where = next((f" in the step {step.name}" for step in steps if step.state == "running"), "")
+        message = f"stopped{where}; what is done is kept, and palate loop tick {loop.file} goes on from there"
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+        raise Stopped(message, number) from error
+
+
 def _tick(loop: Loop, until: str | None) -> Ticked:
     from palate.loop.process import run_command as run_child
-    from palate.loop.process import stops_on_sigterm
     from palate.loop.tick import tick
 
     _step(until)
-    with stops_on_sigterm():
-        return tick(loop, run_child, say=print_progress, until=until)
+    return tick(loop, run_child, on_progress=print_progress, until=until)
 
 
 def _step(name: str | None) -> str | None:

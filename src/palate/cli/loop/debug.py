@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, store_if_any
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 from palate.errors import UsageError
 
 
 def debug_command(
     results: Annotated[
         list[Path],
-        typer.Argument(metavar="CYCLE|RESULT...", help="A cycle's folder, or result folders, a run, data, votes."),
+        typer.Argument(metavar="CYCLE|RESULT", help="A cycle's folder, or result folders, a run, data, votes."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For debug.html, .md and .json.")],
     last: Annotated[
@@ -47,8 +47,9 @@ def debug_command(
             now.canary = opened.read(lambda session: why_ended(session, now.names[0]))
     facts = debug_facts(now, find_cycle_results(last) if last else None)
     written = write_debug(facts, output)
-    if as_json:
-        print_json({"files": list(map(str, written)), "acts": facts["acts"]})
-        return
     lines = [f"{at}. {one['act']}\n   {one['why']}" for at, one in enumerate(facts["acts"], 1)]
-    print_result("\n".join([*lines, *map(str, written)]))
+    print_done(
+        "\n".join([*lines, *map(str, written)]),
+        {"files": list(map(str, written)), "acts": facts["acts"]},
+        as_json=as_json,
+    )

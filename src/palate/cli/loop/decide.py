@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from palate.cli.arguments import StoreUrl, opened_store
-from palate.cli.console import print_result
+from palate.cli.arguments import AsJson, StoreUrl, opened_store
+from palate.cli.console import print_done, print_note
 from palate.cli.model.options import Who, user
 from palate.errors import UsageError
 
@@ -15,34 +15,48 @@ Candidate = Annotated[str, typer.Argument(metavar="CANDIDATE", help="Name of the
 Why = Annotated[str, typer.Option("--reason", help="Why; recorded with the decision.")]
 
 
-def sign_command(candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None) -> None:
+def sign_command(
+    candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None, as_json: AsJson = False
+) -> None:
     """Sign the last verdict on a version, a PASS: it may be deployed.
 
     Example: palate loop sign v1.1 --reason "read 20 answers"
     """
-    _decide("sign", candidate, reason, who, store)
+    _decide("sign", candidate, reason, who, store, as_json)
 
 
-def force_command(candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None) -> None:
+def force_command(
+    candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None, as_json: AsJson = False
+) -> None:
     """Allow a version although its last verdict is no PASS or was rejected. It stays visible as forced.
 
     Example: palate loop force v1.1 --reason "fixes a leak of private data"
     """
-    _decide("force", candidate, reason, who, store)
+    _decide("force", candidate, reason, who, store, as_json)
 
 
-def reject_command(candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None) -> None:
+def reject_command(
+    candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None, as_json: AsJson = False
+) -> None:
     """Reject a version whatever its last verdict is: it is deployed by force only.
 
     Example: palate loop reject v1.1 --reason "too many refusals"
     """
-    _decide("reject", candidate, reason, who, store)
+    _decide("reject", candidate, reason, who, store, as_json)
 
 
 def _decide(
-    action: Literal["sign", "force", "reject"], candidate: str, reason: str, who: str | None, store: str | None
+    action: Literal["sign", "force", "reject"],
+    candidate: str,
+    reason: str,
+    who: str | None,
+    store: str | None,
+    as_json: bool,
 ) -> None:
+    from sqlalchemy import select
+
     from palate.registry import decide, find, verdicts
+    from palate.store.loop_tables import Cycle
 
     with opened_store(store) as registry:
         found = registry.read(lambda session: verdicts(session, candidate))
@@ -52,6 +66,12 @@ def _decide(
         if not found:
             raise UsageError(f"there is no verdict on {candidate}; palate loop gate makes one")
         last = found[-1]
+        cycle = select(Cycle.outcome).where(Cycle.id == last.cycle_id)
+        ended = registry.read(lambda session: session.scalar(cycle)) is not None
         decide(registry, last.id, action, who=user(who), reason=reason)
     done = {"sign": "signed", "force": "forced", "reject": "rejected"}[action]
-    print_result(f"{done}: {last.candidate}, whose verdict is {last.outcome} (attempt {last.attempt})")
+    text = f"{done}: {last.candidate}, whose verdict is {last.outcome} (attempt {last.attempt})"
+    facts = {"candidate": last.candidate, "verdict": last.outcome, "attempt": last.attempt}
+    print_done(text, {"decision": done, **facts}, as_json=as_json)
+    if ended and action != "reject":
+        print_note(f"its cycle has ended and deploys nothing; palate model promote {last.candidate} --reason … does")

@@ -11,11 +11,11 @@ import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, store_if_any
 from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_note
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
-    from palate.loop.gate import Check, Verdict
+    from palate.loop.gate.decision import Check, Verdict
     from palate.store import Store
 
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
@@ -26,7 +26,7 @@ def gate_command(
     results: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="RESULT...",
+            metavar="RESULT",
             help="Folders of `palate eval winrate` and `eval bench`; none: check the config.",
         ),
     ] = None,
@@ -66,9 +66,9 @@ def gate_command(
     Example: palate loop gate winrate bench --config gate.yaml --card card.json
     """
     from palate.artifacts import now, write_json
-    from palate.loop.evidence import find_results, freeze, gate_prompts, read_evidence
-    from palate.loop.gate import decide
-    from palate.loop.gate_config import chances, load_gate_config
+    from palate.loop.gate.config import chances, load_gate_config
+    from palate.loop.gate.decision import decide
+    from palate.loop.gate.evidence import find_results, freeze, gate_prompts, read_evidence
     from palate.registry import record_verdict
 
     read = load_gate_config(config)
@@ -112,10 +112,7 @@ def gate_command(
                 "not recorded: the results are not of two versions of a store (--candidate, --incumbent, --store)"
             )
     write_json(path, facts)
-    if as_json:
-        print_json(facts)
-    else:
-        print_result(_text(verdict, facts, path))
+    print_done(_text(verdict, facts, path), facts, as_json=as_json)
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
@@ -166,15 +163,12 @@ def _check_attempt(path: Path, attempt: int, inputs: dict[str, str], *, sequenti
 
 
 def _print_config(digest: str, can_find: dict[str, float], *, as_json: bool) -> None:
-    if as_json:
-        print_json({"config_hash": digest, "chances": can_find})
-        return
     gain, *guards = can_find.items()
     lines = [f"config hash   {digest}", f"smallest gain that is found in 80 % of gates: {100 * gain[1]:.1f} points"]
     if guards:
         rows = [[name, f"{100 * chance:.0f} %"] for name, chance in guards]
         lines += ["", table(["guard", "an equal model passes"], rows, right=(1,), width=text_width())]
-    print_result("\n".join(lines))
+    print_done("\n".join(lines), {"config_hash": digest, "chances": can_find}, as_json=as_json)
 
 
 def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:

@@ -10,14 +10,14 @@ import typer
 
 from palate.cli.arguments import AsJson, named_numbers, named_values
 from palate.cli.columns import table, text_width
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 from palate.errors import UsageError
 
 
 def mix_command(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="NAME=FILE...", help="people, judge, edits, choices, thumbs, or an imported set."),
+        typer.Argument(metavar="NAME=FILE", help="people, judge, edits, choices, thumbs, or an imported set."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
     weights: Annotated[
@@ -47,9 +47,6 @@ def mix_command(
         for name, path in named.items()
     ]
     done = mix_sources(given, output, seed=seed, kto=kto)
-    if as_json:
-        print_json({**asdict(done), "kinds": done.kinds})
-        return
     columns = ["source", "compared by", "rows", "share", "weight", "share of the loss"]
     rows = [
         [one.source, one.kind, f"{one.rows:,}", f"{one.share:.1%}", f"{one.weight:g}", f"{one.loss_share:.1%}"]
@@ -67,4 +64,4 @@ def mix_command(
         *(f"left out     {count:,} {reason}" for reason, count in left_out.items() if count),
         f"dataset      {', '.join(map(str, done.datasets))}",
     ]
-    print_result("\n".join(lines))
+    print_done("\n".join(lines), {**asdict(done), "kinds": done.kinds}, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done, print_json, print_result
 from palate.cli.model.options import Reason, VersionName, Who, canary_line, move_line, user
 from palate.errors import UsageError
 
@@ -88,10 +88,7 @@ def canary_command(
             version, share = state.version, 0.0
         if version is not None and share is not None:
             state = set_canary(registry, version, share, alias=alias, who=user(who), reason=reason)
-    if as_json:
-        print_json({"canary": state})
-    else:
-        print_result(f"{alias} has no canary" if state is None else canary_line(state))
+    print_done(f"{alias} has no canary" if state is None else canary_line(state), {"canary": state}, as_json=as_json)
 
 
 def _print(moves: Sequence[Move], ended: CanaryState | None, nothing: str, as_json: bool) -> None:

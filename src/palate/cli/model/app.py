@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson, verb_group
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_note
 from palate.cli.model import aliases, export, versions
 from palate.errors import UsageError
 
@@ -50,7 +50,8 @@ def convert(
     from palate.models.convert import convert as convert_folder
 
     done = convert_folder(folder, out)
-    if as_json:
-        print_json({"folder": str(done.folder), "files": list(done.files), "tensors": done.tensors, "bytes": done.size})
-    else:
-        print_result(f"{done.folder}: {done.tensors} tensors, {done.size / 1e6:.1f} MB, in {', '.join(done.files)}")
+    print_done(
+        f"{done.folder}: {done.tensors} tensors, {done.size / 1e6:.1f} MB, in {', '.join(done.files)}",
+        {"folder": str(done.folder), "files": list(done.files), "tensors": done.tensors, "bytes": done.size},
+        as_json=as_json,
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, TemplateName, opened_store
-from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.models import model_path
 from palate.errors import UsageError
@@ -124,10 +124,7 @@ def command(
     done = export_model(name, options, pairs)
     for line in done.notices:
         print_note(line)
-    if as_json:
-        print_json(_as_json(form, done))
-    else:
-        print_result("\n".join(_lines(form, done)))
+    print_done("\n".join(_lines(form, done)), _as_json(form, done), as_json=as_json)
 
 
 def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: str | None, as_json: bool) -> None:
@@ -137,11 +134,12 @@ def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: 
     with opened_store(store) as registry:
         version = resolve(registry, name)
     done = log_version(version, target, name=experiment, files=files)
-    if as_json:
-        print_json({"version": version.name, **asdict(done)})
-    else:
-        there = "" if done.new else " (there already; its tags are up to date)"
-        print_result(f"{version.name}: model {done.name}, version {done.number}, run {done.run_id}{there}")
+    there = "" if done.new else " (there already; its tags are up to date)"
+    print_done(
+        f"{version.name}: model {done.name}, version {done.number}, run {done.run_id}{there}",
+        {"version": version.name, **asdict(done)},
+        as_json=as_json,
+    )
 
 
 def _as_json(form: str, done: Exported) -> dict[str, Any]:

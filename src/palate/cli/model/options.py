@@ -45,7 +45,6 @@ def user(given: str | None) -> str:
 
 
 def move_line(move: Move) -> str:
-    """A move for a person."""
     return f"{move.alias}: {move.before or 'none'} → {move.version}"
 
 

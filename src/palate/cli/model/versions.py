@@ -12,7 +12,7 @@ import typer
 
 from palate.cli.arguments import AsJson, PrecisionName, StoreUrl, opened_store
 from palate.cli.columns import table, text_width, two_columns
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done, print_json, print_result
 from palate.cli.model.options import ModelsDir, VersionName, Who, canary_line, models_dir, move_line, user
 from palate.errors import ArtifactError, UsageError
 
@@ -42,14 +42,13 @@ def add_command(
 
     with opened_store(store, create=True) as registry:
         done = add(registry, source, models_dir=models_dir(folder, registry), who=user(who), name=name, note=note)
-    if as_json:
-        print_json({**asdict(done.version), "new": done.new, "restored": done.restored})
-        return
     version = done.version
     there = "" if done.new else " (restored)" if done.restored else " (there already)"
-    print_result(
+    print_done(
         f"{version.name}{there}: {version.kind}, {len(version.files)} files, {version.size / 1e6:.1f} MB, "
-        f"{version.content_hash[:_HASH]}, in {version.folder}"
+        f"{version.content_hash[:_HASH]}, in {version.folder}",
+        {**asdict(done.version), "new": done.new, "restored": done.restored},
+        as_json=as_json,
     )
 
 
@@ -105,15 +104,13 @@ def show_command(
 
     Example: palate model show production --votes
     """
-    from palate.registry import find, moves, verdicts
+    from palate.registry import find, moves, verdicts, versions, with_bases
     from palate.registry.canary import canaries, canary_moves
     from palate.registry.lineage import answered_by, interaction_ids, vote_ids, votes_of
 
     with opened_store(store) as registry:
         version = find(registry, registry.read(lambda session: answered_by(session, name)) or name)
-        chain = [version]
-        while chain[-1].base is not None:
-            chain.append(find(registry, chain[-1].base))
+        chain = with_bases(version, versions(registry))
         history = moves(registry, version.name)
         ids = vote_ids(version.folder)
         named = {one.name: vote_ids(one.folder) for one in chain}
@@ -196,7 +193,7 @@ def _data_lines(lineage: Any) -> list[tuple[str, str]]:
 
 def verify_command(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[VERSION]...", help="Versions or aliases. Default: all versions.")
+        list[str] | None, typer.Argument(metavar="VERSION", help="Versions or aliases. Default: all versions.")
     ] = None,
     store: StoreUrl = None,
     as_json: AsJson = False,
@@ -238,10 +235,11 @@ def probe_command(
         set_probes(registry, version.name, probes)
     tokens = sum(len(probe["logps"]) for probe in probes)
     moved = sum(abs(a - b) for probe in probes for a, b in zip(probe["logps"], probe["base"])) / tokens
-    if as_json:
-        print_json({"version": version.name, "tokens": tokens, "difference_from_base": moved, "probes": probes})
-    else:
-        print_result(f"{version.name}: {tokens} tokens; the adapter changes them by {moved:.3g} nats in the mean")
+    print_done(
+        f"{version.name}: {tokens} tokens; the adapter changes them by {moved:.3g} nats in the mean",
+        {"version": version.name, "tokens": tokens, "difference_from_base": moved, "probes": probes},
+        as_json=as_json,
+    )
 
 
 def gc_command(

@@ -62,7 +62,6 @@ def objective_text(row: Objective) -> str:
 
 
 def online_text(row: OnlineObjective) -> str:
-    """One objective of an online stage."""
     facts = [
         ("loss", row.formula),
         ("chosen by", row.choice),

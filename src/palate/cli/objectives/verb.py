@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from palate.cli.arguments import AsJson
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 
 Name: TypeAlias = Annotated[
     str | None, typer.Argument(metavar="NAME", help="One objective, with its options. Default: all.")
@@ -37,7 +37,4 @@ def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> N
     else:
         row = objective(name)
         value, text = plain(row), objective_text(row)
-    if as_json:
-        print_json(value)
-    else:
-        print_result(text)
+    print_done(text, value, as_json=as_json)

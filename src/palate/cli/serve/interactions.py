@@ -99,11 +99,13 @@ def list_command(
 def show_command(
     id: Annotated[str, typer.Argument(metavar="ID", help="Of the interaction, which is that of its completion.")],
     store: StoreUrl = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Print an interaction with its answers and feedback as JSON.
+    """Print an interaction with its answers and feedback, as JSON with or without --json.
 
     Example: palate interactions show chatcmpl-0123456789abcdef0123456789abcdef
     """
+    del as_json
     from palate.serving.recording.listing import read_interactions
 
     with opened_store(store) as opened:
@@ -117,7 +119,7 @@ def show_command(
 @with_options("wanted", read_filter)
 def delete_command(
     wanted: Filter,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Of interactions.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Of interactions.")] = None,
     files: Files = None,
     with_copies: WithCopies = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, as of the program that uses it.")]
 Record = Annotated[
@@ -106,7 +106,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
 
 @app.command("revoke")
-def revoke_command(name: Name, store: StoreUrl = None) -> None:
+def revoke_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Revoke a key. A running server notices within five seconds.
 
     Example: palate keys revoke chat-ui
@@ -115,4 +115,4 @@ def revoke_command(name: Name, store: StoreUrl = None) -> None:
 
     with opened_store(store) as opened:
         opened.write(lambda session: revoke_key(session, name))
-    print_result(f"{name} is revoked")
+    print_done(f"{name} is revoked", {"name": name, "active": False}, as_json=as_json)

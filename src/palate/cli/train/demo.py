@@ -60,14 +60,14 @@ def _train(output: Path, steps: int, *, as_json: bool) -> None:
     from palate.config.load import config_from_values
     from palate.evaluation.demo import measure
     from palate.evaluation.subject import read_run
-    from palate.loop.demo import TRAINING
+    from palate.loop.demo.circle import TRAINING
     from palate.report.pages.run import write_run_report
     from palate.training.run import train
 
     values = {**TRAINING, **_CONFIG, "max_steps": steps, "output_dir": str(output)}
     train(config_from_values(values, origin="the demo's config").config)
     gc.collect()  # the optimiser's memory, before the next models are loaded
-    accuracy, rows = measure(read_run(output), say=print_progress)
+    accuracy, rows = measure(read_run(output), on_progress=print_progress)
     report = write_run_report(output)
     seconds = time.monotonic() - begin
     if as_json:
@@ -79,10 +79,10 @@ def _train(output: Path, steps: int, *, as_json: bool) -> None:
 
 def _circle(output: Path, steps: int, *, as_json: bool) -> None:
     check_installed("serve", "fastapi", "prometheus_client", "uvicorn")
-    from palate.loop.demo import run_circle
+    from palate.loop.demo.circle import run_circle
 
     print_progress("palate demo --loop: v1.0 is served, people correct it, v1.1 learns from that; all in one folder")
-    found = run_circle(output, steps=steps, say=print_progress)
+    found = run_circle(output, steps=steps, on_progress=print_progress)
     if as_json:
         print_json(asdict(found))
         return

@@ -10,6 +10,7 @@ import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, TemplateName, named_values
+from palate.cli.config import SCHEMA_FILE, write_schema
 from palate.cli.console import print_json, print_note, print_result
 from palate.cli.dataset import Datasets, Workers
 from palate.cli.models import model_path
@@ -49,17 +50,20 @@ def command(
         str | None,
         typer.Option("--dataset-dir", metavar="FOLDER", help="Folder whose dataset_info.json names datasets."),
     ] = "data",
+    schema: Annotated[
+        bool, typer.Option("--schema", help=f"Also write {SCHEMA_FILE} beside it, by which editors check its keys.")
+    ] = False,
     workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a commented first config for a dataset and a model.
 
-    Example: palate init pairs.jsonl --model Qwen/Qwen3-0.6B -o run.yaml
+    Example: palate init pairs.jsonl --model smollm2-135m-instruct -o run.yaml
     """
     if output.exists():
         raise UsageError(f"{output} exists; name another file with --output")
 
-    from palate.artifacts import write_text
+    from palate.artifacts import check_writable, write_text
     from palate.data.inspect import inspect_dataset
     from palate.data.parallel import all_cores
     from palate.evaluation.subject import model_spec
@@ -67,6 +71,7 @@ def command(
     from palate.records import DatasetRequest
     from palate.training.first_config import as_yaml_text, first_config, model_size
 
+    check_writable(output)
     request = DatasetRequest(
         dataset if len(dataset) > 1 else dataset[0],
         dataset_dir=dataset_dir,
@@ -88,6 +93,9 @@ def command(
         f"Check it: palate plan {shlex.quote(str(output))}   Train: palate train {shlex.quote(str(output))}",
         "All keys: docs/config.md",
     ]
+    if schema:
+        write_schema("train", output.with_name(SCHEMA_FILE))
+        head.insert(0, f"yaml-language-server: $schema={SCHEMA_FILE}")
     write_text(output, as_yaml_text(lines, head))
     for problem in found.problems[:_PROBLEMS]:
         print_note(f"{problem.title}: {amount(problem.count, 'row')} (palate data inspect lists them)")

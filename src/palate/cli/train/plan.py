@@ -24,7 +24,7 @@ def command(
 ) -> None:
     """Check a config and show every key with its value, without running it; ignored keys are listed with the reason.
 
-    Example: palate plan configs/recommended.yaml --set learning_rate=1e-5
+    Example: palate plan run.yaml --set learning_rate=1e-5
     """
     path, changes = config_and_overrides(words, config_file, overrides)
     changes = with_model_paths(path, changes)

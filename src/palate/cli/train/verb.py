@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Train a model from a config file; the run directory gets the model, metrics, sampled answers and a report.
 
-    Example: palate train configs/recommended.yaml --set learning_rate=1e-5
+    Example: palate train run.yaml --set learning_rate=1e-5
     """
     path, changes = config_and_overrides(words, config_file, overrides)
     changes = with_model_paths(path, changes)
@@ -89,7 +89,7 @@ def _sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
     print_progress(f"sweep     {amount(len(sweep.points), 'run')} over {', '.join(sweep.keys)}")
     facts, report = sweep.output_dir / "sweep.json", str(sweep.output_dir / "report.html")
     try:
-        done = run_sweep(sweep, judges=_judge_rewards, say=print_progress, finished=_report_run)
+        done = run_sweep(sweep, judges=_judge_rewards, on_progress=print_progress, finished=_report_run)
     finally:
         if is_main_process() and facts.exists():
             write_sweep_report(sweep.output_dir)
@@ -113,7 +113,7 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
     from palate.report.pages.pipeline import is_pipeline_folder, write_pipeline_report
 
     try:
-        done = run_pipeline(pipeline, judges=_judge_rewards, say=print_progress, finished=_report_run)
+        done = run_pipeline(pipeline, judges=_judge_rewards, on_progress=print_progress, finished=_report_run)
         for run in done.runs:
             if not (run / "report.html").exists():  # killed after its last step
                 _report_run(run)

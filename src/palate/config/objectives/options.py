@@ -45,7 +45,11 @@ def _short_name(value: Any) -> Any:
 
 
 DimensionWeights: TypeAlias = Annotated[dict[str, float], BeforeValidator(_dimension_weights)]
-Divergence: TypeAlias = Annotated[Literal["reverse_kl", "forward_kl", "js", "alpha"], BeforeValidator(_short_name)]
+_Divergence: TypeAlias = Literal["reverse_kl", "forward_kl", "js", "alpha"]
+Divergence: TypeAlias = Annotated[
+    _Divergence,
+    BeforeValidator(_short_name, json_schema_input_type=_Divergence | Literal["js_divergence", "alpha_divergence"]),
+]
 
 
 class CommonOptions(Fields):

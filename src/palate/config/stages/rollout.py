@@ -48,7 +48,11 @@ def _terms(value: Any) -> Any:
     ]
 
 
-Rewards: TypeAlias = Annotated[list[RewardTerm], BeforeValidator(_terms), Field(min_length=1)]
+Rewards: TypeAlias = Annotated[
+    list[RewardTerm],
+    BeforeValidator(_terms, json_schema_input_type=str | list[str | RewardTerm]),
+    Field(min_length=1),
+]
 
 
 def check_engine(fields: Fields, prefix: str, *, adapters: bool) -> None:

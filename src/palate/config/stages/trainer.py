@@ -63,9 +63,13 @@ class LogFields(Fields):
         10, description="Steps (below 1: share of all steps) between two lines on the terminal and in the trackers."
     )
     report_to: Trackers = Field(
-        ["tensorboard"], description="tensorboard, wandb, both or none. metrics.jsonl is always written."
+        ["tensorboard"],
+        description="tensorboard, wandb, mlflow, trackio, several of them or none. metrics.jsonl is always written.",
     )
     wandb_project: str | None = Field(None, description="Project name in W&B.")
+    project: str | None = Field(
+        None, description="Project name in Trackio. MLFLOW_EXPERIMENT_NAME names the experiment in MLflow."
+    )
     run_name: str | None = Field(None, description="Run name in the trackers.")
 
 

@@ -37,7 +37,6 @@ class Recipe(Protocol):
 
 
 def ask(answers: AnswerFile, model: ModelSource, prompts: Sequence[Record], seed: int) -> list[KeptAnswer]:
-    """The model's answers to the prompts of records."""
     tools = [record.tools for record in prompts]
     return answers.ask(model, [record.prompt for record in prompts], seed=seed, tools=tools)
 

@@ -38,7 +38,6 @@ class Candidate:
 
     @classmethod
     def of(cls, record: Record, measures: Measures) -> Candidate:
-        """The candidate of a measured record."""
         answers = measures.answer_hashes
         return cls(
             id=record.id,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice, permutations
 
 from palate.data.formats import single
@@ -48,9 +49,9 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
         # Rows with answers are not prompts, even if a few of them lack a column.
         usable = [(form, share) for form, share in usable if form.kind is not Record]
     best = max(usable, key=lambda fit: (fit[1], kind is not None and fit[0].kind is kind))
-    if best[1] >= 0.5:
+    if best[1] >= 0.5 and not (kind is None and best[0].kind is Record and _misnamed(sample, reading)):
         return Recognised(*best)
-    forms = [form for form, _ in usable]
+    forms = [form for form, _ in usable if kind is not None or form.kind is not Record]
     columns = ", ".join(excerpt(name, 40) for name in _columns(sample)[:12]) or "none"
     for form in forms:
         unclear = _unclear_label(form, sample, reading)
@@ -75,6 +76,15 @@ def recognise(sample: Sequence[Row], reading: Reading, where: str, kind: type[Re
             f"columns: {{prompt: YOUR_COLUMN}} in a config or in dataset_info.json; columns found: {columns}"
         )
     raise DataError(f"{where}: {_unrecognised(forms, sample, reading)}; columns found: {columns}")
+
+
+def _misnamed(sample: Sequence[Row], reading: Reading) -> bool:
+    """Whether rows that could be read as prompts have one of two answers, and a column that could be the other."""
+    return any(
+        form.name in _USUAL and _mapping_would_match(form, sample, reading)
+        for form in all_formats()
+        if form.kind is PreferencePair and {"chosen", "rejected"}.intersection(_columns(sample))
+    )
 
 
 def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str | None:
@@ -124,18 +134,22 @@ def _unrecognised(forms: Sequence[Format], sample: Sequence[Row], reading: Readi
     lacking = " and ".join(repr(name) for name in missing)
     has_some = len(missing) < len(near.needs)
     if _mapping_would_match(near, sample, reading):
-        named = ", ".join(f"{name}: YOUR_COLUMN" for name in missing)
-        return f"the rows lack {lacking} of {near.shape}; name the column that has it, columns: {{{named}}}"
+        free = [name for name in _columns(sample) if name not in near.columns({})]
+        yours = {name: next(iter(get_close_matches(name, free, 1)), "YOUR_COLUMN") for name in missing}
+        return f"the rows lack {lacking} of {near.shape}; name the column that has it, {_naming(yours)}"
     if has_some and missing:
         return f"the rows lack {lacking} of {near.shape}"
     if has_some:
         return f"the columns are those of {near.shape} but their values are not"
-    usual = [form.shape for form in forms if form.name in _USUAL] or [form.shape for form in forms[:4]]
-    more = f" and {len(forms) - len(usual)} more (see docs/formats.md)" if len(forms) > len(usual) else ""
-    return (
-        f"the format is not recognised; known are {', '.join(usual)}{more}; name all columns of one of these, as "
-        "columns: {prompt: YOUR_COLUMN, …}, for palate data --column prompt=YOUR_COLUMN …"
-    )
+    usual = next((form for name in _USUAL for form in forms if form.name == name), forms[0])
+    columns = {names[0]: "YOUR_COLUMN" for names in usual.needs}
+    return f"none of the formats of docs/formats.md; for {usual.shape} name your columns, {_naming(columns)}"
+
+
+def _naming(columns: Mapping[str, str]) -> str:
+    """How a config and a command name columns."""
+    options = " ".join(f"--column {name}={column}" for name, column in columns.items())
+    return f"columns: {{{', '.join(f'{name}: {column}' for name, column in columns.items())}}} or {options}"
 
 
 def _mapping_would_match(form: Format, sample: Sequence[Row], reading: Reading) -> bool:

@@ -75,7 +75,6 @@ class Reading:
 
     @classmethod
     def of(cls, request: DatasetRequest, tags: Tags = USUAL_TAGS) -> Reading:
-        """The reading that a request asks for."""
         return cls(tags, request.prefer, request.ratings, request.min_margin, request.seed, request.labels)
 
 

@@ -25,5 +25,4 @@ def rare_kinds(improvements: Mapping[str, int]) -> dict[str, float]:
 
 
 def rare_topics(clusters: Sequence[PromptCluster]) -> list[PromptCluster]:
-    """The topics with few prompts."""
     return [cluster for cluster in clusters if cluster.share < RARE_TOPIC]

@@ -20,7 +20,7 @@ def as_text(found: Inspection, *, samples: int = 2) -> str:
 
 def _sources(found: Inspection) -> Iterator[str]:
     for source in found.sources:
-        yield f"{source.path}: {source.format} ({source.confidence:.0%} sure), {amount(source.rows_read, 'row')}"
+        yield f"{source.path}: {source.format} (fits {source.confidence:.0%}), {amount(source.rows_read, 'row')}"
         if source.labels:
             yield f"  {source.labels}"
         dropped = sum(source.dropped_by_reason.values())

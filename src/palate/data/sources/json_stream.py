@@ -62,7 +62,7 @@ class JsonReader:
     def broken(self, what: str, line: int, truncated: bool = False) -> DataError:
         """The error about the file; `truncated` if it ends in the middle of a value."""
         hint = "; the file seems to be truncated here" if truncated else ""
-        return DataError(f"{self._path}, line {line}: broken JSON: {what}{hint}")
+        return DataError(f"{self._path}, line {line}: broken JSON: {what.removesuffix(' starting at')}{hint}")
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         members = dict(pairs)

@@ -148,12 +148,10 @@ def read_turns(value: Any, name: str, tags: Tags = USUAL_TAGS) -> Messages:
 
 
 def user(content: str) -> Messages:
-    """One user turn."""
     return (Message("user", content),)
 
 
 def assistant(content: str) -> Messages:
-    """One assistant turn."""
     return (Message("assistant", content),)
 
 

@@ -37,7 +37,7 @@ def evaluate(
     precision: str = "auto",
     beta: float | None = None,
     by: Sequence[str] | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Accuracy | RewardAccuracy:
     """Preference accuracy of a model and its reference: how often each ranks the chosen answer higher.
 
@@ -53,7 +53,7 @@ def evaluate(
         beta: β of the implied preference probability σ(β · margin), for its calibration; by default the run's own. A
             reward model has none.
         by: columns of the pairs for which accuracies are given; by default `category`, where pairs have it.
-        say: receives progress lines, and the number of rows that are not pairs.
+        on_progress: receives progress lines, and the number of rows that are not pairs.
 
     Raises:
         UsageError: the pairs or the reference are missing.
@@ -70,18 +70,18 @@ def evaluate(
     if run is None and (dataset is None or (reference is None and not rewards)):
         needed = "--dataset" if rewards else "--dataset and --reference"
         raise UsageError(f"{name} is not a run directory: name {needed}, or give a run")
-    pairs = pairs_to_score(run, dataset, max_samples, say)
+    pairs = pairs_to_score(run, dataset, max_samples, on_progress)
     check_columns(pairs, by)
     limit = cutoff_len or (int(run.config["cutoff_len"]) if run else CUTOFF_LEN)
     device = default_device()
-    options = ScoringOptions(resolve(precision, device), device, limit, say, by)
+    options = ScoringOptions(resolve(precision, device), device, limit, on_progress, by)
     if rewards:
         return accuracy_of_rewards(spec, pairs, options)
     reference_spec = run.reference if run and reference is None else model_spec(str(reference), template=template)
     if beta is None and run is not None and reference is None:
         beta = implied_beta(run)
     if beta is None:
-        say("no calibration: β is not known, or the objective does not use log π/π_ref; name one with --beta")
+        on_progress("no calibration: β is not known, or the objective does not use log π/π_ref; name one with --beta")
     return accuracy_of_models(reference_spec, spec, pairs, options, average=average, beta=beta)
 
 
@@ -108,9 +108,9 @@ def pairs_to_score(
     run: RunSpec | None,
     dataset: DatasetSpec | DatasetRequest | None,
     max_samples: int | None,
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> list[PreferencePair]:
-    """The first pairs of a dataset, or of what the run held out; `say` gets the number of rows that are not pairs."""
+    """The first pairs of a dataset, or of what the run held out; `on_progress` gets the number of other rows."""
     if dataset is None:
         assert run is not None
         return held_out_pairs(run)[:max_samples]
@@ -121,5 +121,5 @@ def pairs_to_score(
     check_labels_used(loaded.sources, request.labels)
     if loaded.dropped:
         first = loaded.dropped[0]
-        say(f"{len(loaded.dropped)} of {loaded.rows_read} rows are no pairs, first {first.id}: {first.reason}")
+        on_progress(f"{len(loaded.dropped)} of {loaded.rows_read} rows are no pairs, first {first.id}: {first.reason}")
     return loaded.records

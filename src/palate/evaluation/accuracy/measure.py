@@ -29,14 +29,14 @@ class ScoringOptions:
         precision: precision of the forward passes.
         device: device of the forward passes.
         cutoff_len: maximum length of prompt + answer, in tokens; longer pairs are left out.
-        say: receives progress lines.
+        on_progress: receives progress lines.
         by: columns for which accuracies are given; by default `category`, where rows have it.
     """
 
     precision: Precision
     device: torch.device
     cutoff_len: int
-    say: Callable[[str], None]
+    on_progress: Callable[[str], None]
     by: Sequence[str] | None = None
 
 
@@ -56,7 +56,7 @@ def accuracy_of_models(
     """
     scores = []
     for name, spec in (("reference", reference), ("policy", policy)):
-        options.say(f"scoring {amount(len(pairs), 'pair')} with the {name}, {spec.model}")
+        options.on_progress(f"scoring {amount(len(pairs), 'pair')} with the {name}, {spec.model}")
         subject = Subject(spec, options.precision, options.device)
         groups = encode_pairs(pairs, subject.template, options.cutoff_len)
         scores.append(dict(zip((group.id for group in groups), subject.score(groups))))
@@ -104,7 +104,7 @@ def accuracy_of_scores(
 
 def accuracy_of_rewards(spec: ModelSpec, pairs: list[PreferencePair], options: ScoringOptions) -> RewardAccuracy:
     """How often a reward model gives the chosen answer the higher reward."""
-    options.say(f"scoring {amount(len(pairs), 'pair')} with the reward model, {spec.model}")
+    options.on_progress(f"scoring {amount(len(pairs), 'pair')} with the reward model, {spec.model}")
     model = load_reward_model(spec, options.precision, options.device)
     groups = encode_pairs(pairs, model.template, options.cutoff_len)
     _say_left_out(len(pairs) - len(groups), len(pairs), options)
@@ -141,4 +141,4 @@ def _hashes(pairs: Sequence[PreferencePair]) -> dict[str, str]:
 def _say_left_out(left_out: int, pairs: int, options: ScoringOptions) -> None:
     if left_out:
         why = f"longer than {options.cutoff_len} tokens, or refused by the template"
-        options.say(f"{left_out} of {amount(pairs, 'pair')} are left out: {why}")
+        options.on_progress(f"{left_out} of {amount(pairs, 'pair')} are left out: {why}")

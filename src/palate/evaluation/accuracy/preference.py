@@ -87,7 +87,6 @@ class Accuracy:
         return self.margin.low == self.margin.high == 0
 
     def lines(self) -> list[str]:
-        """Lines for a terminal."""
         margin, unit = self.margin, "per token" if self.average == "mean" else "summed"
         return [
             f"Reference Accuracy: {_percent(self.reference)}",
@@ -243,7 +242,6 @@ def _by_group(
     margins: Sequence[float],
     prompts: Sequence[Hashable],
 ) -> dict[str, GroupAccuracy]:
-    """Accuracies by group."""
     found = {}
     for name in order_of(grouping, groups):
         rows = [row for row, group in enumerate(groups) if group == name]

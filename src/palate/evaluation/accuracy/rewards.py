@@ -66,7 +66,6 @@ class RewardAccuracy:
         return as_json(self, self.items)
 
     def lines(self) -> list[str]:
-        """Lines for a terminal."""
         share, margin = self.reward, self.margin
         return [
             f"Reward Accuracy: {100 * share.estimate:.1f}% (95 % {100 * share.low:.1f} to {100 * share.high:.1f})",
@@ -135,7 +134,6 @@ def _json_object(path: Path) -> dict[str, Any]:
 
 
 def load_reward_model(spec: ModelSpec, precision: Precision, device: torch.device) -> RewardModel:
-    """Load the reward model of a spec."""
     return RewardModel(
         spec.adapters[-1] if spec.adapters else spec.model,
         device=device,

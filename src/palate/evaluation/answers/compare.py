@@ -20,7 +20,7 @@ def compare(
     prompts: DatasetSpec | DatasetRequest | None = None,
     *,
     max_new_tokens: int = 128,
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> list[SideBySide]:
     """Answers of finished runs to the same prompts, next to the answers of the first run's reference.
 
@@ -28,7 +28,7 @@ def compare(
 
     Args:
         prompts: a dataset of prompts to answer now; None for the samples saved during training.
-        say: receives a line before each model is loaded, and the number of rows without a prompt.
+        on_progress: receives a line before each model is loaded, and the number of rows without a prompt.
 
     Raises:
         ArtifactError: a directory is not a finished run, or has no samples.
@@ -37,7 +37,7 @@ def compare(
     if prompts is None:
         return side_by_side({name: read_answers(run) for name, run in zip(names, runs, strict=True)})
     specs = {name: read_run(run) for name, run in zip(names, runs, strict=True)}
-    return answer_prompts(specs, prompts, max_new_tokens=max_new_tokens, say=say)
+    return answer_prompts(specs, prompts, max_new_tokens=max_new_tokens, on_progress=on_progress)
 
 
 def answer_prompts(
@@ -45,22 +45,24 @@ def answer_prompts(
     prompts: DatasetSpec | DatasetRequest,
     *,
     max_new_tokens: int,
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> list[SideBySide]:
     """Greedy answers of every run's policy and of the first run's reference, with one model in memory at a time.
 
     Args:
-        say: receives a line before each model is loaded, and the number of rows without a prompt.
+        on_progress: receives a line before each model is loaded, and the number of rows without a prompt.
     """
     records, dropped = load_prompts(prompts)
     if dropped:
-        say(f"left out: {amount(len(dropped), 'row')} without a prompt, first {dropped[0].id}: {dropped[0].reason}")
+        on_progress(
+            f"left out: {amount(len(dropped), 'row')} without a prompt, first {dropped[0].id}: {dropped[0].reason}"
+        )
     first = next(iter(runs.values()))
-    say(f"answering {amount(len(records), 'prompt')} with the reference, {first.reference.model}")
+    on_progress(f"answering {amount(len(records), 'prompt')} with the reference, {first.reference.model}")
     reference = _answers(first.reference, records, max_new_tokens)
     outputs: dict[str, list[str]] = {}
     for name, run in runs.items():
-        say(f"answering {amount(len(records), 'prompt')} with {name}")
+        on_progress(f"answering {amount(len(records), 'prompt')} with {name}")
         outputs[name] = _answers(run.policy, records, max_new_tokens)
     return [
         SideBySide(record.prompt, {name: texts[number] for name, texts in outputs.items()}, reference[number])

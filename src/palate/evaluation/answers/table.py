@@ -161,7 +161,7 @@ def write_csv(rows: Sequence[SideBySide], path: Path | str, *, stage: str = "dpo
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns(rows, stage=stage))
-    writer.writerows([_harmless(text) for text in row] for row in cells(rows))
+    writer.writerows([(f"'{text}" if _FORMULA.match(text) else text) for text in row] for row in cells(rows))
     return write_text(path, buffer.getvalue())
 
 
@@ -175,11 +175,6 @@ def prompt_text(prompt: Messages) -> str:
 def printable(text: str) -> str:
     """Text without control characters, which could affect the terminal; newlines and tabs stay."""
     return "".join(character for character in text if character in "\n\t " or character.isprintable())
-
-
-def _harmless(text: str) -> str:
-    """The text with a leading apostrophe if a spreadsheet would execute it as a formula."""
-    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _messages(prompt: Any) -> Messages:

@@ -32,7 +32,7 @@ _LINES = 5
 
 
 def run_harness(
-    task: str, models: Sequence[str], options: BenchmarkOptions, *, say: Callable[[str], None] = lambda _: None
+    task: str, models: Sequence[str], options: BenchmarkOptions, *, on_progress: Callable[[str], None] = lambda _: None
 ) -> BenchmarkResult:
     """Let the harness measure models on one of its tasks, and compare them on the same items.
 
@@ -61,7 +61,7 @@ def run_harness(
         asked = json_hash([version, command, _weights(one)])[:8]
         folder = options.output / f"harness-{task}" / f"{file_name(one.name)}-{asked}"
         if not list(folder.rglob(SAMPLES)):
-            say(f"{number} of {len(compared)}: {one.name}, with lm-evaluation-harness {version}")
+            on_progress(f"{number} of {len(compared)}: {one.name}, with lm-evaluation-harness {version}")
             _run(one, [*command, "--output_path", str(folder)])
         log = _log(task, folder)
         logs.append(read_lm_eval(log))

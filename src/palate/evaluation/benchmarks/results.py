@@ -171,5 +171,4 @@ class BenchmarkResult:
 
 
 def result_path(folder: Path, benchmark: str) -> Path:
-    """Where the result of a benchmark is written."""
     return folder / f"bench-{benchmark}.json"

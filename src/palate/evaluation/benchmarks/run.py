@@ -35,7 +35,7 @@ def run_benchmark(
     models: Sequence[str],
     options: BenchmarkOptions | None = None,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> BenchmarkResult:
     """Measure models on a benchmark.
 
@@ -52,12 +52,12 @@ def run_benchmark(
     options = options or BenchmarkOptions()
     benchmark = find_benchmark(name)
     if isinstance(benchmark, JudgedBenchmark):
-        return run_judged(benchmark, models, options, say)
-    return _run_scored(benchmark, models, options, say)
+        return run_judged(benchmark, models, options, on_progress)
+    return _run_scored(benchmark, models, options, on_progress)
 
 
 def _run_scored(
-    benchmark: Benchmark, models: Sequence[str], options: BenchmarkOptions, say: Callable[[str], None]
+    benchmark: Benchmark, models: Sequence[str], options: BenchmarkOptions, on_progress: Callable[[str], None]
 ) -> BenchmarkResult:
     judge = options.judging.judge
     if options.judging != JudgeOptions(judge):
@@ -93,7 +93,7 @@ def _run_scored(
     )
     measured = []
     for number, contestant in enumerate(compared, 1):
-        say(f"{number} of {len(compared)}: {contestant.name} ({contestant.source})")
+        on_progress(f"{number} of {len(compared)}: {contestant.name} ({contestant.source})")
         measured.append(_measure(contestant, items, benchmark, settings, kept, labeller))
         give_back_memory()
     result = BenchmarkResult(

@@ -60,7 +60,6 @@ class ExportCheck:
         return found
 
     def line(self) -> str:
-        """For a terminal."""
         return (
             f"{self.pairs} pairs: preference accuracy {100 * self.accuracy_before:.1f}% → "
             f"{100 * self.accuracy_after:.1f}%, log-probabilities differ by at most {self.largest:.2g} nats per token "

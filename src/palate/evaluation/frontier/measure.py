@@ -35,12 +35,11 @@ def measure_frontier(
     *,
     samples: int = 4,
     max_new_tokens: int = 128,
-    temperature: float = 1.0,
     seed: int = 42,
     precision: str = "auto",
     cutoff_len: int = 2048,
     kept_in: Path | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Frontier:
     """Measures reward and KL(π ‖ π_ref) of models and of the reference itself.
 
@@ -61,25 +60,24 @@ def measure_frontier(
         rewards: name → reward, true or learned. An answer with the reward None is left out of the mean and counted.
         samples: answers to each prompt.
         max_new_tokens: longest answer.
-        temperature: must be 1, since the KL is that of the sampled distribution.
         cutoff_len: prompts that leave no room for a longest answer are left out and counted.
         kept_in: folder that keeps the answers of each measured point until all are measured, so that the same call
             continues after an interruption; None keeps nothing.
 
     Raises:
-        UsageError: another temperature, no reward, or a name that occurs twice.
+        UsageError: no reward, or a name that occurs twice.
         DataError: no prompt is short enough.
         ModelError: a model cannot be loaded, or its tokenizer or template differs from the reference's.
         ConfigError: a reward needs a column that no row has.
         FunctionError: a reward fails, returns something else than a finite number or None for each answer, or None for
             all answers of a point.
     """
-    _check(points, rewards, samples, temperature)
+    _check(points, rewards, samples)
     for name, reward in rewards.items():
         check_columns(f"reward {name}", reward, {column for prompt in prompts for column in prompt.extra})
     device = default_device()
     forward = resolve(precision, device)
-    say(f"loading the reference, {reference.model}")
+    on_progress(f"loading the reference, {reference.model}")
     before = Subject(reference, forward, device)
     fitting = _fitting(prompts, before, max_new_tokens, cutoff_len)
     measurement = _Measurement(before, prompts, fitting, rewards, samples, max_new_tokens, seed, kept_in)
@@ -87,7 +85,7 @@ def measure_frontier(
         measurement.compare_tokens(point)
     found = [measurement.measure(FrontierModel(REFERENCE, reference), before)]
     for number, point in enumerate(points, 1):
-        say(f"{number} of {len(points)}: {point.name}")
+        on_progress(f"{number} of {len(points)}: {point.name}")
         found.append(measurement.measure(point, Subject(point.spec, forward, device)))
         give_back_memory()
     measurement.remove_kept()
@@ -105,14 +103,7 @@ def measure_frontier(
     )
 
 
-def _check(
-    points: Sequence[FrontierModel], rewards: Mapping[str, RewardFunction], samples: int, temperature: float
-) -> None:
-    if temperature != 1.0:
-        raise UsageError(
-            f"temperature {temperature:g}: KL is that of the sampled distribution, which is the model's own at "
-            "temperature 1 only"
-        )
+def _check(points: Sequence[FrontierModel], rewards: Mapping[str, RewardFunction], samples: int) -> None:
     if samples < 1:
         raise UsageError(f"samples {samples}: at least one answer to each prompt is needed")
     if not rewards:
@@ -162,6 +153,7 @@ class _Measurement:
         self._samples = samples
         # The unit of every interval: all answers to a prompt, also of a prompt that was given twice.
         self._units = [prompt_key(one.prompt) for one in self._prompts for _ in range(samples)]
+        # At another temperature the KL would not be that of the models themselves.
         self._decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
         self._seeds = [sampling_seed(seed, "frontier", index, sample) for index in fitting for sample in range(samples)]
         settings = {

@@ -50,7 +50,6 @@ class WinRateFolder:
         return self.path / f"answers.{side}.jsonl"
 
     def at_temperature(self, temperature: float) -> WinRateFolder:
-        """The folder of one temperature of a sweep."""
         return WinRateFolder(self.path / f"t{temperature:g}")
 
     def check(self) -> None:

@@ -89,7 +89,7 @@ def check_plan(plan: Plan) -> None:
             raise UsageError(f"{option} {name}: no prompt has this column; they have {columns or 'none'}")
 
 
-def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, say: Callable[[str], None]) -> None:
+def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, on_progress: Callable[[str], None]) -> None:
     """Answer the prompts with both sides and write the pairs of answers, at each temperature.
 
     One model is loaded at a time, once for all temperatures. Answers that there are already are kept.
@@ -100,7 +100,7 @@ def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, say: Calla
     """
     identities: list[frozenset[str]] = []
     for name, side in zip(NAMES, plan.sides):
-        identities.append(_answer_side(plan, side, name, folders, identities, say))
+        identities.append(_answer_side(plan, side, name, folders, identities, on_progress))
     for folder in folders.values():
         a, b = (side_answers(plan, side, name, folder) for name, side in zip(NAMES, plan.sides))
         check_weights((plan.a.name, plan.b.name), (a.identities, b.identities))
@@ -114,12 +114,12 @@ def _answer_side(
     name: str,
     folders: Mapping[float, WinRateFolder],
     before: Sequence[frozenset[str]],
-    say: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> frozenset[str]:
     """Generate the missing answers of one side; returns the identity of its weights, if it is known."""
     if side.recorded:
         return recorded_answers(side.name, plan.prompts).identities
-    say(f"answering {amount(len(plan.prompts), 'prompt')} with {side.name}")
+    on_progress(f"answering {amount(len(plan.prompts), 'prompt')} with {side.name}")
     answerer = load_side(side, template=plan.template, precision=plan.precision)
     identity = frozenset({answerer.identity} if answerer.identity else ())
     for other in before:

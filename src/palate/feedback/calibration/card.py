@@ -162,7 +162,6 @@ def load_card(path: str | Path) -> JudgeCard:
 
 
 def write_card(card: JudgeCard, path: str | Path) -> None:
-    """Write the card as JSON."""
     write_json(path, card.to_json())
 
 

@@ -67,7 +67,6 @@ def find_campaign(session: Session, name: str) -> Campaign:
 
 
 def list_campaigns(session: Session) -> list[Campaign]:
-    """All campaigns by name."""
     return list(session.scalars(select(Campaign).order_by(Campaign.name)))
 
 

@@ -19,7 +19,7 @@ from palate.feedback.campaigns.task_order import disagreement_weights, draw_prob
 from palate.feedback.candidates import Candidates
 from palate.feedback.export.aggregate import decide
 from palate.feedback.judging import questions
-from palate.feedback.queue.slots import lock_campaign, update_slots
+from palate.feedback.queue.slots import lock_campaign, update_open, update_slots
 from palate.feedback.queue.stored_votes import PairKey, judge_scores, people_votes
 from palate.feedback.votes import Outcome, Vote, valid_votes
 from palate.records import Answer
@@ -125,6 +125,24 @@ def make_tasks(session: Session, campaign: Campaign, gold: Mapping[AnswerPair, O
         unranked=unranked,
         without_pair=without_pair,
     )
+
+
+def count_votes(session: Session, campaign: Campaign) -> None:
+    """Count the votes of people on each task again, after an import.
+
+    Args:
+        session: of a write transaction.
+        campaign: locked for a change.
+    """
+    votes = people_votes(session, campaign.id)
+    for task in session.scalars(select(Task).where(Task.campaign_id == campaign.id, Task.gold == false())):
+        has = votes.get((task.item_id, task.left, task.right), 0)
+        if has != task.votes:
+            task.votes = has
+            session.flush()
+            update_open(session, task)
+    session.flush()
+    update_slots(session, campaign)
 
 
 def _planned(

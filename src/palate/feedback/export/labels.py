@@ -10,7 +10,7 @@ from palate.data.turns.messages import assistant
 from palate.feedback.candidates import Candidates
 from palate.feedback.export.aggregate import Aggregate, Decided, decide
 from palate.feedback.export.lineage import VoteSource, lineage
-from palate.feedback.export.pairs import check_answers
+from palate.feedback.export.pairs import check_answers, unusable
 from palate.feedback.votes import Vote
 from palate.records import LabelledCompletion
 
@@ -94,7 +94,7 @@ def make_labels(
         # Answer → (result, whether it won).
         found: dict[int, list[tuple[Decided, bool]]] = {}
         for result in decided.get(row.id, ()):
-            reason = _reason(row.id, result, min_votes, flagged)
+            reason = unusable(row.id, result, min_votes, flagged, "tie")
             if reason is not None:
                 left_out[reason] += 1
                 continue
@@ -108,12 +108,3 @@ def make_labels(
             weight = sum(result.weight for result, _ in given) / len(given)
             labels.append(LabelledAnswer(row, number, won.pop(), weight, tuple(result for result, _ in given)))
     return Labels(tuple(labels), dict(left_out.most_common()))
-
-
-def _reason(item: str, result: Decided, min_votes: int, flagged: Collection[tuple[str, int, int]]) -> str | None:
-    """Why a comparison labels no answer; None if it does."""
-    if (item, result.left, result.right) in flagged:
-        return "flagged"
-    if result.given < min_votes:
-        return "few_votes"
-    return "tie" if result.result == "tie" else None

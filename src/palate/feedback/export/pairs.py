@@ -124,7 +124,7 @@ def make_pairs(
     for row in candidates:
         usable = []
         for result in decided.get(row.id, ()):
-            reason = _reason(row.id, result, min_votes, flagged)
+            reason = unusable(row.id, result, min_votes, flagged, "both_bad")
             if reason is None:
                 usable.append(result)
             else:
@@ -154,13 +154,15 @@ def pair_row(record: PreferencePair) -> dict[str, Any]:
     return {"id": record.id, **palate_row(record), "weight": record.weight}
 
 
-def _reason(item: str, result: Decided, min_votes: int, flagged: Collection[tuple[str, int, int]]) -> str | None:
-    """Why two answers cannot be a pair, before their result is looked at."""
+def unusable(
+    item: str, result: Decided, min_votes: int, flagged: Collection[tuple[str, int, int]], useless: str
+) -> str | None:
+    """Why a comparison gives no row; None if it may. `useless` is the result that says nothing."""
     if (item, result.left, result.right) in flagged:
         return "flagged"
     if result.given < min_votes:
         return "few_votes"
-    return "both_bad" if result.result == "both_bad" else None
+    return useless if result.result == useless else None
 
 
 def _all(row: Candidates, decided: Sequence[Decided], left_out: Counter[str]) -> list[VotedPair]:

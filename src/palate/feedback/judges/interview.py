@@ -93,7 +93,6 @@ class Interview:
         return JudgeRequest(self._key(request, prompt=""), request, contents=texts)
 
     def verdict(self, asked: JudgeRequest, reply: ChatReply) -> Verdict:
-        """The verdict of a reply to a comparison."""
         text, problem = reply_text(reply)
         if problem:
             return Verdict("unparsed", problem)

@@ -44,7 +44,6 @@ class Preparation:
 
 
 def preparation_text(kind: PreparationKind, prompt: JudgePrompt, conversation: str) -> str:
-    """The request's text."""
     nonce = nonce_of(prompt.sha256, kind, conversation)
     quoted = block("prompt", conversation, nonce)
     task = f"{_OWN_ANSWER}\n\n{quoted}" if kind == "own_answer" else f"{prompt.fill_rubric(quoted)}\n{_RUBRIC_FORM}"
@@ -52,7 +51,6 @@ def preparation_text(kind: PreparationKind, prompt: JudgePrompt, conversation: s
 
 
 def read_preparation(kind: PreparationKind, text: str) -> Preparation:
-    """The preparation in the text of a reply."""
     if kind == "own_answer":
         return Preparation(text) if text.strip() else Preparation(problem="the judge wrote no answer of its own")
     try:

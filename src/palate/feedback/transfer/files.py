@@ -8,8 +8,10 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from palate.errors import UsageError
-from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, list_campaigns
+from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, find_campaign, list_campaigns
+from palate.feedback.campaigns.tasks import count_votes
 from palate.feedback.candidates import iter_candidates
+from palate.feedback.queue.slots import lock_campaign
 from palate.feedback.transfer.candidates import import_candidates
 from palate.feedback.transfer.checks import Imported
 from palate.feedback.transfer.votes import import_votes
@@ -60,7 +62,9 @@ def import_files(
         if candidates is not None:
             items = import_candidates(session, name, track(iter_candidates(candidates), "candidates", delay=_DELAY))
         if votes is not None:
+            opened = lock_campaign(session, find_campaign(session, name).id, change=True)
             cast = import_votes(session, name, track(iter_votes(votes), "votes", delay=_DELAY))
+            count_votes(session, opened)
         return ImportedFiles(name, created, items, cast)
 
     return store.write(work)

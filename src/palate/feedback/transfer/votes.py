@@ -8,8 +8,7 @@ import math
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Literal, cast
+from dataclasses import fields, replace
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -17,13 +16,16 @@ from sqlalchemy.orm import Session
 from palate.errors import DataError
 from palate.feedback.campaigns.campaign import find_campaign
 from palate.feedback.transfer.checks import Imported, batches, check_number, check_text
-from palate.feedback.votes import Outcome, Shown, Vote, VoterKind, read_time, time_text
+from palate.feedback.votes import Vote, read_time, time_text
 from palate.store.tables import Campaign, Item, Response, VoteRow
 
 _LONGEST_ID = 100
 _LONGEST_CAMPAIGN = 100
 _WITHOUT_ID = "row:"
 """Begins the id under which a vote without one is stored; it is made of the vote's content."""
+
+_SAME = {entry.name for entry in fields(Vote)} - {"item", "when", "tags", "dimensions", "id", "supersedes"}
+"""Fields of a vote that the row has under the same name and in the same form."""
 
 
 def to_row(
@@ -43,32 +45,15 @@ def to_row(
         user_id, lease_id, request_key: of a vote of the page.
     """
     return VoteRow(
+        **{name: getattr(vote, name) for name in _SAME},
         id=vote.id or str(uuid.uuid4()),
         item_id=item_id,
         campaign_id=campaign_id,
-        campaign=vote.campaign,
-        left=vote.left,
-        right=vote.right,
-        outcome=vote.outcome,
-        strength=vote.strength,
-        who=vote.who,
-        kind=vote.kind,
         user_id=user_id,
         lease_id=lease_id,
         at=read_time(vote.when),
-        shown=vote.shown,
-        reason=vote.reason,
-        probability_left=vote.probability_left,
         tags=list(vote.tags),
         dimensions={name: list(scores) for name, scores in vote.dimensions.items()},
-        schema_version=vote.schema_version,
-        seconds=vote.seconds,
-        seconds_total=vote.seconds_total,
-        gold=vote.gold,
-        repeat=vote.repeat,
-        saw_judge=vote.saw_judge,
-        identity_leak=vote.identity_leak,
-        deciding=vote.deciding,
         supersedes=vote.supersedes or None,
         request_key=request_key,
     )
@@ -77,28 +62,11 @@ def to_row(
 def to_vote(row: VoteRow, item: str) -> Vote:
     """A row of the store as a vote; `item` is the name of its item."""
     return Vote(
+        **{name: getattr(row, name) for name in _SAME},
         item=item,
-        left=row.left,
-        right=row.right,
-        outcome=cast(Outcome, row.outcome),
-        who=row.who,
         when=time_text(row.at),
-        shown=cast(Shown, row.shown),
-        reason=row.reason,
-        probability_left=row.probability_left,
-        kind=cast(VoterKind, row.kind),
-        strength=cast(Literal[1, 2], row.strength),
         tags=tuple(row.tags),
         dimensions={name: (left, right) for name, (left, right) in row.dimensions.items()},
-        campaign=row.campaign,
-        schema_version=row.schema_version,
-        seconds=row.seconds,
-        seconds_total=row.seconds_total,
-        gold=row.gold,
-        repeat=row.repeat,
-        saw_judge=row.saw_judge,
-        identity_leak=row.identity_leak,
-        deciding=row.deciding,
         id="" if row.id.startswith(_WITHOUT_ID) else row.id,
         supersedes=row.supersedes or "",
     )

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from palate.artifacts import read_json
 from palate.evaluation.logs.items import number_or_none
 from palate.loop.config import PEOPLE
-from palate.loop.gate_config import GateFields
+from palate.loop.gate.config import GateFields
 from palate.loop.steps.annotate import invite, wait_for_people
 from palate.loop.steps.collect import held_out
 from palate.loop.train_config import assignments, is_completed, model_folder, overrides

@@ -52,7 +52,6 @@ class Headline:
 
 
 def headline_table(headlines: Sequence[Headline]) -> Table:
-    """A row for each headline."""
     rows: list[Sequence[Cell]] = [
         (
             one.name,

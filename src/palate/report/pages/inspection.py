@@ -16,7 +16,6 @@ _BARS = 12
 
 
 def inspection_page(found: Inspection, title: str) -> str:
-    """The inspection as HTML."""
     rows = list(enumerate(found.shown, 1))
     return render(
         "inspection.html",

@@ -134,7 +134,6 @@ def _leak_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def group_table(groups: Sequence[Mapping[str, Any]]) -> Table:
-    """Groups as a table."""
     rows = [
         (
             one["name"],

@@ -24,9 +24,7 @@ class Form(Protocol):
         """The body of a reply that is not streamed."""
         ...
 
-    def pieces(self, chunk: dict[str, Any]) -> Iterable[bytes]:
-        """The events of a chunk."""
-        ...
+    def pieces(self, chunk: dict[str, Any]) -> Iterable[bytes]: ...
 
     def last(self) -> Iterable[bytes]:
         """The events after the last chunk."""

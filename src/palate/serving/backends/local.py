@@ -191,7 +191,6 @@ class _Row:
         return self.choice({"content": text} if text else {}, text, reason)
 
     def choice(self, delta: dict[str, Any], text: str = "", reason: str | None = None) -> dict[str, Any]:
-        """A choice of a chunk."""
         said = {"delta": delta} if self._asked.chat else {"text": text}
         made = {"index": self.index, **said, "logprobs": None, "finish_reason": reason}
         if self._logprobs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header
@@ -9,7 +10,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.errors import StoreError
-from palate.progress import console
 from palate.serving.recording.feedback import Feedback, FeedbackError
 from palate.serving.recording.recorder import Recorder
 from palate.store.serving_tables import FeedbackRow
@@ -57,7 +57,7 @@ def feedback_router(recorder: Recorder) -> APIRouter:
         except FeedbackError as error:
             return _refusal(error.status, str(error), "invalid_request_error")
         except StoreError as error:
-            console.print(f"feedback was not stored: {error}", highlight=False, markup=False)
+            sys.stderr.write(f"feedback was not stored: {error}\n")
             return _refusal(503, "the feedback was not stored; send it again", "server_error")
         return JSONResponse(_shown(row))
 

@@ -5,7 +5,9 @@
 over verdict rows: s_io is the candidate's verdict on item i in order o (+1 candidate first, −1 second), d_i the length
 difference, z_i differences of style. The length-controlled win rate is the fitted rate at d = 0 and z = 0 over both
 orders, ½·[σ(θ+β) + σ(θ−β)] (the idea of Dubois et al. 2024, 2404.04475, without the difficulty of its 805 prompts). Its
-variance comes from the cluster-robust sandwich, which contains the error of θ, as AlpacaEval's own does not.
+variance comes from the cluster-robust sandwich, which contains the error of θ, as AlpacaEval's own does not. If
+the verdicts of an order are all equal (a total win), θ or β has no finite maximum likelihood and the sandwich vanishes:
+then the estimate is Firth's, and its variance the inverse Hessian with all rows of an item counted as one.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.stats.intervals import Floats, Interval, numbered, t_quantile
-from palate.stats.winrate.logistic import SEPARATED, Array, fit, hessian, sandwich, sigmoid
+from palate.stats.winrate.logistic import SEPARATED, Array, fit, fit_separated, hessian, sandwich, sigmoid
 
 RIDGE = 1e-2
 """Penalty ½·RIDGE·(φ² + γ'γ) on the log-likelihood; θ and β have none."""
@@ -88,8 +90,13 @@ def length_controlled(
     penalty[(design == 0).all(axis=0)] = max(ridge, RIDGE)
     coefficients = fit(design, s, penalty)
     if coefficients is None or np.abs(coefficients[:free]).max() > SEPARATED:
-        return _unknown("the verdicts of an order are all equal, so the model has no finite estimate")
-    covariance = sandwich(design, s, coefficients, penalty, groups)
+        separated = fit_separated(design, s, penalty)
+        if separated is None:
+            return _unknown("the verdicts of an order are all equal, and the model has no finite estimate")
+        coefficients, inverse = separated
+        covariance = inverse * (len(s) / (groups.max() + 1))  # as if all rows of an item were one
+    else:
+        covariance = sandwich(design, s, coefficients, penalty, groups)
     if np.abs(coefficients[free:]).max() > SEPARATED:
         # Length or style alone decides every verdict: residuals vanish and with them the sandwich, so the inverse
         # Hessian of the penalised model, which grows there, gives the variance.

@@ -157,7 +157,6 @@ class HealthCheck(TrainerCallback):  # type: ignore[misc]
             self._margins.append(metrics["rewards/margins"])
 
     def check_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Check the metrics of an evaluation."""
         if not self._at_evaluations:
             return
         baseline = self._answers.baseline if self._answers is not None else None

@@ -33,5 +33,4 @@ METHODS: Mapping[type[RunConfig], Callable[[Any], Method[Any]]] = MappingProxyTy
 
 
 def build_method(config: RunConfig) -> Method[Any]:
-    """The method of the config's stage."""
     return METHODS[type(config)](config)

@@ -33,6 +33,8 @@ _SAME_NAME = (
     *("logging_steps", "eval_strategy", "save_strategy", "save_total_limit", "save_only_model"),
     *("load_best_model_at_end", "ddp_timeout", "deepspeed", "fsdp", "fsdp_config"),
 )
+# Tracker → what to install; the others come with palate.
+_TRACKER_PACKAGES = {"wandb": "palate[wandb]", "mlflow": "palate[mlflow]", "trackio": "trackio"}
 _WANDB_OFFLINE = ("offline", "disabled", "dryrun")
 # As LLaMA-Factory's `all`: every linear layer but the head.
 _EVERY_LINEAR = r"(?!.*(?:lm_head|score)).+"
@@ -60,12 +62,24 @@ def check_trackers(names: Sequence[str]) -> None:
         names: `report_to` of the config.
 
     Raises:
-        ConfigError: the package of W&B is missing, there is no key for it, or the server refuses the key.
+        ConfigError: a package is missing, there is no key for W&B or its server refuses it, or MLflow does not answer.
     """
-    if "wandb" not in names:
-        return
-    if find_spec("wandb") is None:
-        raise ConfigError("report_to: wandb needs its package: pip install 'palate[wandb]', or leave it out")
+    for name, package in _TRACKER_PACKAGES.items():
+        if name in names and find_spec(name) is None:
+            raise ConfigError(f"report_to: {name} needs its package: pip install '{package}', or leave it out")
+    if "mlflow" in names:
+        mlflow = importlib.import_module("mlflow")  # an optional extra
+        try:
+            mlflow.MlflowClient().search_experiments(max_results=1)
+        except mlflow.exceptions.MlflowException:  # its text may show a password in the address
+            raise ConfigError(
+                "report_to: MLflow does not answer at MLFLOW_TRACKING_URI; correct it, or leave mlflow out"
+            ) from None
+    if "wandb" in names:
+        _check_wandb()
+
+
+def _check_wandb() -> None:
     if os.environ.get("WANDB_MODE", "").lower() in _WANDB_OFFLINE:
         return
     wandb = importlib.import_module("wandb")  # an optional extra
@@ -95,6 +109,8 @@ def training_arguments(
         further["eval_steps"] = config.eval_steps
     if config.save_strategy == "steps":
         further["save_steps"] = config.save_steps
+    if config.project:
+        further["project"] = config.project
     if config.wandb_project and "wandb" in config.report_to:
         # transformers' W&B callback reads the project from the environment only.
         os.environ["WANDB_PROJECT"] = config.wandb_project

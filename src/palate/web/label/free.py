@@ -121,7 +121,7 @@ async def _exchange(site: State, chat: Chat, who: Person, prompt: Messages, afte
             except TimeoutError:
                 yield ": still waiting\n\n"
                 continue
-            slot = _slot(event.side, shown)
+            slot = "first" if (event.side == 0) == (shown == "left_first") else "second"
             if isinstance(event, Piece):
                 yield _event("text", slot=slot, text=event.text)
             elif event.side not in ends:
@@ -182,10 +182,6 @@ def _chat(site: State) -> Chat:
     if site.chat is None:
         raise HTTPException(404, "This server was started without --models, so nobody answers a prompt.")
     return site.chat
-
-
-def _slot(side: Side, shown: Shown) -> Slot:
-    return "first" if (side == 0) == (shown == "left_first") else "second"
 
 
 def _event(name: str, **data: Any) -> str:

@@ -16,7 +16,7 @@ from starlette.responses import RedirectResponse, Response
 
 from palate.charts.text import shortened
 from palate.errors import ArtifactError
-from palate.registry import Version, moves, versions
+from palate.registry import Version, moves, versions, with_bases
 from palate.registry.canary import canaries, canary_moves, canary_of, set_canary
 from palate.registry.lineage import Voter, interaction_ids, vote_ids, voters, votes_of
 from palate.registry.verdicts import decide, verdicts
@@ -109,7 +109,6 @@ def decide_verdict(
     action: Annotated[Literal["sign", "reject"], Form()],
     reason: Reason = "",
 ) -> Response:
-    """Sign or reject a verdict on a version."""
     store = state(request).store
     if verdict not in [one.id for one in store.read(lambda session: verdicts(session, name))]:
         raise HTTPException(404, f"There is no such verdict on {shortened(name, 100)}.")
@@ -152,18 +151,15 @@ class Learnt:
 
 def _learnt(request: Request, known: Sequence[Version], version: Version) -> list[Learnt]:
     """What a version and those that it was trained from learnt from, the version first."""
-    by_name = {one.name: one for one in known}
-    found, now = [], version
-    while True:
+    found = []
+    for one in with_bases(version, known):
         try:
-            ids, interactions = vote_ids(now.folder), interaction_ids(now.folder)
+            ids, interactions = vote_ids(one.folder), interaction_ids(one.folder)
             cast = state(request).store.read(partial(voters, ids=ids))
-            found.append(Learnt(now.name, len(ids), sum(one.votes for one in cast), cast, len(interactions)))
+            found.append(Learnt(one.name, len(ids), sum(voter.votes for voter in cast), cast, len(interactions)))
         except ArtifactError as error:
-            found.append(Learnt(now.name, problem=str(error).replace(f"{now.folder}/", "")))
-        if now.base is None:
-            return found
-        now = by_name[now.base]
+            found.append(Learnt(one.name, problem=str(error).replace(f"{one.folder}/", "")))
+    return found
 
 
 def _learnt_from(version: Version, vote: str) -> bool:

@@ -37,7 +37,6 @@ def find_login(session: Session, token: str, now: datetime) -> Person | None:
 
 
 def close_login(session: Session, token: str) -> None:
-    """Remove a login."""
     session.execute(delete(LoginSession).where(LoginSession.token_hash == _digest(token)))
 
 

@@ -108,7 +108,7 @@ def _below(root: Path, name: str, notices: list[str]) -> Iterator[Entry]:
         if entry is not None:
             yield entry
         for one in inside:
-            below = "/".join(filter(None, (name, _shown(one.name))))
+            below = "/".join(filter(None, (name, os.fsencode(one.name).decode("utf-8", "replace"))))
             if one.name.startswith((".", "checkpoint-")) or not _is(one.is_dir):
                 continue
             if one.is_symlink():
@@ -155,8 +155,3 @@ def _times(file: os.DirEntry[str]) -> tuple[float, int]:
 def _is_inside(root: Path, path: Path) -> bool:
     """Whether a path is below a folder, links followed."""
     return path.resolve().is_relative_to(root)
-
-
-def _shown(name: str) -> str:
-    """A file name as text; bytes that are no UTF-8 become U+FFFD."""
-    return os.fsencode(name).decode("utf-8", "replace")

@@ -34,7 +34,6 @@ class Question(Item):
 
     @classmethod
     def asked(cls, name: str, where: str, turns: Sequence[str], category: str, **more: Any) -> Question:
-        """The question of these turns."""
         return cls(name, where, (Message("user", turns[0]),), category, turns=tuple(turns), **more)
 
     def conversation(self, answers: Sequence[str]) -> Messages:

@@ -44,13 +44,15 @@ class _Plan:
     judge: Judge
     options: BenchmarkOptions
     output: Path
-    say: Callable[[str], None]
+    on_progress: Callable[[str], None]
 
     def answers(self, contestant: Contestant) -> AnswerSet:
         """The answers of a model, or those recorded in a file."""
         if contestant.kind == "answers":
             return self.recorded(contestant.name, [Path(contestant.source)])
-        self.say(f"answering {amount(len(self.questions), 'question')} with {contestant.name} ({contestant.source})")
+        self.on_progress(
+            f"answering {amount(len(self.questions), 'question')} with {contestant.name} ({contestant.source})"
+        )
         folder = self.output / "answers"
         return written_answers(contestant, self.questions, self.benchmark, self.options, folder)
 
@@ -66,7 +68,7 @@ class _Plan:
 
 
 def run_judged(
-    benchmark: JudgedBenchmark, models: Sequence[str], options: BenchmarkOptions, say: Callable[[str], None]
+    benchmark: JudgedBenchmark, models: Sequence[str], options: BenchmarkOptions, on_progress: Callable[[str], None]
 ) -> BenchmarkResult:
     """Measure models, and answers that were recorded before, on a benchmark with a judge.
 
@@ -85,7 +87,7 @@ def run_judged(
     output = options.output or Path(f"bench-{benchmark.name}")
     check_writable(result_path(output, benchmark.name))
     compared = _contestants(benchmark, models, options)
-    plan = _Plan(benchmark, data, questions, judge, options, output, say)
+    plan = _Plan(benchmark, data, questions, judge, options, output, on_progress)
     measured = _graded(plan, compared) if mode == "grades" else _paired(plan, compared)
     categories = {question.id: question.category for question in questions}
     grades = [name for name, metric in benchmark.metrics.items() if metric.grade]
@@ -174,7 +176,7 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
     answers = [plan.answers(one) for one in compared]
     found = []
     for one, given in zip(compared, answers):
-        plan.say(f"grading {one.name} with {plan.judge.name}")
+        plan.on_progress(f"grading {one.name} with {plan.judge.name}")
         scores, left_out = question_scores(plan.questions, given, plan.judge, plan.benchmark, plan.data)
         if not scores:
             first = left_out[0]
@@ -211,7 +213,7 @@ def _paired(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
     for one, given in zip(compared, answers):
         identities = [frozenset({side.identity} if side.identity else ()) for side in (given, baseline)]
         check_weights((one.name, baseline.name), (identities[0], identities[1]))
-        plan.say(f"comparing {one.name} with {baseline.name}, judge {judge.name}")
+        plan.on_progress(f"comparing {one.name} with {baseline.name}, judge {judge.name}")
         folder = WinRateFolder(plan.output / file_name(one.name))
         pairing = Pairing(given, baseline, one.kind == "answers", one.source, folder)
         found.append(judged_pairs(pairing, plan.questions, plan.benchmark, plan.data, judge, plan.options))

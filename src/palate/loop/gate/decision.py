@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from palate.loop.gate_config import LEAST_PROMPTS, FrozenGate, GateFields, GuardFields
+from palate.loop.gate.config import LEAST_PROMPTS, FrozenGate, GateFields, GuardFields
 from palate.stats import (
     LARGE_SHIFT,
     Interval,
@@ -299,7 +299,16 @@ def _validity(config: GateFields, evidence: Evidence) -> list[Check]:
         found.append(_check("validity", "decoding of the config", same, equal, other))
     if facts.by_people:
         return found
-    share, why = facts.consistency, "prompts were judged in one order only" if facts.consistency is None else ""
+    share, why = facts.consistency, ""
+    if share is None:
+        rows = zip(facts.scores, facts.shown_first, facts.shown_second, strict=True)
+        in_both = [not math.isnan(first + second) for score, first, second in rows if not math.isnan(score)]
+        if not in_both:
+            why = "no prompt has a verdict"
+        elif all(in_both):
+            why = "all answers of the two models are the same, so the judge was asked nothing"
+        else:
+            why = "prompts were judged in one order only"
     needed = f"at least {100 * config.consistency:g} %"
     found.append(_check("validity", "same in both orders", needed, (share or 0) >= config.consistency, why, share))
     return [*found, *([_card(config, evidence.card)] if config.judge_card else [])]

@@ -1,4 +1,4 @@
-"""Writes docs/templates.md from the table of templates: `python -m palate.text.docs docs/templates.md`."""
+"""Writes docs/templates.md from the table of templates: `python tools/templates_page.py docs/templates.md`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ANSWER = (Message("assistant", "Green."),)
 
 _HEAD = """# Chat templates
 
-<!-- Written by `python -m palate.text.docs docs/templates.md` from palate/text/named.py. Edit that. -->
+<!-- Written by `python tools/templates_page.py docs/templates.md` from palate/text/named.py. Edit that. -->
 
 palate renders a conversation with the tokenizer's own chat template. `template: NAME` in a config selects another one,
 which is saved with the tokenizer, so that transformers and every engine render what was trained. A tokenizer without a
@@ -119,5 +119,5 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise UsageError("usage: python -m palate.text.docs PAGE.md")
+        raise UsageError("usage: python tools/templates_page.py PAGE.md")
     Path(sys.argv[1]).write_text(templates_page(), encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from palate.errors import ConfigError
-from palate.loop.gate_config import FrozenGate, GateFields, GuardFields, chances, load_gate_config
+from palate.loop.gate.config import FrozenGate, GateFields, GuardFields, chances, load_gate_config
 from palate.stats import paired_difference
 
 MINIMAL = "prompts: p.jsonl\njudge: j\n"
@@ -87,12 +87,12 @@ def test_the_computed_chance_is_that_of_equal_models(n: int, margin: float, spre
 
 
 def test_every_key_is_in_the_page() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "gate.md").read_text(encoding="utf-8")
     keys = [*GateFields.model_fields, *GuardFields.model_fields]
     assert [key for key in keys if f"| `{key}` |" not in page and key != "guards"] == []
 
 
 def test_the_config_of_the_page_is_accepted(tmp_path: Path) -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "gate.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert next(guard.metric for guard in loaded(tmp_path, example).guards) == "truthfulqa/mc1"

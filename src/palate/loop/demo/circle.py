@@ -1,7 +1,7 @@
 """The whole circle with the demo's model and data: serve, talk, collect, train, evaluate, gate, deploy, roll back.
 
 Everything is done by palate commands that are printed, in one folder with a database of its own. The people who talk to
-the gateway are simulated (`loop.demo_people`), and a reward model of the demo's pairs is the judge.
+the gateway are simulated (`loop.demo.people`), and a reward model of the demo's pairs is the judge.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from palate.data.formats.writers import write_rows
 from palate.data.load import load_records
 from palate.data.turns.messages import user
 from palate.errors import ArtifactError, EngineError, PalateError
-from palate.loop.demo_people import Client, Talk, talk
+from palate.loop.demo.people import Client, Talk, talk
 from palate.loop.process import start_command
 from palate.records import PreferencePair
 from palate.store.urls import VARIABLE
@@ -119,7 +119,7 @@ class Circle:
     seconds: float
 
 
-def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circle:
+def run_circle(folder: Path, *, steps: int, on_progress: Callable[[str], None]) -> Circle:
     """Run the circle in a folder; an earlier demo there is replaced.
 
     Args:
@@ -133,7 +133,7 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
     _replace(folder)
     with _database(folder), contextlib.chdir(folder):
         people, held_out = _write_files(steps)
-        palate = partial(_run, say)
+        palate = partial(_run, on_progress)
         palate("train", "judge.yaml")
         palate("model", "export", _MODEL, "--merged", "--no-check", "--output", "base")
         palate("model", "add", "base", "--name", "v1.0", "--note", "the model as it comes")
@@ -141,10 +141,12 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
         key = json.loads(palate("keys", "create", "chat-page", "--record", "full", "--consent", "--json"))["key"]
         questions = [pair.prompt[-1].text for pair in held_out[:: len(held_out) // _ASKED_AGAIN][:_ASKED_AGAIN]]
         asked: dict[str, dict[str, str]] = {question: {} for question in questions}
-        with _server(say) as url:
+        with _server(on_progress) as url:
             client = Client(url, key)
             answering = [_ask(client, asked)]
-            say(f"{_TALKS} simulated conversations with {answering[-1]}: corrections, choices of two answers, thumbs")
+            on_progress(
+                f"{_TALKS} simulated conversations with {answering[-1]}: corrections, choices of two answers, thumbs"
+            )
             said = talk(client, people[:: len(people) // _TALKS][:_TALKS])
             palate("loop", "tick", "loop.yaml")
             verdict = read_json(Path("cycles", "0001", "gate", "gate.json"))
@@ -167,9 +169,9 @@ def run_circle(folder: Path, *, steps: int, say: Callable[[str], None]) -> Circl
     return Circle(outcome, verdict, said, asked, tuple(answering), learnt_from, time.monotonic() - begin)
 
 
-def _run(say: Callable[[str], None], *words: str) -> str:
+def _run(on_progress: Callable[[str], None], *words: str) -> str:
     """Run a palate command in the current folder; returns what it printed. Its progress goes to the terminal."""
-    say(f"$ {shlex.join(['palate', *words])}")
+    on_progress(f"$ {shlex.join(['palate', *words])}")
     with start_command(words, stdout=PIPE) as process:
         printed = process.communicate()[0].decode(errors="replace")
     if process.returncode != 0:
@@ -227,10 +229,10 @@ def _questions(name: str) -> list[PreferencePair]:
 
 
 @contextlib.contextmanager
-def _server(say: Callable[[str], None]) -> Iterator[str]:
+def _server(on_progress: Callable[[str], None]) -> Iterator[str]:
     """A context in which the gateway serves the alias `production`; gives its address up to `/v1`."""
     words = ("serve", "--alias", "production", "--port", "0")
-    say(f"$ {shlex.join(['palate', *words])} &")
+    on_progress(f"$ {shlex.join(['palate', *words])} &")
     with start_command(words, stdout=PIPE) as process:
         try:
             assert process.stdout is not None

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from palate.errors import DataError
-from palate.loop.evidence import Found, find_results, freeze, read_evidence
-from palate.loop.gate_config import GateFields
+from palate.loop.gate.config import GateFields
+from palate.loop.gate.evidence import Found, find_results, freeze, read_evidence
 from palate.records import Message, Record
 from runs import write_rows
 
@@ -80,7 +80,8 @@ def bench(path: Path, *models: tuple[str, str | None, dict[str, float]], data: s
     content = {
         "format": 1,
         "benchmark": "xstest",
-        "metrics": {"over_refusal": "share of safe prompts that are refused (lower is better)"},
+        "metrics": {"over_refusal": "share of safe prompts that are refused"},
+        "lower_is_better": ["over_refusal"],
         "data": [data],
         "models": [
             {
@@ -161,8 +162,6 @@ def test_results_of_other_models_or_data_or_directions_are_refused(tmp_path: Pat
         both = [("old", "bb", OLD), ("new", "aa", NEW)]
         path = bench(tmp_path / "6.json", *both, metrics={"over_refusal": "a share"}, lower_is_better=known)
         assert read(folder, path).guards
-    with pytest.raises(DataError, match="lower_is_better: True"):  # of a file from before the key, by its text
-        read(folder, bench(tmp_path / "4.json", ("old", "bb", OLD), metrics={"over_refusal": "a share"}))
     with pytest.raises(DataError, match="version 2"):
         read(win_rate(tmp_path / "v", version=2))
 
@@ -181,7 +180,7 @@ def test_the_card_must_be_of_this_judge_and_has_an_age(tmp_path: Path, monkeypat
     card = SimpleNamespace(
         judge=JudgeIdentity("j", "m"), when="2026-01-01T00:00:00Z", verdict="may_decide_alone", reasons=()
     )
-    monkeypatch.setattr("palate.loop.evidence.load_card", lambda path: card)
+    monkeypatch.setattr("palate.loop.gate.evidence.load_card", lambda path: card)
     folder, now = win_rate(tmp_path / "w"), datetime(2026, 1, 11, tzinfo=UTC)
     found = read(folder, card=tmp_path / "card.json", now=now).card
     assert (found.matches, found.days) == (True, 10)

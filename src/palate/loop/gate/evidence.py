@@ -19,8 +19,8 @@ from palate.evaluation.winrate.items import prompts_hash
 from palate.feedback.calibration.card import load_card
 from palate.feedback.candidates import iter_candidates
 from palate.loop.config import PEOPLE
-from palate.loop.gate import CardFacts, Evidence, WinRateFacts
-from palate.loop.gate_config import FrozenGate, GateFields
+from palate.loop.gate.config import FrozenGate, GateFields
+from palate.loop.gate.decision import CardFacts, Evidence, WinRateFacts
 from palate.records import Record
 from palate.stats.repetition import repeats
 
@@ -173,7 +173,7 @@ def _scores(
         content = read_json(file)
         if content["benchmark"] != name:
             continue
-        falling = _lower_is_better(content)
+        falling = content.get("lower_is_better")  # None: the harness does not say
         if falling is not None and (measured in falling) != lower:
             better = "lower" if measured in falling else "higher"
             raise DataError(f"{file}: {better} is better for {metric}; the gate's config has lower_is_better: {lower}")
@@ -188,18 +188,6 @@ def _scores(
     if any(before[item][0] != after[item][0] for item in shared):
         raise DataError(f"{metric}: the two models were measured on other data; measure them on the same files")
     return [before[item][1] for item in shared], [after[item][1] for item in shared]
-
-
-def _lower_is_better(content: Mapping[str, Any]) -> Sequence[str] | None:
-    """The metrics of a benchmark of which a lower value is better; None if that is not known.
-
-    Files from before the key existed say it in a metric's meaning.
-    """
-    if "lower_is_better" in content:
-        stated: Sequence[str] | None = content["lower_is_better"]
-        return stated
-    meanings = content.get("metrics")
-    return [name for name, meaning in meanings.items() if "lower is better" in meaning] if meanings else None
 
 
 def _sides(file: Path, content: Mapping[str, Any], win_rate: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.loop.gate import CardFacts, Check, Evidence, Verdict, WinRateFacts, decide
-from palate.loop.gate_config import FrozenGate, GateFields
+from palate.loop.gate.config import FrozenGate, GateFields
+from palate.loop.gate.decision import CardFacts, Check, Evidence, Verdict, WinRateFacts, decide
 from palate.stats import length_controlled, position_report, win_rate
 
 GUARD: dict[str, Any] = {"metric": "truthfulqa/mc1", "margin": 0.03, "n": 817, "discordant": 0.1}
@@ -159,7 +159,11 @@ def test_must_pass_prompts() -> None:
         ({"judge": "k"}, "judge of the config", "the judge was k, not j"),
         ({"leaked": 1}, "leaked prompts", "is 1"),
         ({"consistency": 0.55}, "same in both orders", "is 0.55"),
-        ({"consistency": None}, "same in both orders", "in one order only"),
+        (
+            {"consistency": None, "shown_second": [math.nan] * 400},
+            "same in both orders",
+            "in one order only",
+        ),
         ({"length_ratio": 1.3}, "length ratio", "is 1.3"),
         ({"empty_or_repeated": 0.01}, "empty or repeating", "is 0.01"),
     ],
@@ -225,8 +229,32 @@ def test_a_judge_of_slots_is_one_half_and_open() -> None:
     assert found.outcome == "INCONCLUSIVE"
     assert found.raw is not None
     assert found.raw.estimate == 0.5
-    assert "all equal" in named(found, "win rate").reason
+    assert named(found, "win rate").state == "open"
     assert named(found, "same in both orders").state == "open"
+
+
+def test_a_total_win_passes_and_a_total_loss_fails() -> None:
+    """Every verdict of 400 prompts is the same; no answer is longer by rule."""
+    for share, outcome in ((1.0, "PASS"), (0.0, "FAIL")):
+        won = [share] * 400
+        found = decide(gate(), with_win_rate(scores=won, shown_first=won, shown_second=won, consistency=1.0))
+        assert found.outcome == outcome
+        check = named(found, "win rate")
+        assert abs(check.found - share) < 0.01  # type: ignore[operator]
+        assert check.high - check.low < 0.05  # type: ignore[operator]
+
+
+def test_a_total_win_by_longer_answers_alone_is_inconclusive() -> None:
+    won, gaps = [1.0] * 400, [300.0 + at for at in range(400)]
+    found = decide(gate(), with_win_rate(scores=won, shown_first=won, shown_second=won, consistency=1.0, lengths=gaps))
+    assert found.outcome == "INCONCLUSIVE"
+    assert named(found, "win rate").state == "open"
+
+
+def test_the_same_answers_everywhere_are_not_called_one_order() -> None:
+    even = [0.5] * 400
+    same = {"scores": even, "shown_first": even, "shown_second": even, "lengths": [0.0] * 400, "consistency": None}
+    assert "are the same" in named(decide(gate(), with_win_rate(**same)), "same in both orders").reason
 
 
 def test_a_lover_of_length_gives_a_longer_equal_model_no_pass() -> None:

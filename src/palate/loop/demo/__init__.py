@@ -1,0 +1,1 @@
+"""The demonstration of the whole circle (`circle.py`), with simulated people (`people.py`)."""
