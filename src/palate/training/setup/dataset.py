@@ -85,13 +85,12 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
         ArtifactError: the groups cannot be written.
     """
     files = [entry for request in _requests(config) for entry in lineage(find_sources(request))]
-    tokenised: Path | None = None
     if isinstance(config, RolloutFields):
         made = _encoded(config, method, template, files, None)
     else:
         key, reusable = _key(config, method, template, files)
         made, ready = read_or_write(key, lambda folder: _write(folder, config, method, template, files), _read)
-        tokenised = tokens_root() / key if ready else None
+        made = replace(made, tokenised=tokens_root() / key if ready else None)
         if not reusable:
             remove_folder(tokens_root() / key)  # the open files remain until this process ends
     check_preflight(made.report, max_dropped=config.max_dropped)
@@ -99,18 +98,7 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     held_out = method.arrange(made.evaluation, seed=config.seed).groups
     same = train.groups is made.train and held_out is made.evaluation
     facts = made.facts if same else _facts(train.groups, held_out)
-    return RunData(train.groups, held_out, made.prompts, made.report, facts, train.notices, tokenised)
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """The groups of both splits before the method arranges them; the other attributes as in `RunData`."""
-
-    train: Sequence[EncodedGroup]
-    evaluation: Sequence[EncodedGroup]
-    prompts: Sequence[Record]
-    report: dict[str, Any]
-    facts: Mapping[str, Any]
+    return replace(made, train=train.groups, evaluation=held_out, facts=facts, notices=train.notices)
 
 
 def _key(config: RunConfig, method: Method[Any], template: Template, files: Files) -> tuple[str, bool]:
@@ -149,7 +137,7 @@ def _write(folder: Path, config: RunConfig, method: Method[Any], template: Templ
     write_json(folder / _FACTS, {"report": made.report, "facts": made.facts, "prompts": prompts})
 
 
-def _read(folder: Path) -> _Made:
+def _read(folder: Path) -> RunData:
     """What `_write` wrote; raises ArtifactError if it is missing or damaged."""
     content = read_json(folder / _FACTS)
     prompts = [
@@ -165,11 +153,11 @@ def _read(folder: Path) -> _Made:
         for prompt in content["prompts"]
     ]
     evaluation = GroupFile(folder / "eval") if content["facts"]["eval_groups"] else []
-    return _Made(GroupFile(folder / "train"), evaluation, prompts, content["report"], content["facts"])
+    return RunData(GroupFile(folder / "train"), evaluation, prompts, content["report"], content["facts"])
 
 
-def _encoded(config: RunConfig, method: Method[Any], template: Template, files: Files, folder: Path | None) -> _Made:
-    """Both splits, read and encoded; the groups are written to `folder`, or kept in memory without one."""
+def _encoded(config: RunConfig, method: Method[Any], template: Template, files: Files, folder: Path | None) -> RunData:
+    """Both splits, not yet arranged; the groups are written to `folder`, or kept in memory without one."""
     requests, kind = _requests(config), method.traits.record
     columns = isinstance(config, RolloutFields)
     streams = [
@@ -207,7 +195,7 @@ def _encoded(config: RunConfig, method: Method[Any], template: Template, files: 
     )
     report |= {"lineage": files, **origin.found()}
     groups = [encoded[split].groups if split in encoded else [] for split in ("train", "eval")]
-    return _Made(groups[0], groups[1], prompts, report, _facts(*groups))
+    return RunData(groups[0], groups[1], prompts, report, _facts(*groups))
 
 
 def _seen(
