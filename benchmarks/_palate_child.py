@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from _measure import Job, Report, child_job, peak_bytes
@@ -27,6 +28,7 @@ from palate.text.template import Template, load_template
 from palate.training.run import train
 from palate.training.setup.session import prepare
 from palate.training.steps import StepOrder
+from palate.training.trainer import PalateTrainer
 
 
 def main() -> None:
@@ -138,7 +140,9 @@ def describe(job: Job) -> Report:
 def train_once(job: Job) -> Report:
     """A whole run, and what its own run.json says of it."""
     config = config_from_values(job["config"]).config
-    result = train(config)
+    used: list[float] = []
+    with patch.object(PalateTrainer, "train", _timed(PalateTrainer.train, used)):
+        result = train(config)
     peak = peak_bytes()
     facts = json.loads((result.output_dir / "run.json").read_text(encoding="utf-8"))
     report = json.loads((result.output_dir / "data.json").read_text(encoding="utf-8"))
@@ -146,6 +150,8 @@ def train_once(job: Job) -> Report:
     return {
         "seconds": facts["timings"]["reference"] + facts["timings"]["train"],
         "timings": facts["timings"],
+        "train_cpu_seconds": sum(used),
+        "memory": facts["memory"],
         "peak_bytes": peak,
         "steps": [{name: row.get(name) for name in ("loss", "logps/chosen", "logps/rejected")} for row in rows],
         "trainable_parameters": facts["model"]["trainable_parameters"],
@@ -155,6 +161,19 @@ def train_once(job: Job) -> Report:
         "threads": torch.get_num_threads(),
         "versions": facts["versions"],
     }
+
+
+def _timed(function: Callable[..., Any], used: list[float]) -> Callable[..., Any]:
+    """The function, which adds the seconds of the processor that each call takes to `used`."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        begin = time.process_time()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            used.append(time.process_time() - begin)
+
+    return run
 
 
 def compare_ways(job: Job) -> Report:

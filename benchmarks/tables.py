@@ -300,6 +300,36 @@ def _gpu_run(run: Result, peak: float) -> list[str]:
     return [*cells, f"**{memory / theirs['peak_bytes']:.2f}×**" if measured else "", ours["attention"]]
 
 
+def capacity_table(results: Sequence[Result]) -> str:
+    """Predicted and measured peak memory and seconds of a step.
+
+    On a busy machine a step takes longer; the seconds of the processor, for each core that it uses, grow less.
+    """
+    header = ["run", "tokens of a row", "checkpointing", "GB predicted", "measured", "ratio"]
+    header += ["s of a step predicted", "measured", "of each core", "ratio to it", "processor"]
+    rows = []
+    for result in results:
+        for row in result["rows"]:
+            memory = row["predicted_bytes"] / row["measured_bytes"]
+            seconds = row["predicted_step_seconds"] / row["cpu_step_seconds"]
+            rows.append(
+                [
+                    f"{row['mode']}, {result['precision']}",
+                    row["length"],
+                    "yes" if row["checkpointing"] else "no",
+                    f"{row['predicted_bytes'] / GIGABYTE:.2f}",
+                    f"{row['measured_bytes'] / GIGABYTE:.2f}",
+                    f"**{memory:.2f}×**",
+                    f"{row['predicted_step_seconds']:.2f}",
+                    f"{row['measured_step_seconds']:.2f}",
+                    f"{row['cpu_step_seconds']:.2f}",
+                    f"**{seconds:.2f}×**",
+                    _processor(result),
+                ]
+            )
+    return markdown(header, rows)
+
+
 TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "train_speed": train_speed_table,
     "roofline": roofline_table,
@@ -309,6 +339,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "serve": serve_table,
     "batch": serve_table,
     "gpu": gpu_table,
+    "capacity": capacity_table,
 }
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -80,6 +81,7 @@ class ChatServer:
         self.keys: set[str] = set()
         self.listed: dict[str, Any] = {"id": "m", "root": "weights-1", "created": 0}
         self.url = server.url_for("/v1")
+        self.server = server
         self._lock = threading.Lock()
         server.expect_request("/v1/chat/completions", method="POST").respond_with_handler(self._chat)
         server.expect_request("/v1/models", method="GET").respond_with_handler(self._models)
@@ -140,6 +142,26 @@ def endpoint(httpserver: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PALATE_STORE", f"sqlite:///{tmp_path / 'palate.db'}")
     monkeypatch.setenv("PALATE_API_KEY", "CANARY-123")
     return server
+
+
+@pytest.fixture(scope="session")
+def three_servers() -> Iterator[list[HTTPServer]]:
+    """The servers of the fixture `three_endpoints`."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(HTTPServer(host="127.0.0.1", port=0, threaded=True)) for _ in range(3)]
+
+
+@pytest.fixture
+def three_endpoints(three_servers: list[HTTPServer]) -> list[ChatServer]:
+    """Three endpoints of one model, which repeat the prompt with the seed; a test may stop a `server` of them."""
+    found = []
+    for server in three_servers:
+        server.clear()
+        if not server.is_running():
+            server.start()
+        found.append(ChatServer(server))
+        found[-1].answer = lambda body: f"{prompt_text(body)} {body['seed']}"
+    return found
 
 
 @pytest.fixture

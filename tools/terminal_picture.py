@@ -61,7 +61,7 @@ def drawing(lines: list[tuple[bool, str]]) -> str:
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-size="13" '
-            'font-family="ui-monospace, SFMono-Regular, Menlo, Consolas, \'DejaVu Sans Mono\', monospace">',
+            "font-family=\"ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace\">",
             f'<rect width="{width}" height="{height}" rx="8" fill="#161b22"/>',
             *rows,
             "</svg>\n",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from palate.feedback.export.pairs import make_pairs as make_pairs
     from palate.feedback.export.pairs import pair_row as pair_row
     from palate.feedback.judging import judge as judge
+    from palate.feedback.shards import join_shards as join_shards
     from palate.records import DatasetRequest as DatasetRequest
     from palate.records import DatasetSpec
     from palate.records import Judge as Judge
@@ -49,6 +50,7 @@ _HOME = {
     "evaluate": "palate.evaluation.accuracy.evaluate",
     "gateway": "palate.serving.loading",
     "generate": "palate.evaluation.answers.generate",
+    "join_shards": "palate.feedback.shards",
     "judge": "palate.feedback.judging",
     "load_config": "palate.config.load",
     "load_records": "palate.data.load",
@@ -72,6 +74,7 @@ __all__ = [
     "evaluate",
     "gateway",
     "generate",
+    "join_shards",
     "judge",
     "load_config",
     "load_preferences",

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+import palate
+from chat_server import ChatServer, three_endpoints, three_servers
 from engines import Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from runs import write_rows
 from tiny import save_tiny
+
+__all__ = ["three_endpoints", "three_servers"]
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +91,78 @@ def test_a_comparison_file_says_what_is_left_unread(
     prompts = write_rows(tmp_path / "pairs.jsonl", [row])
     assert main(["generate", str(prompts), "--model", str(model), "--max-new-tokens", "2"]) == 0
     assert "only the prompts are read; left unread: chosen, rejected, score_chosen" in capsys.readouterr().err
+
+
+def test_the_number_of_endpoints_changes_nothing(
+    three_endpoints: list[ChatServer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n % 9}"} for n in range(12)])
+    urls = [one.url for one in three_endpoints]
+    one, many = tmp_path / "one.jsonl", tmp_path / "many.jsonl"
+    words = ["generate", str(prompts), "--model", "m", "--k", "2", "--json", "--base-url"]
+    assert main([*words, urls[0], "--output", str(one)]) == 0
+    assert json.loads(capsys.readouterr().out)["endpoints"] == {urls[0]: 24}
+    # Begun with one endpoint and continued with three: only the rest is asked for.
+    assert main([*words, urls[2], "--output", str(many), "--max-samples", "5"]) == 0
+    capsys.readouterr()
+    assert main([*words, f"{urls[0]},{urls[1]}=2,{urls[2]}", "--output", str(many)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["made"] == 7
+    assert sum(found["endpoints"].values()) == 14
+    assert many.read_bytes() == one.read_bytes()
+    assert sum(len(server.requests) for server in three_endpoints) == 48
+
+
+def test_shards_joined_are_the_whole(
+    three_endpoints: list[ChatServer], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n % 3}"} for n in range(8)])
+    words = ["generate", str(prompts), "--model", "m", "--k", "2", "--base-url", three_endpoints[0].url]
+    whole, joined = tmp_path / "whole.jsonl", tmp_path / "joined.jsonl"
+    parts = [tmp_path / f"part-{number}.jsonl" for number in (1, 2, 3)]
+    assert main([*words, "--output", str(whole)]) == 0
+    for number, part in enumerate(parts, 1):
+        assert main([*words, "--output", str(part), "--shard", f"{number}/3"]) == 0
+    assert [row["id"] for row in read_jsonl(parts[1])] == ["p.jsonl:2", "p.jsonl:5", "p.jsonl:8"]
+    assert main(["data", "join", str(parts[2]), str(parts[0]), str(parts[1]), "--output", str(joined)]) == 0
+    assert joined.read_bytes() == whole.read_bytes()
+
+    def refused(*files: Path) -> str:
+        capsys.readouterr()
+        assert main(["data", "join", *map(str, files), "--output", str(tmp_path / "no.jsonl")]) == 1
+        assert not (tmp_path / "no.jsonl").exists()
+        return capsys.readouterr().err
+
+    assert "2/3 (no file: 0 of 3 rows)" in refused(parts[0], parts[2])
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(parts[1].read_bytes())
+    assert f"{parts[1]} and {copy} are both shard 2/3" in refused(*parts, copy)
+    assert f"{whole}:1: is no row of a shard" in refused(whole)
+    other = tmp_path / "other.jsonl"
+    assert main([*words, "--output", str(other), "--shard", "3/3", "--seed", "7"]) == 0
+    assert f"{other}:1: was made with seed 7, {parts[0]} with 42" in refused(*parts[:2], other)
+    # A killed process leaves half a line; the command continues there, and asks for nothing twice.
+    rows = parts[2].read_bytes().splitlines(keepends=True)
+    parts[2].write_bytes(rows[0] + rows[1][:40])
+    assert f"3/3 ({parts[2]}: 1 of 2 rows)" in refused(*parts)
+    before = len(three_endpoints[0].requests)
+    assert main([*words, "--output", str(parts[2]), "--shard", "3/3"]) == 0
+    assert len(three_endpoints[0].requests) == before + 2
+    assert parts[2].read_bytes() == b"".join(rows)
+    assert main([*words, "--output", str(parts[2]), "--shard", "2/3"]) == 1
+    assert "has candidates made with shard 3/3 of 8 prompts" in capsys.readouterr().err
+    assert main([*words, "--shard", "9/9"]) == 2
+    assert main([*words, "--shard", "0/3"]) == 2
+
+
+def test_python_has_the_same(three_endpoints: list[ChatServer], tmp_path: Path) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}"} for n in range(4)])
+    parts = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
+    for number, part in enumerate(parts, 1):
+        url = three_endpoints[0].url
+        assert palate.generate(str(prompts), "m", part, k=2, base_url=url, shard=f"{number}/2") == 2
+    assert palate.join_shards(parts, tmp_path / "all.jsonl") == 4
+    votes = tmp_path / "votes.jsonl"
+    voted = palate.judge(tmp_path / "all.jsonl", "length:shorter", votes)
+    assert voted == len(read_jsonl(votes)) == 8
+    assert palate.judge(tmp_path / "all.jsonl", "length:shorter", tmp_path / "half.jsonl", shard="1/2") == 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 # Characters that a reader cannot see, or that change the direction of the text around them.
 _INVISIBLE = re.compile(
@@ -37,6 +38,11 @@ def signed(value: float, digits: int = 3) -> str:
 def amount(count: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 task`, `1,234 tasks`; the plural ends in s unless another one is given."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`first 1,234, second 56`; empty for fewer than two."""
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) if len(counts) > 1 else ""
 
 
 def percent(share: float | None) -> str:

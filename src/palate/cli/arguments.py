@@ -42,7 +42,12 @@ Average: TypeAlias = Annotated[
 ]
 BaseUrl: TypeAlias = Annotated[
     str | None,
-    typer.Option("--base-url", help="OpenAI-compatible engine, up to /v1. Default: the model runs in this process."),
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="OpenAI-compatible engine, up to /v1; several of one model as URL,URL=2, with a weight. Default: the "
+        "model runs in this process.",
+    ),
 ]
 CampaignName: TypeAlias = Annotated[
     str | None, typer.Option("--campaign", metavar="NAME", help="Campaign. Default: the store's only one.")
@@ -52,6 +57,9 @@ MaxNewTokens: TypeAlias = Annotated[int, typer.Option("--max-new-tokens", min=1,
 PrecisionName: TypeAlias = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
 SamplingSeed: TypeAlias = Annotated[
     int, typer.Option("--seed", min=0, help="Random seed; an answer depends only on it and on its own prompt.")
+]
+ShardName: TypeAlias = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N: every N-th row, from the I-th.")
 ]
 StoreUrl: TypeAlias = Annotated[
     str | None,

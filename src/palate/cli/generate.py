@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
-from palate.cli.console import print_json, print_result
+from palate.charts.text import counts_text
+from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, ShardName, TemplateName
+from palate.cli.console import print_json, print_progress, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
 from palate.cli.models import model_path
 from palate.errors import UsageError
@@ -44,6 +45,7 @@ def command(
     max_new_tokens: MaxNewTokens = 256,
     seed: SamplingSeed = 42,
     base_url: BaseUrl = None,
+    shard: ShardName = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
     as_json: AsJson = False,
@@ -58,18 +60,25 @@ def command(
         raise UsageError("--top-p 0 leaves no token to sample; use --temperature 0 for the likeliest one")
 
     from palate.feedback.candidates import candidate_rows, write_candidates
+    from palate.feedback.shards import read_shard
     from palate.models.generation.decoding import Decoding
 
+    part = read_shard(shard)
     asked, dropped = read_prompts(request)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     answerer = load_answerer(model if base_url else model_path(model), base_url, template=template, precision=precision)
     if output is None:
-        for rows in candidate_rows(asked, answerer, k, decoding):
-            for made in rows:
-                print_result(json.dumps(made, ensure_ascii=False))
+        for made in candidate_rows(asked, answerer, k, decoding, part):
+            print_result(json.dumps(made, ensure_ascii=False))
         return
-    new = write_candidates(asked, answerer, k, decoding, path=output)
+    new = write_candidates(asked, answerer, k, decoding, path=output, shard=part)
+    answered: dict[str, int] = getattr(answerer, "answered", {})
     if as_json:
-        print_json({"path": str(output), "prompts": len(asked), "made": new, "k": k, "dropped": len(dropped)})
+        count = len(asked if part is None else part.of(asked))
+        counts = {"path": str(output), "prompts": count, "made": new, "k": k, "dropped": len(dropped)}
+        print_json({**counts, **({"endpoints": answered} if answered else {})})
     else:
+        by_endpoint = counts_text(answered)
+        if by_endpoint:
+            print_progress(f"answered by {by_endpoint}")
         print_result(str(output))

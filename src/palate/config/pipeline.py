@@ -37,7 +37,7 @@ class SamplingFields(Fields):
     candidate_temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     candidate_url: str | None = Field(
         None,
-        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1.",
+        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1; several as URL,URL=2.",
         json_schema_extra={"default": "palate samples in this process"},
     )
     candidate_model: str | None = Field(

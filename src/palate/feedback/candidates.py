@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from palate.artifacts import JsonlWriter, iter_jsonl, plain, read_jsonl, sole_writer
+from palate.charts.text import amount
 from palate.data.formats.rows import read_tools
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import read_turns
-from palate.errors import ArtifactError, DataError
+from palate.errors import ArtifactError, DataError, UsageError
+from palate.feedback.shards import FIELD, Shard
 from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.progress import progress
 from palate.records import Answer, Message, Messages, Record, Role, as_turns
 
-# At most this many answers are lost if the process is killed.
+# At most this many answers of a model in this process are lost if the process is killed; of an engine, those that it
+# was asked for ahead.
 _ANSWERS_PER_WRITE = 64
+_ANSWERS_PER_QUEUE = 4096
 
 _PROMPT_FIELDS = ("prompt", "tools", "columns")
 # Every other field of a candidates file is a column of the user.
@@ -137,45 +142,59 @@ class Candidates:
         }
 
 
-def write_candidates(prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, *, path: Path) -> int:
+def write_candidates(
+    prompts: Sequence[Record],
+    answerer: Answerer,
+    k: int,
+    decoding: Decoding,
+    *,
+    path: Path,
+    shard: Shard | None = None,
+) -> int:
     """Append the missing rows to the candidates file at `path`; returns the number of new rows.
 
     Args:
         prompts: records with a prompt, tools, and columns for judges in `extra`.
         decoding: an answer depends on its seed, the prompt and the answer's index only.
+        shard: of the prompts, which the file is for; the answers are those of a run without shards.
 
     Raises:
+        UsageError: there are fewer prompts than shards.
         ArtifactError: the file has candidates made with other settings, or another process writes to it.
     """
     with sole_writer(path):
-        return _append_missing(prompts, answerer, k, decoding, path)
+        return _append_missing(prompts, answerer, k, decoding, path, shard)
 
 
-def _append_missing(prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, path: Path) -> int:
-    settings = _settings(answerer, k, decoding)
+def _append_missing(
+    prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, path: Path, shard: Shard | None
+) -> int:
+    settings = _settings(answerer, k, decoding, prompts, shard)
+    numbered = _numbered(prompts) if shard is None else shard.of(_numbered(prompts))
+    prompts = [prompt for prompt, _ in numbered]
     done = _finished(path, settings) if path.exists() else {}
     changed = next((row.id for row in prompts if row.id in done and done[row.id] != _prompt_fields(row)), None)
     if changed is not None:
         raise ArtifactError(
             f"{path}: {changed} has another prompt or other columns there; the prompts changed, name another --output"
         )
-    waiting = [(prompt, repeat) for prompt, repeat in _numbered(prompts) if prompt.id not in done]
+    waiting = [(prompt, repeat) for prompt, repeat in numbered if prompt.id not in done]
     before, made = len(prompts) - len(waiting), 0
     answering = progress("prompts answered", len(prompts), done=before)
     with JsonlWriter(path) as file, answering as answered:
-        for rows in _rows(waiting, answerer, k, decoding):
-            for row in rows:
-                file.write(row)
-            made += len(rows)
-            answered.advance(len(rows))
+        for row in _rows(waiting, answerer, k, decoding, settings):
+            file.write(row)
+            made += 1
+            answered.advance()
     return made
 
 
 def candidate_rows(
-    prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding
-) -> Iterator[list[dict[str, Any]]]:
-    """Generate the rows in the order of the prompts, a few at a time."""
-    return _rows(_numbered(prompts), answerer, k, decoding)
+    prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, shard: Shard | None = None
+) -> Iterator[dict[str, Any]]:
+    """Generate the rows in the order of the prompts."""
+    numbered = _numbered(prompts) if shard is None else shard.of(_numbered(prompts))
+    return _rows(numbered, answerer, k, decoding, _settings(answerer, k, decoding, prompts, shard))
 
 
 def _numbered(prompts: Sequence[Record]) -> list[tuple[Record, int]]:
@@ -190,10 +209,15 @@ def _numbered(prompts: Sequence[Record]) -> list[tuple[Record, int]]:
 
 
 def _rows(
-    prompts: Sequence[tuple[Record, int]], answerer: Answerer, k: int, decoding: Decoding
-) -> Iterator[list[dict[str, Any]]]:
-    settings = _settings(answerer, k, decoding)
-    size = max(1, _ANSWERS_PER_WRITE // k)
+    prompts: Sequence[tuple[Record, int]],
+    answerer: Answerer,
+    k: int,
+    decoding: Decoding,
+    settings: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    # An engine answers many prompts at once, and gives each answer as soon as it is there.
+    in_order = getattr(answerer, "answers_in_order", None)
+    size = max(1, (_ANSWERS_PER_WRITE if in_order is None else _ANSWERS_PER_QUEUE) // k)
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
         repeated = [record for record, _ in chunk for _ in range(k)]
@@ -203,16 +227,14 @@ def _rows(
             for number in range(k)
         ]
         prompts_k, tools_k = [record.prompt for record in repeated], [record.tools for record in repeated]
-        answers = answerer.answers(prompts_k, decoding, seeds, tools=tools_k)
-        yield [
-            {
+        answers = iter((in_order or answerer.answers)(prompts_k, decoding, seeds, tools=tools_k))
+        for record, _ in chunk:
+            yield {
                 "id": record.id,
                 **_prompt_fields(record),
-                "completions": [asdict(answer) for answer in answers[index * k : (index + 1) * k]],
-                **{name: value for name, value in settings.items() if name != "k"},
+                "completions": [asdict(answer) for answer in islice(answers, k)],
+                **{name: value for name, value in settings.items() if name != "k" and (name, value) != (FIELD, None)},
             }
-            for index, (record, _) in enumerate(chunk)
-        ]
 
 
 def read_candidates(path: str | Path) -> list[Candidates]:
@@ -283,10 +305,18 @@ def _origin(row: Mapping[str, Any], default: Origin) -> tuple[Origin, set[str]]:
     return replace(default, **values), used
 
 
-def _settings(answerer: Answerer, k: int, decoding: Decoding) -> dict[str, Any]:
-    """The fields of every row that must be the same in the whole file."""
+def _settings(
+    answerer: Answerer, k: int, decoding: Decoding, prompts: Sequence[Record], shard: Shard | None
+) -> dict[str, Any]:
+    """The fields of every row that must be the same in the whole file; `prompts` are those of all shards."""
     rest = asdict(decoding)
-    return {"model": answerer.name, "identity": answerer.identity, "k": k, "seed": rest.pop("seed"), "decoding": rest}
+    fields = {"model": answerer.name, "identity": answerer.identity, "k": k, "seed": rest.pop("seed"), "decoding": rest}
+    if shard is not None and shard.count > len(prompts):
+        raise UsageError(
+            f"shard {shard.number}/{shard.count}: there are only {amount(len(prompts), 'prompt')}; make fewer shards"
+        )
+    mark = None if shard is None else shard.mark([[record.id, _prompt_fields(record)] for record in prompts])
+    return {**fields, FIELD: mark}
 
 
 def _finished(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

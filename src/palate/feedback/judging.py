@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from palate.errors import UsageError
 from palate.feedback.candidates import Candidates, read_candidates
 from palate.feedback.judges.load import load_judge
 from palate.feedback.judges.scores import ScoreJudge
+from palate.feedback.judges.settings import ApiSettings
+from palate.feedback.shards import read_shard
 from palate.feedback.votes import Outcome, Shown, Vote, VoterKind, read_votes
 from palate.progress import progress
 from palate.records import Columns, EachJudge, Judge, Messages, Verdict
@@ -66,11 +69,13 @@ class Collected:
         asked: number of questions.
         votes: those that there are, in the order of the questions.
         missing: the questions without a vote, each with the reason; asking again later may give one.
+        endpoints: URL → number of requests that it answered; empty for judges without an API.
     """
 
     asked: int
     votes: list[Vote]
     missing: list[tuple[Question, str]]
+    endpoints: Mapping[str, int] = field(default_factory=dict)
 
     def missing_lines(self, most: int = 10) -> list[str]:
         """The missing votes by item, for a person."""
@@ -87,8 +92,12 @@ def judge(
     judge: str | Judge,
     output: str | Path,
     *,
+    shard: str | None = None,
     per_prompt: int | None = None,
     seed: int = 42,
+    prompt: str = "criteria",
+    in_flight: int = 8,
+    store: str | None = None,
 ) -> Collected:
     """Let a judge compare the answers to each prompt, two at a time and in both orders.
 
@@ -98,16 +107,23 @@ def judge(
         candidates: a candidates file, or what `generate` gave.
         judge: as `palate judge --judge` has it, or an object with the protocol `Judge`.
         output: votes file; new votes are appended, and what has a vote is not asked again.
+        shard: `3/8` for every eighth row from the third.
         per_prompt: compare at most this many pairs of answers of a prompt, drawn by `seed`; None for all.
+        prompt: of a judge over an API: the name of a built-in one, or a file.
+        in_flight: most requests of such a judge at once, for each of its URLs.
+        store: URL of the database with its replies; None for PALATE_STORE or palate.db in the current folder.
 
     Raises:
         PalateError: the candidates or the judge cannot be read, or no prompt has two different answers.
     """
-    rows = read_candidates(candidates) if isinstance(candidates, str | Path) else candidates
-    asked = questions(rows, per_prompt=per_prompt, seed=seed)
+    part = read_shard(shard)
+    rows = read_candidates(candidates) if isinstance(candidates, str | Path) else list(candidates)
+    asked = questions(rows if part is None else part.of(rows), per_prompt=per_prompt, seed=seed)
     if not asked:
         raise UsageError("no prompt has two different answers; generate with k=2 or more")
-    return collect_votes(asked, load_judge(judge) if isinstance(judge, str) else judge, Path(output))
+    if isinstance(judge, str):
+        judge = load_judge(judge, settings=ApiSettings(prompt=prompt, in_flight=in_flight, store=store))
+    return collect_votes(asked, judge, Path(output))
 
 
 def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
@@ -154,7 +170,10 @@ def _collect(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
                 for question, verdict in zip(some, judge.compare(*compared(some)), strict=True):
                     decided(question, verdict)
     missing = [(question, why.get(key, "not asked")) for question, key in zip(asked, keys) if key not in have]
-    return Collected(len(asked), [have[key] for key in keys if key in have], missing)
+    endpoints: Counter[str] = Counter()
+    for member in getattr(judge, "members", (judge,)):
+        endpoints.update(getattr(member, "answered", {}))
+    return Collected(len(asked), [have[key] for key in keys if key in have], missing, dict(endpoints))
 
 
 def members_path(path: Path) -> Path:

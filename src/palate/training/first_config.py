@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
-
+from palate.capacity.hardware import Hardware
+from palate.capacity.job import Job, Row, Workload
+from palate.capacity.memory import Memory, memory_of
+from palate.capacity.shapes import ModelShape
 from palate.charts.text import amount
 from palate.config.load import config_from_values
 from palate.config.reader import dump_yaml
@@ -17,11 +18,8 @@ from palate.data.formats.kinds import KIND_NAMES, KINDS, can_become
 from palate.data.inspect import Inspection
 from palate.data.source_reader import SourceReader
 from palate.data.sources.spec import find_sources
-from palate.errors import DataError, ModelError, UsageError
-from palate.models.load import resolve_name
-from palate.models.probe.limits import trained_length
+from palate.errors import DataError, UsageError
 from palate.models.spec import ModelSpec
-from palate.models.upstream import first_line, quiet
 from palate.records import (
     DatasetRequest,
     Demonstration,
@@ -47,9 +45,14 @@ _ONLINE = ("ppo", "grpo")
 # The learning rates of docs/tuning.md: small models need at least the first, LoRA ten times that of full fine-tuning.
 _SMALL, _SMALL_RATE, _LORA_FACTOR = 500_000_000, 1e-5, 10
 _HELD_OUT_FROM = 50  # prompts
+_BATCH = 8  # rows
 _ROUND_TO, _NEW_TOKENS = 128, 128  # tokens; the latter is the default of max_new_tokens
-_SHARE = 0.6  # of the memory; the rest is for activations
-_FULL, _LORA, _QUANTISED = 16.0, 2.2, 0.7  # bytes for each parameter
+# The kinds of tuning, the one that trains most first; the last one needs a GPU.
+_TUNINGS: tuple[dict[str, Any], ...] = (
+    {"finetuning_type": "full"},
+    {"finetuning_type": "lora", "lora_rank": 16},
+    {"finetuning_type": "lora", "lora_rank": 16, "quantization_bit": 4},
+)
 _KTO_RATIO = 1.15  # within 1 … 4/3, section 4.2 of 2402.01306
 _LOOKED_AT = 200  # records, for names of dimensions
 
@@ -62,29 +65,11 @@ class Line(NamedTuple):
     reason: str = ""
 
 
-class ModelSize(NamedTuple):
-    """Number of parameters, and the tokens that the model was trained for (None if its config does not say)."""
-
-    parameters: int
-    longest: int | None
-
-
-def model_size(spec: ModelSpec) -> ModelSize:
-    """Builds the model without weights and counts. Raises ModelError if its config cannot be read."""
-    try:
-        with quiet(), torch.device("meta"):
-            config = AutoConfig.from_pretrained(resolve_name(spec.model), **spec.origin)
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=spec.trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{spec.name}: its config cannot be read: {first_line(error)}") from error
-    return ModelSize(sum(parameter.numel() for parameter in model.parameters()), trained_length(model))
-
-
 def first_config(
     request: DatasetRequest,
     found: Inspection,
     spec: ModelSpec,
-    size: ModelSize,
+    shape: ModelShape,
     *,
     memory: float,
     gpu: bool,
@@ -110,10 +95,19 @@ def first_config(
             f"{', '.join(source.path for source in found.sources)}: {lost:,} of {amount(found.rows, 'row')} cannot be "
             f"used ({', '.join(sorted(reasons))}); palate data inspect shows them; --column and --label say how to read"
         )
-    lines = [*_stage(request, found, stage, reward), *_model(spec, size, memory, gpu=gpu)]
-    chosen = {line.key: line.value for line in lines}
-    lines += [*_data(request, found, size, chosen["stage"])]
-    lines += [*_optimisation(found, size, chosen["stage"], chosen["finetuning_type"])]
+    objective = [*_stage(request, found, stage, reward)]
+    chosen = {line.key: line.value for line in objective}
+    data = [*_data(request, found, shape, chosen["stage"])]
+    device = Hardware("here", memory / 1e9, 1, 1, gpu=gpu)
+    values = {line.key: line.value for line in (*objective, *data)}
+    values |= {"model_name_or_path": spec.model, "adapter_name_or_path": list(spec.adapters) or None}
+    values["per_device_train_batch_size"] = _BATCH
+    tunings = _TUNINGS if gpu else _TUNINGS[:-1]
+    peaks = [_peak({**values, **tuning}, found, shape, device) for tuning in tunings]
+    model = [*_model(spec, shape, peaks, device)]
+    chosen |= {line.key: line.value for line in model}
+    lines = [*objective, *model, *data]
+    lines += _optimisation(found, shape, chosen["stage"], chosen["finetuning_type"])
     first = next(iter([request.dataset] if isinstance(request.dataset, str) else request.dataset))
     lines.append(Line("output_dir", f"runs/{Path(first).name.split('.')[0]}"))
     config_from_values({line.key: line.value for line in lines}, origin="palate init")
@@ -180,31 +174,47 @@ def _kto(found: Inspection) -> Iterator[Line]:
         yield Line(key, round(weight, 2), f"{wanted:,} desirable and {unwanted:,} undesirable answers")
 
 
-def _model(spec: ModelSpec, size: ModelSize, memory: float, *, gpu: bool) -> Iterator[Line]:
-    where = f"{memory / 1e9:.0f} GB {'GPU' if gpu else 'memory'}"
-    fits = {share: share * size.parameters <= _SHARE * memory for share in (_FULL, _LORA, _QUANTISED)}
-    if not fits[_LORA] and not (gpu and fits[_QUANTISED]):
+def _peak(values: Mapping[str, Any], found: Inspection, shape: ModelShape, device: Hardware) -> Memory:
+    """What a run would need if all its rows were as long as the longest."""
+    config = config_from_values({**values, "output_dir": "runs"}, origin="palate init").config
+    longest, answer, answers = config.cutoff_len, 0, 1
+    if values["stage"] in _ONLINE:
+        answer, answers = _NEW_TOKENS, getattr(config, "num_generations", 1)
+    elif found.tokens is not None and found.tokens.row is not None and found.tokens.completion is not None:
+        longest = min(longest, int(found.tokens.row.largest))
+        answer = min(longest, int(found.tokens.completion.largest))
+        answers = max(1, round(found.tokens.completion.count / found.records))
+    row = Row(max(longest - answer, 0), (answer,) * answers)
+    work = Workload(found.records, [row], "the longest row")
+    return memory_of(Job(config, shape, work, device))
+
+
+def _model(spec: ModelSpec, shape: ModelShape, peaks: Sequence[Memory], device: Hardware) -> Iterator[Line]:
+    where = f"{device.memory:.0f} GB {'GPU' if device.gpu else 'memory'}"
+    count, sizes = shape.counts.total, [f"{one.peak / 1e9:.1f} GB" for one in peaks]
+    # An adapter is continued, so not all weights train.
+    chosen = next((n for n, one in enumerate(peaks) if one.fits and (n or not spec.adapters)), None)
+    if chosen is None:
         raise UsageError(
-            f"{spec.name} has {size.parameters / 1e9:.1f} billion parameters and needs more than {where}, even with "
-            "LoRA; name a smaller model, or the memory of the GPU that will train with --memory GB"
+            f"{spec.name} has {count / 1e9:.1f} billion parameters and needs {sizes[-1]} even with LoRA, more than "
+            f"{where}; name a smaller model, or the memory of the GPU that will train with --memory GB"
         )
-    yield Line("model_name_or_path", spec.model, f"{size.parameters / 1e6:,.0f} million parameters")
+    yield Line("model_name_or_path", spec.model, f"{count / 1e6:,.0f} million parameters")
     if spec.adapters:
         yield Line("adapter_name_or_path", list(spec.adapters), "training continues the last of these")
     if spec.template:
         yield Line("template", spec.template)
-    all_weights = f"weights, gradients and optimiser: {_FULL * size.parameters / 1e9:.1f} GB; {where}"
-    if fits[_FULL] and not spec.adapters:
-        yield Line("finetuning_type", "full", all_weights)
-        return
-    yield Line("finetuning_type", "lora", "" if spec.adapters else f"full would need, for {all_weights}")
-    if not spec.adapters:
-        yield Line("lora_rank", 16)
-    if not fits[_LORA]:
-        yield Line("quantization_bit", 4, f"{_QUANTISED * size.parameters / 1e9:.1f} GB; needs bitsandbytes")
+    full = f"; full would need {sizes[0]}" if chosen and not spec.adapters else ""
+    reasons = {
+        "finetuning_type": f"{sizes[chosen]} at the peak; {where}{full}",
+        "quantization_bit": "needs bitsandbytes",
+    }
+    for key, value in _TUNINGS[chosen].items():
+        if key != "lora_rank" or not spec.adapters:
+            yield Line(key, value, reasons.get(key, ""))
 
 
-def _data(request: DatasetRequest, found: Inspection, size: ModelSize, stage: str) -> Iterator[Line]:
+def _data(request: DatasetRequest, found: Inspection, shape: ModelShape, stage: str) -> Iterator[Line]:
     yield Line("dataset", request.dataset)
     for key, value in (("columns", request.columns), ("labels", request.labels)):
         if value:
@@ -215,15 +225,15 @@ def _data(request: DatasetRequest, found: Inspection, size: ModelSize, stage: st
     answer = _NEW_TOKENS if stage in _ONLINE else 0
     cutoff = -(-max(longest + answer, 1) // _ROUND_TO) * _ROUND_TO
     reason = f"the longest row has {longest:,} tokens" + (f", an answer at most {answer}" if answer else "")
-    if size.longest is not None and cutoff > size.longest:
-        cutoff, reason = size.longest, f"{reason}, the model was trained for {size.longest:,}"
+    if shape.longest is not None and cutoff > shape.longest:
+        cutoff, reason = shape.longest, f"{reason}, the model was trained for {shape.longest:,}"
     yield Line("cutoff_len", cutoff, reason)
     if found.prompts >= _HELD_OUT_FROM:
         yield Line("val_size", 0.1, f"held out by prompt, of {found.prompts:,} prompts")
 
 
-def _optimisation(found: Inspection, size: ModelSize, stage: str, tuning: str) -> Iterator[Line]:
-    small, lora = size.parameters < _SMALL, tuning == "lora"
+def _optimisation(found: Inspection, shape: ModelShape, stage: str, tuning: str) -> Iterator[Line]:
+    small, lora = shape.counts.total < _SMALL, tuning == "lora"
     rate = max(float(STAGES[stage].model_fields["learning_rate"].default), _SMALL_RATE if small else 0.0)
     kind = f"{'small model' if small else 'model of this size'}{', LoRA' if lora else ''}"
     rate = float(f"{rate * (_LORA_FACTOR if lora else 1):.1e}")
@@ -232,7 +242,7 @@ def _optimisation(found: Inspection, size: ModelSize, stage: str, tuning: str) -
     yield Line("warmup_ratio", 0.1)
     yield Line("num_train_epochs", 1)
     yield Line(
-        "per_device_train_batch_size", 8, "prompts to a step" if stage in _ONLINE else "split to fit into memory"
+        "per_device_train_batch_size", _BATCH, "prompts to a step" if stage in _ONLINE else "split to fit into memory"
     )
     if stage not in _ONLINE and not small and found.records >= 320:
         yield Line("gradient_accumulation_steps", 4, "32 rows to a step")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from chat_server import endpoint, make_httpserver, waits
+from chat_server import endpoint, make_httpserver, three_endpoints, three_servers, waits
 
-__all__ = ["endpoint", "make_httpserver", "waits"]
+__all__ = ["endpoint", "make_httpserver", "three_endpoints", "three_servers", "waits"]

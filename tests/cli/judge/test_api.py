@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from chat_server import ChatServer, longer_wins, shown
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
+from palate.feedback.judges.load import members_of
 from palate.feedback.votes import read_votes
 from runs import write_rows
 
@@ -47,6 +49,37 @@ def test_counts_costs_and_pairs(
     assert "to ask" not in printed.err
     assert json.loads(printed.out)["usage"]["requests"] == 0
     assert len(endpoint.requests) == 8
+
+
+def test_replies_are_kept_whichever_endpoint_gave_them(
+    endpoint: ChatServer,
+    three_endpoints: list[ChatServer],
+    candidates: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for one in three_endpoints:
+        one.answer = longer_wins
+    urls = [one.url for one in three_endpoints]
+    words = ["judge", str(candidates), "--json", "--output"]
+    spec = f"openai:m@{urls[0]},{urls[1]}=2,{urls[2]}"
+    assert main([*words, str(tmp_path / "1.jsonl"), "--judge", spec]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["count"], found["consistent"], found["usage"]["requests"]) == (8, 4, 8)
+    assert list(found["usage"]["endpoints"]) == urls
+    assert sum(found["usage"]["endpoints"].values()) == 8 + found["usage"]["probes"]
+    assert all(one.requests for one in three_endpoints)
+    # One endpoint later, or others in another order: the same questions, which are in the store.
+    for number, given in enumerate((urls[1], f"{urls[2]},{urls[0]}"), 2):
+        assert main([*words, str(tmp_path / f"{number}.jsonl"), "--judge", "openai:m", "--base-url", given]) == 0
+        assert json.loads(capsys.readouterr().out)["usage"]["requests"] == 0
+    votes = [[replace(vote, when="") for vote in read_votes(tmp_path / f"{number}.jsonl")] for number in (1, 2, 3)]
+    assert sorted(votes[0], key=str) == sorted(votes[1], key=str) == sorted(votes[2], key=str)
+    assert members_of(f"jury:{spec},length:shorter") == [spec, "length:shorter"]
+    assert main([*words, str(tmp_path / "4.jsonl"), "--judge", f"jury:{spec},length:shorter", "--shard", "2/3"]) == 0
+    assert {vote.item for vote in read_votes(tmp_path / "4.jsonl")} == {"p:1"}
+    assert sum(len(one.requests) for one in three_endpoints) == 8
+    assert not endpoint.requests
 
 
 def test_missing_verdicts_are_listed_and_the_exit_status_says_so(

@@ -9,11 +9,10 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from palate.capacity.shapes import ModelShape
 from palate.cli.main import main
 from palate.config.load import load_config
 from palate.config.reader import read_yaml_file
-from palate.models.spec import ModelSpec
-from palate.training.first_config import ModelSize, model_size
 from tiny import save_tiny
 
 TURNS = {"prompt": "What is {0} and {0}?", "chosen": "It is twice {0}.", "rejected": "Nobody knows {0}."}
@@ -89,13 +88,16 @@ def test_the_stage_follows_the_rows(
     assert {key: getattr(config, key) for key in values} == values
 
 
+LLAMA_7B = ModelShape("7B", "llama", 32, 4096, 11_008, 32, 32, 128, 32_000, longest=4096)
+
+
 def test_the_tuning_follows_the_memory(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = {}
-    # Bytes of full fine-tuning, of LoRA on bf16 weights and on 4-bit ones: 112, 15.4 and 4.9 GB of 60 % of the memory.
-    monkeypatch.setattr("palate.training.first_config.model_size", lambda _: ModelSize(7_000_000_000, 4096))
-    for memory in ("200", "80", "24", "10"):
+    # Weights, gradients and Adam's states alone are 108 GB; bf16 weights for LoRA 14 GB, and 4-bit ones 4 GB.
+    monkeypatch.setattr("palate.capacity.shapes.read_shape", lambda *_: LLAMA_7B)
+    for memory in ("200", "80", "16", "10"):
         folder = tmp_path / memory
         folder.mkdir()
         found[memory] = written(folder, model, pairs(3), "--memory", memory)
@@ -107,18 +109,22 @@ def test_the_tuning_follows_the_memory(
     (tmp_path / "rows.jsonl").write_text(json.dumps(pairs(1)[0]) + "\n", encoding="utf-8")
     given = ["init", str(tmp_path / "rows.jsonl"), "--model", str(model), "--output", str(tmp_path / "x.yaml")]
     assert main([*given, "--memory", "4"]) == 2
-    assert "7.0 billion parameters" in capsys.readouterr().err
+    assert "6.7 billion parameters and needs" in capsys.readouterr().err
     monkeypatch.setattr("palate.models.precision.total_memory", lambda: (24_000_000_000, False))
     assert main(given) == 2, "4-bit weights need a GPU"
     assert not (tmp_path / "x.yaml").exists()
 
 
-def test_parameters_are_counted_without_weights(model: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    size = model_size(ModelSpec("tiny", str(model)))
-    loaded = AutoModelForCausalLM.from_pretrained(model)
-    assert size == ModelSize(sum(p.numel() for p in loaded.parameters()), loaded.config.max_position_embeddings)
+def test_plan_gives_the_figure_of_init(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, model, pairs(3), "--memory", "80")
+    reason = next(
+        line for line in (tmp_path / "run.yaml").read_text().splitlines() if line.startswith("finetuning_type")
+    )
+    capsys.readouterr()
+    plan = ["plan", str(tmp_path / "run.yaml"), "--hardware", "memory=80,tflops=100,bandwidth=1000", "--json"]
+    assert main([*plan, "--set", f"dataset={tmp_path / 'rows.jsonl'}"]) == 0
+    peak = json.loads(capsys.readouterr().out)["capacity"]["memory"]["peak"]
+    assert f"{peak / 1e9:.1f} GB at the peak; 80 GB GPU" in reason
 
 
 @pytest.mark.parametrize(

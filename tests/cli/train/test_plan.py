@@ -11,6 +11,7 @@ from palate.cli.main import main
 from palate.config.load import load_config
 from palate.config.pipeline import load_pipeline
 from palate.config.sweep import load_sweep
+from tiny import save_tiny
 
 CONFIG = (
     "stage: dpo\nmodel_name_or_path: model\ndataset: pairs.jsonl\noutput_dir: runs/a\nfp16: true\n"
@@ -161,3 +162,90 @@ def test_a_mistake_in_a_pipeline_is_one_line(tmp_path: Path, capsys: pytest.Capt
     path.write_text(STAGES.replace("pref_beta", "pref_bta"), encoding="utf-8")
     assert main(["plan", str(path)]) != 0
     assert "unknown key pref_bta" in capsys.readouterr().err
+
+
+H100 = ["--hardware", "H100"]
+GIVEN = ["--rows", "100", "--prompt-tokens", "64", "--answer-tokens", "32"]
+
+
+def test_with_hardware_the_output_is_still_the_config(
+    config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = ["model_name_or_path=1B"]
+    assert main(["plan", str(config_file), *changes, *H100, *GIVEN, "--devices", "2", "--price", "3"]) == 0
+    out = capsys.readouterr().out
+    again = tmp_path / "again.yaml"
+    again.write_text(out, encoding="utf-8")
+    assert load_config(again).config.resolved() == load_config(config_file, changes).config.resolved()
+    tail = out[out.index("# Computed, not measured: 2 × H100, DDP, fp16") :].splitlines()
+    assert max(map(len, tail)) <= 80
+    assert "# data: 100 rows, lengths as given" in tail
+    assert any(line.startswith("# the run, 2 steps") and "cost" in line for line in tail)
+
+
+def test_capacity_for_machines(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(config_file), "model_name_or_path=1B", *H100, *GIVEN, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["capacity"]
+    assert found["measured"] is False
+    assert found["memory"]["fits"] is True
+    assert (found["data"]["rows"], found["cost"], found["devices"]) == (100, None, 1)
+
+
+@pytest.mark.parametrize(("model", "how"), [("tiny", "tokens counted in 3"), ("1B", "tokens taken as 4 characters")])
+def test_lengths_come_from_the_data(
+    tmp_path: Path, model: str, how: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_tiny(tmp_path / "tiny")
+    pair = {"prompt": "p" * 39, "chosen": "c" * 16, "rejected": "r" * 80}
+    rows = [{**pair, "prompt": f"{number}{pair['prompt']}"} for number in range(3)]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    config = "stage: dpo\nmodel_name_or_path: {}\ndataset: pairs.jsonl\noutput_dir: runs/a\nval_size: 1\n"
+    Path("run.yaml").write_text(config.format(model), encoding="utf-8")
+    assert main(["plan", "run.yaml", *H100, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["capacity"]
+    assert found["data"]["rows"] == 2
+    assert how in found["data"]["lengths"]
+    if model == "1B":
+        assert found["memory"]["tokens"] == 40 // 4 + 16 // 4 + 80 // 4
+
+
+def test_the_machine_itself_is_measured(
+    config_file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palate.training.setup.speed.this_machine.__defaults__", (0.01,))
+    monkeypatch.setattr("palate.training.setup.speed.total_memory", lambda: (32_000_000_000, False))
+    assert main(["plan", str(config_file), "model_name_or_path=1B", "--hardware", "this", *GIVEN, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["capacity"]
+    assert found["memory"]["limit"] == 32e9
+    assert found["hardware"]["gpu"] is False
+    assert 1e-3 < found["hardware"]["tflops"] < 100
+    assert 0.1 < found["hardware"]["bandwidth"] < 2000
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--hardware", "H9000", *GIVEN], "H9000: not known; choose this, H100"),
+        (["--devices", "8"], "belong to an estimate; add --hardware"),
+        ([*H100, "--rows", "5"], "are given together"),
+        ([*H100, *GIVEN, "model_name_or_path=nothing"], "nothing: its config.json cannot be read"),
+        ([*H100, "model_name_or_path=1B"], "or give --rows, --prompt-tokens and --answer-tokens"),
+        ([*H100, *GIVEN, "--price", "-1"], "--price"),
+    ],
+)
+def test_a_wrong_estimate_is_one_line(
+    config_file: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(config_file), *options]) in (1, 2)
+    captured = capsys.readouterr()
+    assert words in captured.err
+    assert captured.err.count("palate: error:") == 1
+    assert captured.out == ""
+
+
+def test_an_estimate_is_of_a_single_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "sweep.yaml"
+    path.write_text(CONFIG + "sweep:\n  - learning_rate: 1.0e-5\n", encoding="utf-8")
+    assert main(["plan", str(path), *H100, *GIVEN]) == 2
+    assert "estimates a single run" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_answers_keep_the_order_of_the_prompts() -> None:
         return reply(json.loads(request.content)["messages"][0]["content"])
 
     prompts = [(Message("user", str(number)),) for number in range(20)]
-    texts = [answer.text for answer in engine(echo, workers=4).answers(prompts, HOW, list(range(20)))]
+    texts = [answer.text for answer in engine(echo, in_flight=4).answers(prompts, HOW, list(range(20)))]
     assert texts == [str(number) for number in range(20)]
 
 
@@ -281,7 +281,7 @@ def test_an_engine_that_serves_the_model_or_has_no_list_passes(listed: httpx.Res
     [
         (httpx.Response(200, json={"data": [{"id": "a"}, {"id": "b"}]}), "serves a, b, not m; name one of them"),
         (httpx.Response(401), "refused the key"),
-        (httpx.Response(503), "answered 503, 1 times"),
+        (httpx.Response(503), "answered 503; run again"),
     ],
 )
 def test_an_engine_that_does_not_serve_the_model_is_asked_once(

@@ -14,6 +14,7 @@ from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_done, print_json, print_note, print_result
 from palate.cli.data.augment import augment_command
 from palate.cli.data.from_interactions import from_interactions_command
+from palate.cli.data.join import join_command
 from palate.cli.data.margins import margins_command
 from palate.cli.data.mix import mix_command
 from palate.cli.dataset import Datasets, Workers, print_labels, reads_dataset
@@ -29,7 +30,7 @@ _LISTED = 50
 
 app = typer.Typer(
     cls=verb_group("data"),
-    help="Inspect, convert, curate, split, mix and augment datasets.\n\nExample: palate data inspect pairs.jsonl",
+    help="Inspect, convert, curate, split, mix, augment and join datasets.\n\nExample: palate data inspect pairs.jsonl",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -230,3 +231,4 @@ app.command("mix")(mix_command)
 app.command("augment")(augment_command)
 app.command("from-interactions")(from_interactions_command)
 app.command("margins")(margins_command)
+app.command("join")(join_command)

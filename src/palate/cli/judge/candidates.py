@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson
+from palate.cli.arguments import AsJson, ShardName
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import UsageError
@@ -49,6 +49,7 @@ def command(
     select: SelectName = "all",
     per_prompt: PerPrompt = None,
     seed: Seed = 42,
+    shard: ShardName = None,
     as_json: AsJson = False,
 ) -> None:
     """Let a judge compare the answers to each prompt, two at a time and in both orders; resumable.
@@ -59,8 +60,11 @@ def command(
     from palate.feedback.candidates import read_candidates
     from palate.feedback.export.pairs import make_pairs, pair_row
     from palate.feedback.judging import collect_votes, questions
+    from palate.feedback.shards import read_shard
 
+    part = read_shard(shard)
     rows = read_candidates(candidates)
+    rows = rows if part is None else part.of(rows)
     asked = questions(rows, per_prompt=per_prompt, seed=seed)
     if not asked:
         raise UsageError(f"{candidates}: no row has two different answers; generate with --k 2 or more")

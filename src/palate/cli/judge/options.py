@@ -22,7 +22,7 @@ JudgeSpec = Annotated[
     typer.Option(
         "--judge",
         help="length:shorter, lexicon:FILE, module:function, file.py:function, a reward model's folder, openai:MODEL, "
-        "openai:MODEL@URL, or jury:JUDGE,JUDGE.",
+        "openai:MODEL@URL,URL=2, or jury:JUDGE,JUDGE.",
     ),
 ]
 
@@ -38,7 +38,8 @@ def api_settings(
         _option(
             "--base-url",
             metavar="URL",
-            help="OpenAI-compatible endpoint, up to /v1. Default: PALATE_BASE_URL, OPENAI_BASE_URL, else OpenAI's.",
+            help="OpenAI-compatible endpoint, up to /v1; several of one model as URL,URL=2. Default: PALATE_BASE_URL, "
+            "OPENAI_BASE_URL, else OpenAI's.",
         ),
     ] = None,
     prompt: Annotated[
@@ -50,7 +51,9 @@ def api_settings(
             "and {criteria}.",
         ),
     ] = "criteria",
-    in_flight: Annotated[int, _option("--in-flight", metavar="N", min=1, help="Send at most N requests at once.")] = 8,
+    in_flight: Annotated[
+        int, _option("--in-flight", metavar="N", min=1, help="Most requests at once to each URL.")
+    ] = 8,
     max_usd: Annotated[
         float | None, _option("--max-usd", metavar="X", min=0, help="Stop before the cost passes X USD; needs prices.")
     ] = None,

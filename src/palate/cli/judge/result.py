@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate.charts.text import amount
+from palate.charts.text import amount, counts_text
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
 from palate.errors import EngineError
@@ -43,7 +43,7 @@ def print_votes(
     from palate.feedback.votes import summarise
 
     summary = summarise(collected.votes)
-    missing, usage = collected.missing, _usage(judge)
+    missing, usage = collected.missing, _usage(judge, collected)
     if as_json:
         counts = asdict(summary)
         counts["count"] = counts.pop("votes")
@@ -90,7 +90,7 @@ def _one_line(reason: str) -> str:
     return text if len(text) <= _SHOWN_REASON else text[:_SHOWN_REASON] + "…"
 
 
-def _usage(judge: Judge) -> tuple[list[str], dict[str, Any] | None]:
+def _usage(judge: Judge, collected: Collected) -> tuple[list[str], dict[str, Any] | None]:
     """What a judge over an API used, for a person and for a program; nothing for other judges."""
     judges = getattr(judge, "members", (judge,))
     meters = [member.meter for member in judges if hasattr(member, "meter")]
@@ -98,6 +98,8 @@ def _usage(judge: Judge) -> tuple[list[str], dict[str, Any] | None]:
         return [], None
     (meter, *_), cached = meters, sum(getattr(member, "cached", 0) for member in judges)
     lines = [f"used                 {meter.line()}", f"from the store       {amount(cached, 'verdict')}"]
+    by_endpoint = counts_text(collected.endpoints)
+    lines += [f"answered by          {by_endpoint}"] if by_endpoint else []
     return lines, {
         "requests": meter.requests,
         "retries": meter.retries,
@@ -106,4 +108,5 @@ def _usage(judge: Judge) -> tuple[list[str], dict[str, Any] | None]:
         "output_tokens": meter.completion_tokens,
         "usd": meter.usd if meter.prices.known else None,
         "cached": cached,
+        "endpoints": collected.endpoints,
     }

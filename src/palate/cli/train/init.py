@@ -64,12 +64,14 @@ def command(
         raise UsageError(f"{output} exists; name another file with --output")
 
     from palate.artifacts import check_writable, write_text
+    from palate.capacity.shapes import read_shape
     from palate.data.inspect import inspect_dataset
     from palate.data.parallel import all_cores
     from palate.evaluation.subject import model_spec
+    from palate.models.load import resolve_name
     from palate.models.precision import total_memory
     from palate.records import DatasetRequest
-    from palate.training.first_config import as_yaml_text, first_config, model_size
+    from palate.training.first_config import as_yaml_text, first_config
 
     check_writable(output)
     request = DatasetRequest(
@@ -87,7 +89,8 @@ def command(
         workers=workers or all_cores(),
     )
     size, gpu = total_memory() if memory is None else (memory * 1e9, True)
-    lines = first_config(request, found, spec, model_size(spec), memory=size, gpu=gpu, stage=stage, reward=reward)
+    shape = read_shape(resolve_name(spec.model), spec.revision)
+    lines = first_config(request, found, spec, shape, memory=size, gpu=gpu, stage=stage, reward=reward)
     head = [
         f"Written by palate init for {', '.join(dataset)}.",
         f"Check it: palate plan {shlex.quote(str(output))}   Train: palate train {shlex.quote(str(output))}",

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
 from palate.cli.console import print_json, print_note, print_result
 from palate.cli.models import with_model_paths
+from palate.errors import UsageError
 
 if TYPE_CHECKING:
+    from palate.capacity.estimate import Capacity
     from palate.config.load import LoadedConfig
     from palate.config.pipeline import Pipeline, PlannedRun
     from palate.config.run import RunConfig
@@ -20,12 +25,37 @@ ROWS = {"paired": "a pair", "ranked": "a ranking", "unpaired": "an answer", "rew
 
 
 def command(
-    words: Words = None, config_file: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False
+    words: Words = None,
+    config_file: ConfigFile = None,
+    overrides: Overrides = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option(
+            "--hardware", metavar="NAME", help="Estimate memory, time and disk on it: H100, H200, A100-80, this, …"
+        ),
+    ] = None,
+    devices: Annotated[int, typer.Option("--devices", min=1, help="Number of these devices.")] = 1,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="Price of a device and hour, for the cost.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows, instead of those of the dataset.")] = None,
+    prompt_tokens: Annotated[
+        int | None, typer.Option("--prompt-tokens", min=0, help="Tokens of their prompts.")
+    ] = None,
+    answer_tokens: Annotated[
+        int | None, typer.Option("--answer-tokens", min=1, help="Tokens of each of their answers.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check a config and show every key with its value, without running it; ignored keys are listed with the reason.
 
-    Example: palate plan run.yaml --set learning_rate=1e-5
+    Example: palate plan run.yaml --hardware H100 --devices 8 --price 2.5
     """
+    given = (rows, prompt_tokens, answer_tokens)
+    if hardware is None and (devices > 1 or price is not None or given != (None,) * 3):
+        raise UsageError("--devices, --price, --rows and the tokens belong to an estimate; add --hardware NAME")
+    if None in given and given != (None,) * 3:
+        raise UsageError("--rows, --prompt-tokens and --answer-tokens are given together")
     path, changes = config_and_overrides(words, config_file, overrides)
     changes = with_model_paths(path, changes)
 
@@ -35,6 +65,10 @@ def command(
 
     notices: tuple[str, ...]
     plain: dict[str, Any]
+    if hardware is not None and (is_sweep(path, changes) or is_pipeline(path, changes)):
+        raise UsageError(
+            f"{path}: --hardware estimates a single run, and this file has several; write one config for each"
+        )
     if is_sweep(path, changes):
         sweep = load_sweep(path, changes)
         notices, text = sweep.notices, as_sweep(sweep)
@@ -50,12 +84,53 @@ def command(
         loaded = load_config(path, changes)
         notices, text = loaded.notices, as_config(loaded)
         plain = {"config": loaded.config.resolved(), "facts": facts(loaded.config)}
+        if hardware is not None:
+            from palate.capacity.text import as_lines
+
+            found = _capacity(loaded.config, hardware, devices, price, given)
+            plain["capacity"] = found.to_json()
+            text += "\n\n" + "\n".join(f"# {line}".rstrip() for line in as_lines(found))
     if as_json:
         print_json({**plain, "notices": list(notices)})
         return
     for line in notices:
         print_note(line)
     print_result(text)
+
+
+def _capacity(
+    config: RunConfig,
+    hardware: str,
+    devices: int,
+    price: float | None,
+    given: tuple[int | None, int | None, int | None],
+) -> Capacity:
+    """The estimate for the config on the hardware; `given` are rows, tokens of a prompt and of an answer, or None."""
+    from palate.capacity.estimate import estimate
+    from palate.capacity.hardware import parse_hardware
+    from palate.capacity.job import Job, Row, Workload
+    from palate.capacity.shapes import read_shape
+
+    this = None
+    if hardware.partition(",")[0].strip().lower() == "this":
+        from palate.training.setup.speed import this_machine
+
+        this = this_machine()
+    device = parse_hardware(hardware, this)
+    shape = read_shape(config.model_name_or_path, config.model_revision)
+    rows, prompt, answer = given
+    if rows is None or prompt is None or answer is None:
+        from palate.training.setup.workload import workload_of
+
+        work = workload_of(config)
+    else:
+        answers = getattr(config, "num_generations", 2 if config.stage in ("dpo", "rm") else 1)
+        work = Workload(rows, [Row(prompt, (answer,) * answers)], "lengths as given")
+    separate = getattr(config, "ref_model", None)
+    reference = read_shape(separate) if separate not in (None, config.model_name_or_path) else None
+    named = [term.reward or "" for term in getattr(config, "rewards", ())]
+    rewards = tuple(read_shape(name) for name in named if (Path(name) / "config.json").is_file())
+    return estimate(Job(config, shape, work, device, devices, reference, rewards), price)
 
 
 def facts(config: RunConfig) -> dict[str, str]:

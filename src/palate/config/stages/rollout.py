@@ -98,7 +98,7 @@ class RolloutFields(Fields):
     )
     rollout_url: str | None = Field(
         None,
-        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1.",
+        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1; several as URL,URL=2.",
         json_schema_extra={"default": "palate samples in this process"},
     )
     rollout_model: str | None = Field(

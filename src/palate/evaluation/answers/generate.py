@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from palate.data.prompts import load_prompts
+from palate.errors import UsageError
 from palate.evaluation.answers.answerer import load_answerer
 from palate.feedback.candidates import (
     Candidates,
@@ -13,6 +14,7 @@ from palate.feedback.candidates import (
     read_candidate,
     write_candidates,
 )
+from palate.feedback.shards import read_shard
 from palate.models.generation.decoding import Decoding
 from palate.records import DatasetRequest, DatasetSpec
 
@@ -27,6 +29,7 @@ def generate(
     top_p: float = 1.0,
     max_new_tokens: int = 256,
     seed: int = 42,
+    shard: str | None = None,
     base_url: str | None = None,
     template: str | None = None,
     precision: str = "auto",
@@ -39,18 +42,23 @@ def generate(
         model: a finished run, any model, or an engine's name for one.
         output: candidates file, to which missing answers are appended; None keeps none.
         temperature: 0 takes the likeliest token.
-        base_url: of an OpenAI-compatible engine, up to /v1; by default the model runs in this process.
+        shard: `3/8` for the third of eight parts of the prompts; `join_shards` joins the files. It needs `output`.
+        base_url: of an OpenAI-compatible engine, up to /v1; several that serve the same model as `URL,URL=2`, with
+            weights. By default the model runs in this process.
         template: name of a chat template, for a model that is not a run.
 
     Raises:
         PalateError: the prompts or the model cannot be read, or the file has answers made with other settings.
     """
+    part = read_shard(shard)
+    if part is not None and output is None:
+        raise UsageError("a shard is a file: name it with output")
     asked, _ = load_prompts(prompts)
     answerer = load_answerer(str(model), base_url, template=template, precision=precision)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     if output is None:
         rows = (row for some in candidate_rows(asked, answerer, k, decoding) for row in some)
         return [read_candidate(row, row["id"], row["id"]) for row in rows]
-    write_candidates(asked, answerer, k, decoding, path=Path(output))
-    wanted = {record.id for record in asked}
+    write_candidates(asked, answerer, k, decoding, path=Path(output), shard=part)
+    wanted = {record.id for record in (asked if part is None else part.of(asked))}
     return [row for row in iter_candidates(output) if row.id in wanted]

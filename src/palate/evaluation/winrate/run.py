@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from palate.charts.text import amount
+from palate.charts.text import amount, counts_text
 from palate.errors import DataError, UsageError
 from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
 from palate.evaluation.winrate.items import (
@@ -126,6 +126,9 @@ def _answer_side(
         check_weights((plan.a.name, plan.b.name), (other, identity))
     for temperature, folder in folders.items():
         answer_prompts(answerer, plan.prompts, replace(plan.decoding, temperature=temperature), folder.answers(name))
+    by_endpoint = counts_text(getattr(answerer, "answered", {}))
+    if by_endpoint:
+        on_progress(f"answered by {by_endpoint}")
     del answerer
     if side.url is None:
         give_back_memory()
@@ -162,7 +165,7 @@ def measure_judged(
     kind = str(getattr(judge, "kind", "judge"))
     items = judged_items(rows, collected)
     found = _result(plan, folder, items, judge.name, kind, temperature, people, leaks, correct=True)
-    return replace(found, judge_identity=identity_of(judge))
+    return replace(found, judge_identity=identity_of(judge), endpoints=collected.endpoints)
 
 
 def measure_people(

@@ -62,8 +62,14 @@ class ApiJudge(EachJudge):
         self._repetitions = 0
         self._settings = settings
         self._judgements = Judgements(settings.store)
-        engine = Engine(settings.url(base_url), model, timeout=settings.timeout, attempts=settings.attempts)
-        self._client = ChatClient(engine, in_flight=settings.in_flight, meter=self.meter, announce=settings.announce)
+        engine = Engine(
+            settings.url(base_url),
+            model,
+            timeout=settings.timeout,
+            attempts=settings.attempts,
+            in_flight=settings.in_flight,
+        )
+        self._client = ChatClient(engine, in_flight=engine.most_in_flight, meter=self.meter, announce=settings.announce)
         self._endpoint: Endpoint | None = None
 
     def compare(
@@ -211,7 +217,12 @@ class ApiJudge(EachJudge):
     @property
     def concurrency(self) -> int:
         """Most requests at once."""
-        return self._settings.in_flight
+        return self._client.engine.most_in_flight
+
+    @property
+    def answered(self) -> dict[str, int]:
+        """URL of each endpoint → number of requests that it answered."""
+        return self._client.engine.answered
 
     def _interview(self) -> Interview:
         endpoint = self.endpoint()

@@ -29,7 +29,7 @@ def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings | None 
     | `lexicon:FILE`, `lexicon:thanks,-damn`  | with the higher mean weight of the listed words   |
     | `module:function`, `file.py:function`   | with the higher `function(prompts, completions, …)` |
     | a folder                                | with the higher reward of the model in it         |
-    | `openai:MODEL`, `openai:MODEL@URL`      | that the chat model names                         |
+    | `openai:MODEL`, `openai:MODEL@URL`      | that the chat model names; `URL,URL=2` for several endpoints of it |
     | `jury:SPEC,SPEC,…`                      | that the majority of these judges prefers         |
 
     Args:
@@ -47,7 +47,9 @@ def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings | None 
 
 def members_of(spec: str) -> list[str]:
     """The names of a jury's members; of another judge, its own."""
-    return [name.strip() for name in spec.removeprefix(JURY).split(",")] if spec.startswith(JURY) else [spec]
+    if not spec.startswith(JURY):
+        return [spec]
+    return [name.strip() for name in re.split(r",(?!\s*https?://)", spec.removeprefix(JURY))]
 
 
 def is_api_judge(spec: str) -> bool:

@@ -17,13 +17,11 @@ from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.chat import without_thinking
 from palate.models.generation.completion import Completion
 from palate.models.generation.engine import Engine
+from palate.models.generation.pool import identifying_facts, read_endpoints
 
 PROBE_TOKENS = 256
 
 _ATTEMPTS = 3
-_STABLE_FACTS = ("root", "parent", "meta", "identity")
-"""Fields of the list of models that say what a model is; `created` is the time of the request at some engines."""
-
 _LETTER = "Answer with the single letter A."
 _PROSE = "Write one sentence about rain."
 _SCHEMA = {
@@ -91,8 +89,8 @@ class Endpoint:
 
 
 def endpoint_identity(base_url: str, model: str, facts: Mapping[str, Any]) -> str:
-    """SHA-256 of the model's name with what is known of it."""
-    known = facts if facts else {"base_url": base_url}
+    """SHA-256 of the model's name with what is known of it; if nothing is, with its URL, the first of several."""
+    known = facts if facts else {"base_url": read_endpoints(base_url)[0][0]}
     return json_hash([model, known])
 
 
@@ -102,8 +100,7 @@ def stable_facts(engine: Engine) -> dict[str, Any]:
     Raises:
         EngineError: the endpoint cannot be reached.
     """
-    facts = engine.model_facts()
-    return {name: facts[name] for name in _STABLE_FACTS if facts.get(name) not in (None, "", {}, [])}
+    return identifying_facts(engine.model_facts())
 
 
 def probe_endpoint(

@@ -25,14 +25,15 @@ class ApiSettings:
     """How a judge over an API is asked.
 
     Attributes:
-        base_url: of the endpoint, if the judge's name has none; None for PALATE_BASE_URL, OPENAI_BASE_URL, OpenAI.
+        base_url: of the endpoint, if the judge's name has none, or several (`URL,URL=2`); None for PALATE_BASE_URL,
+            OPENAI_BASE_URL, OpenAI.
         prompt: name of a built-in prompt, or a file.
         temperature: 0 for the likeliest verdict.
         thinking_budget: tokens for thinking before the reply, besides the prompt's `max_tokens`.
         commit_first: whether the judge first answers the prompt itself, without seeing the answers.
         logprobs: whether the verdict is read from the probabilities of the letters.
         repeat: number of a repetition, which is asked although its question was answered before; to measure stability.
-        in_flight: most requests at once.
+        in_flight: most requests at once for each URL.
         timeout: seconds for one reply.
         attempts: times that a request is sent while the endpoint is busy or cannot be reached.
         prices, limits: of the requests.

@@ -17,21 +17,12 @@ import psutil
 import torch
 from torch import nn
 
+from palate.capacity.memory import LEAST_TOKENS, MOST_TOKENS, PLANNED_SHARE, state_bytes
+from palate.capacity.shapes import Counts
 from palate.models.generation.generate import BATCH_SIZE
 from palate.models.precision import Precision
 from palate.text.batch import Batch
 from palate.training.setup.environment import available_memory_bytes
-
-# A larger forward pass is no faster on a CPU; a GPU needs more work at a time.
-_MOST_TOKENS = {"cpu": 4096, "cuda": 16384}
-_LEAST_TOKENS = 512
-
-# The share of free memory that a run plans to use; the rest is a reserve.
-_SHARE = 0.85
-
-# Optimiser state per trained parameter, in bytes.
-_STATE_BYTES = {"sgd": 0, "adafactor": 1, "adagrad": 4, "rmsprop": 4, "lion_8bit": 1, "adamw_8bit": 2}
-_ADAM_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +108,13 @@ def plan_memory(
     trained = {id(p): p for p in model.parameters() if p.requires_grad}.values()
     count = sum(p.numel() for p in trained)
     casts = _cast_bytes(model, precision)
-    training = count * (4 + _STATE_BYTES.get(optimiser, _ADAM_BYTES)) + casts
+    training = round(4 * count + state_bytes(optimiser, Counts(linear=count))) + casts
     per_token = _per_token(model, batch, inputs or {}, precision, device)
     base, available = _held(device), _free(device)
     if tokens is None:
-        budget = _SHARE * available - training - trunk
+        budget = PLANNED_SHARE * available - training - trunk
         fitting = int(budget / max(per_token, 1)) // 256 * 256
-        tokens = max(_LEAST_TOKENS, min(fitting, _MOST_TOKENS.get(device.type, 4096)))
+        tokens = max(LEAST_TOKENS, min(fitting, MOST_TOKENS.get(device.type, 4096)))
     answers = _answer_bytes(model, answer_tokens, precision) if answer_tokens else 0
     return MemoryPlan(base, training, per_token, trunk, min(tokens, max(largest, 1)), available, answers)
 
