@@ -75,7 +75,7 @@ def test_a_damaged_group_is_named_and_a_short_file_refused(tmp_path: Path) -> No
     data.write_bytes(content[:-1])
     with pytest.raises(ArtifactError, match="incomplete"):
         GroupFile(tmp_path / "g")
-    (tmp_path / "g" / "index.npy").unlink()
+    (tmp_path / "g" / "index.bin").unlink()
     with pytest.raises(ArtifactError, match="incomplete"):
         GroupFile(tmp_path / "g")
 

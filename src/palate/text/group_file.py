@@ -1,6 +1,6 @@
 """Encoded groups in a file: written once, in order, and read one at a time, so that memory does not grow with the rows.
 
-`groups.bin` has a block for each group, `index.npy` its end, its checksum and its token counts. Blocks are read with
+`groups.bin` has a block for each group, `index.bin` its end, its checksum and its token counts. Blocks are read with
 `pread` and not mapped: mapped pages count as memory of the process, and a file that becomes shorter would kill it.
 
 ```
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import weakref
 import zlib
 from abc import ABC, abstractmethod
@@ -27,8 +28,9 @@ import numpy.typing as npt
 from palate.errors import ArtifactError
 from palate.text.groups import EncodedCompletion, EncodedGroup
 
-_GROUPS, _INDEX = "groups.bin", "index.npy"
+_GROUPS, _INDEX = "groups.bin", "index.bin"
 _ENTRY = np.dtype([("end", "<i8"), ("crc", "<u4"), ("packed", "<i4"), ("longest", "<i4")])
+_PACKED_ENTRY = struct.Struct("<qIii")
 _BUFFER = 1 << 20
 
 
@@ -120,11 +122,13 @@ class GroupFile(LazyGroups):
             self._file = os.open(folder / _GROUPS, os.O_RDONLY)
             weakref.finalize(self, os.close, self._file)
             # Mapped read-only: its pages can be given back at any time, and ranks share them.
-            self._index: npt.NDArray[Any] = np.asarray(np.load(folder / _INDEX, mmap_mode="r"))
+            empty = not (folder / _INDEX).stat().st_size
+            index = np.empty(0, _ENTRY) if empty else np.memmap(folder / _INDEX, dtype=_ENTRY, mode="r")
+            self._index: npt.NDArray[Any] = np.asarray(index)
             size = int(self._index["end"][-1]) if len(self._index) else 0
-        except (OSError, ValueError, IndexError, EOFError) as error:
+        except (OSError, ValueError) as error:
             raise ArtifactError(f"{folder}: the tokenised rows are incomplete ({error}); delete the folder") from error
-        if self._index.dtype != _ENTRY or os.fstat(self._file).st_size != size:
+        if os.fstat(self._file).st_size != size:
             raise ArtifactError(f"{folder}: the tokenised rows are incomplete; delete the folder")
 
     def __reduce__(self) -> tuple[type[GroupFile], tuple[Path]]:
@@ -153,7 +157,7 @@ class GroupWriter:
         folder.mkdir()
         self._folder = folder
         self._file = (folder / _GROUPS).open("wb", buffering=_BUFFER)
-        self._entries = bytearray()
+        self._index = (folder / _INDEX).open("wb", buffering=_BUFFER)
         self._end = 0
 
     def __enter__(self) -> GroupWriter:
@@ -161,6 +165,7 @@ class GroupWriter:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+        self._index.close()
 
     def extend(self, groups: Iterable[EncodedGroup]) -> None:
         """Append groups. The row of a prompt (`EncodedGroup.record`) and sampled values are not stored."""
@@ -168,13 +173,12 @@ class GroupWriter:
             block = _encoded(group)
             self._file.write(block)
             self._end += len(block)
-            entry = (self._end, zlib.crc32(block), group.packed_tokens, group.longest_row)
-            self._entries += np.array(entry, dtype=_ENTRY).tobytes()
+            crc = zlib.crc32(block)
+            self._index.write(_PACKED_ENTRY.pack(self._end, crc, group.packed_tokens, group.longest_row))
 
     def close(self) -> GroupFile:
         """Complete the folder, and open it."""
-        self._file.close()
-        np.save(self._folder / _INDEX, np.frombuffer(self._entries, dtype=_ENTRY))
+        self.__exit__()
         return GroupFile(self._folder)
 
 
@@ -185,8 +189,8 @@ def _encoded(group: EncodedGroup) -> bytes:
     return b"".join(
         (
             head.tobytes(),
-            group.prompt_ids.astype("<i4").tobytes(),
-            *(row.ids.astype("<i4").tobytes() for row in completions),
+            group.prompt_ids.astype("<i4", copy=False).tobytes(),
+            *(row.ids.astype("<i4", copy=False).tobytes() for row in completions),
             *(row.trained.tobytes() for row in completions),
             json.dumps(facts).encode(),
         )

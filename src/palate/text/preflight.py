@@ -139,18 +139,19 @@ def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
     if not groups:
         return {"groups": 0}
     # Read once: the groups may be in a file.
-    prompts, rows, counts, lengths = (array("q") for _ in range(4))
+    prompts, rows, lengths = (array("i") for _ in range(3))
+    sizes = set()
     trained = packed = repeated = 0
     for group in groups:
         own = [len(completion.ids) for completion in group.completions]
         prompts.append(len(group.prompt_ids))
         rows.append(group.longest_row)
-        counts.append(len(own))
+        sizes.add(len(own))
         lengths.extend(own)
         trained += int(sum(completion.trained.sum() for completion in group.completions))
         packed += group.packed_tokens
         repeated += group.packed_tokens + len(group.prompt_ids) * max(len(own) - 1, 0)
-    if set(counts) == {2}:
+    if sizes == {2}:
         completions = {"chosen": _lengths(lengths[::2]), "rejected": _lengths(lengths[1::2])}
     else:
         completions = {"completion": _lengths(lengths)} if lengths else {}
@@ -321,13 +322,13 @@ def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, A
 
 def _lengths(values: array[int]) -> dict[str, float]:
     """Summary of token counts."""
-    counts = np.frombuffer(values, dtype=np.int64)
+    counts = np.frombuffer(values, dtype=np.int32)
     return {
         "min": int(counts.min()),
         "median": float(np.median(counts)),
         "p95": float(np.percentile(counts, 95)),
         "max": int(counts.max()),
-        "total": int(counts.sum()),
+        "total": int(counts.sum(dtype=np.int64)),
     }
 
 

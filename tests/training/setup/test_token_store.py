@@ -69,7 +69,7 @@ def test_what_changes_the_tokens_is_tokenised_anew(model: Path, tmp_path: Path) 
     assert built(model, tmp_path).tokenised is None
 
 
-@pytest.mark.parametrize("name", ["train/groups.bin", "train/index.npy", "facts.json"])
+@pytest.mark.parametrize("name", ["train/groups.bin", "train/index.bin", "facts.json"])
 def test_an_incomplete_folder_is_written_anew(model: Path, tmp_path: Path, store: Path, name: str) -> None:
     facts = built(model, tmp_path).facts
     (folder,) = (path for path in store.iterdir() if path.is_dir())
