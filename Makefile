@@ -30,7 +30,7 @@ help:
 	@echo "make demo     train a small real model on comparisons, offline, in a few minutes"
 	@echo "make test     all tests; skips the fast ones that make check has passed on the same files (ALL=1 repeats them)"
 	@echo "make check    style, types, import contracts, fast tests"
-	@echo "make versions  tests of training with the lowest and the newest transformers"
+	@echo "make versions  tests of models and training with the lowest and newest transformers and PEFT"
 	@echo "make bench    speed and memory compared with TRL, in docs/performance.md; hours on an otherwise idle machine"
 	@echo "make gpu      attention, speed and memory on a CUDA GPU, compared with TRL; at most 8 minutes"
 	@echo "make compat   architectures: packed or padded, adapters; writes docs/architectures.md"
@@ -73,20 +73,26 @@ check: install
 test: install
 	$(PYTEST) $(if $(ALL)$(PYTEST_FLAGS),,$$($(BIN)/python tools/passed.py ask))
 
-# As in constraints.txt, except transformers and what each version of it needs in a version of its own.
-VERSIONS_FREE := transformers|huggingface_hub|tokenizers|datasets|hf-xet|typer
+# As in constraints.txt, except PEFT, transformers and what each version of it needs in a version of its own. torch too
+# where TORCH names one: other versions than that of constraints.txt may be CUDA builds of several GB, so choose the build:
+#
+#   make versions-lowest TORCH=torch==2.8.0 TORCH_FLAGS="..."
+TORCH ?=
+VERSIONS_FREE := transformers|huggingface_hub|tokenizers|datasets|hf-xet|typer|peft$(if $(TORCH),|torch)
 
 versions: versions-lowest versions-newest
 
 versions-lowest: TRANSFORMERS = $(shell sed -n 's/.*"\(transformers\)>=\([0-9.]*\),.*/\1==\2/p' pyproject.toml)
 versions-newest: TRANSFORMERS = transformers
+versions-lowest: PEFT = $(shell sed -n 's/.*"\(peft\)>=\([0-9.]*\)".*/\1==\2/p' pyproject.toml)
+versions-newest: PEFT = peft
 
 versions-lowest versions-newest: versions-%:
 	test -x .versions/$*/bin/python || $(PYTHON) -m venv .versions/$*
 	grep -vE '^($(VERSIONS_FREE))==' constraints.txt > .versions/$*/constraints.txt
-	.versions/$*/bin/python -m pip install --quiet -c .versions/$*/constraints.txt $(TORCH_FLAGS) torch
-	.versions/$*/bin/python -m pip install --quiet -c .versions/$*/constraints.txt -U -e '.[dev]' '$(TRANSFORMERS)'
-	$(OFFLINE) OMP_NUM_THREADS=1 .versions/$*/bin/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_FLAGS) tests/training
+	.versions/$*/bin/python -m pip install --quiet -c .versions/$*/constraints.txt $(TORCH_FLAGS) $(or $(TORCH),torch)
+	.versions/$*/bin/python -m pip install --quiet -c .versions/$*/constraints.txt -U -e '.[dev]' '$(TRANSFORMERS)' '$(PEFT)' $(TORCH)
+	$(OFFLINE) OMP_NUM_THREADS=1 .versions/$*/bin/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_FLAGS) tests/training tests/models
 
 bench-env: $(TRL_STAMP)
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -69,9 +70,14 @@ def main() -> int:
         page = options.computed.read_text(encoding="utf-8")
         options.computed.write_text(fill(page, {"computed": computed_table()}), encoding="utf-8")
         return 0
+    settings = {name: getattr(options, name) for name in ("steps", "batch")}
+    result = located({"benchmark": "capacity", "precision": options.precision, "settings": settings, "rows": []})
+    lengths = "-".join(map(str, options.lengths))
     with tempfile.TemporaryDirectory(prefix="palate-bench-") as folder:
-        result = located(measure(options, Path(folder)))
-    path = write_result(f"capacity-{options.precision}", result, options.results)
+        for row in measure(options, Path(folder)):
+            result["rows"].append(row)
+            # After each run, so that an interrupted measurement is not lost.
+            path = write_result(f"capacity-{lengths}-{options.precision}", result, options.results)
     print(capacity_table([result]))
     say(f"written: {path}")
     return 0
@@ -104,9 +110,9 @@ def computed_table() -> str:
     return markdown(header, rows)
 
 
-def measure(options: argparse.Namespace, folder: Path) -> Report:
+def measure(options: argparse.Namespace, folder: Path) -> Iterator[Report]:
     """Every combination, estimated and run."""
-    hardware, rows = this_machine(), []
+    hardware = this_machine()
     for length in options.lengths:
         job = {"model": options.model, "source": str(options.source), "rows": options.steps * options.batch}
         pairs = folder / f"{length}.jsonl"
@@ -142,6 +148,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
             row = {
                 "mode": mode,
                 "length": length,
+                "hardware": {"tflops": hardware.tflops, "bandwidth": hardware.bandwidth},
                 "checkpointing": checkpointing,
                 "predicted_bytes": expected.memory.peak,
                 "measured_bytes": found["peak_bytes"],
@@ -153,20 +160,13 @@ def measure(options: argparse.Namespace, folder: Path) -> Report:
                 "tokens_per_row": found["tokens_per_group"],
                 "memory": found["memory"],
             }
-            rows.append(row)
             say(
                 f"{mode}, {length} tokens{', checkpointing' if checkpointing else ''}: memory "
                 f"{row['predicted_bytes'] / 1e9:.2f} predicted, {row['measured_bytes'] / 1e9:.2f} GB measured; step "
                 f"{row['predicted_step_seconds']:.2f} predicted, {row['measured_step_seconds']:.2f} s measured, "
                 f"{row['cpu_step_seconds']:.2f} s of each core"
             )
-    return {
-        "benchmark": "capacity",
-        "precision": options.precision,
-        "settings": {name: getattr(options, name) for name in ("steps", "batch")},
-        "hardware": {"tflops": hardware.tflops, "bandwidth": hardware.bandwidth},
-        "rows": rows,
-    }
+            yield row
 
 
 if __name__ == "__main__":

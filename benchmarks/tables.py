@@ -19,6 +19,8 @@ from _measure import RESULTS
 Result = dict[str, Any]
 GIGABYTE = 1e9
 NOTHING = "Not measured yet."
+OPENED = ("open_files", "threads", "children")
+"""What a soak counts of the server, besides memory."""
 
 
 def main() -> int:
@@ -330,6 +332,37 @@ def capacity_table(results: Sequence[Result]) -> str:
     return markdown(header, rows)
 
 
+def soak_table(results: Sequence[Result]) -> str:
+    """Of the last soak: its jobs, and what the server had in the first and the last third of the time."""
+    result = results[-1]
+    rows = [
+        [
+            job["name"],
+            job["runs"],
+            job["kills"],
+            job["resumes"],
+            f"{job['equal']} of {job['runs']}",
+            f"{job['seconds']:.1f}",
+            f"{job['longest']:.1f}",
+        ]
+        for job in result["jobs"]
+    ]
+    header = ["job", "runs", "kills", "resumed runs", "equal results", "s without kills", "longest s without progress"]
+    server = result["server"]
+    facts = [
+        ["minutes", result["settings"]["minutes"]],
+        ["requests", f"{server['requests']:,}"],
+        ["of these from clients that were killed", server["cancelled"]],
+        ["failed requests", server["failed"]],
+        ["MiB, first and last third", " → ".join(map(str, server["mebibytes"]))],
+        ["MiB per hour, last two thirds", server["mebibytes_per_hour"]],
+        *([f"least {name.replace('_', ' ')}", " → ".join(f"{n:.0f}" for n in server[name])] for name in OPENED),
+        ["left behind: files, processes, connections", len(result["leftovers"])],
+        ["problems", len(result["problems"])],
+    ]
+    return f"{markdown(header, rows)}\n\n{markdown(['server and machine', _processor(result)], facts)}"
+
+
 TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "train_speed": train_speed_table,
     "roofline": roofline_table,
@@ -340,6 +373,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], str]] = {
     "batch": serve_table,
     "gpu": gpu_table,
     "capacity": capacity_table,
+    "soak": soak_table,
 }
 
 if __name__ == "__main__":

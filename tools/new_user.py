@@ -20,12 +20,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import httpx2
 
 MODEL = "smollm2-135m-instruct"
-QUESTION = "Have you ever been skiing?"
+QUESTION = "Answer in one short sentence: have you ever been skiing?"
 FEEDBACK = {"thumbs": "down", "edit": "No, I am a program."}
 READY_SECONDS = 120
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -61,12 +63,11 @@ class Walk:
         return "\n".join(["| step | command | time |", "|---|---|---:|", *rows, f"| all | | {total:.0f} s |"])
 
 
-def reply_of(url: str, value: object, **headers: str) -> dict[str, object]:
+def reply_of(url: str, value: object, **headers: str) -> dict[str, Any]:
     """The JSON reply to a JSON request."""
-    data = json.dumps(value).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
-    with urllib.request.urlopen(request, timeout=READY_SECONDS) as reply:
-        return dict(json.load(reply))
+    reply = httpx2.post(url, json=value, headers=headers, timeout=READY_SECONDS)
+    reply.raise_for_status()
+    return dict(reply.json())
 
 
 def serve(walk: Walk, alias: str) -> tuple[subprocess.Popen[str], str]:
@@ -81,12 +82,9 @@ def serve(walk: Walk, alias: str) -> tuple[subprocess.Popen[str], str]:
         )  # fmt: skip
     while time.monotonic() < begin + READY_SECONDS and server.poll() is None:
         found = re.search(r"http://127\.0\.0\.1:\d+", log.read_text(encoding="utf-8"))
-        try:
-            if found and urllib.request.urlopen(f"{found[0]}/health/ready", timeout=5).status == 200:
-                walk.note("serve, until it can answer", f"palate {' '.join(words)}", begin)
-                return server, found[0]
-        except OSError:
-            pass
+        if found and httpx2.get(f"{found[0]}/health/ready", timeout=5).status_code == 200:
+            walk.note("serve, until it can answer", f"palate {' '.join(words)}", begin)
+            return server, found[0]
         time.sleep(0.1)
     server.kill()
     sys.exit(f"palate serve does not answer:\n{log.read_text(encoding='utf-8')}")
@@ -98,17 +96,15 @@ def ask(walk: Walk, url: str) -> str:
 
     question = {"role": "user", "content": QUESTION}
     begin = time.monotonic()
-    consent = {"x-palate-consent": "true"}
-    reply = reply_of(f"{url}/v1/chat/completions", {"messages": [question], "max_tokens": 32}, **consent)
+    asked = {"messages": [question], "max_tokens": 256, "temperature": 0}
+    reply = reply_of(f"{url}/v1/chat/completions", asked, **{"x-palate-consent": "true"})
     walk.note("a request", "curl …/v1/chat/completions", begin)
     begin = time.monotonic()
-    facts = reply["palate"]
-    assert isinstance(facts, dict)
-    reply_of(f"{url}/v1/feedback", FEEDBACK, **{"x-palate-feedback-token": str(facts["feedback_token"])})
+    reply_of(f"{url}/v1/feedback", FEEDBACK, **{"x-palate-feedback-token": reply["palate"]["feedback_token"]})
     walk.note("feedback", "curl …/v1/feedback", begin)
     begin = time.monotonic()
     client = OpenAI(base_url=f"{url}/v1", api_key="none")
-    second = client.chat.completions.create(model="production", messages=[question], max_tokens=32)
+    second = client.chat.completions.create(model="production", messages=[question], max_tokens=16)
     walk.note("the openai client", "client.chat.completions.create(…)", begin)
     assert second.choices[0].message.content
     return second.model

@@ -1,4 +1,4 @@
-"""Makes docs/figures/terminal.svg: runs the commands of the first page on the built-in pairs, and draws what they print.
+"""Makes docs/figures/terminal.svg: runs commands of the first page on the built-in pairs and draws what they print.
 
 PYTHONPATH=src python tools/terminal_picture.py [FILE.svg]
 """
@@ -13,23 +13,18 @@ from html import escape
 from pathlib import Path
 
 WIDTH, LINE, CHARACTER, MARGIN = 100, 19, 7.83, 16  # characters; pixels
-PREPARE = ["data", "convert", "palate-demo", "--to", "trl", "--output", "pairs.jsonl"]
-QUESTION = "Have you ever been skiing?"
-COMMANDS = (
-    ("palate init pairs.jsonl --model smollm2-135m-instruct", ""),
-    ("palate train run.yaml --set num_train_epochs=3", ""),
-    ("palate eval accuracy runs/pairs", ""),
-    (f'echo "{QUESTION}" | palate chat runs/pairs', QUESTION),
-)
-LONGEST = 8
-"""Lines of a command's output that are drawn; an ellipsis stands for the others."""
+PREPARE = ["data", "convert", "palate-demo", "--to", "trl", "--output", "pairs.csv"]
+COMMANDS = {
+    "palate init pairs.csv --model smollm2-135m-instruct": 5,
+    "palate train run.yaml": 13,
+    "palate eval accuracy runs/pairs": 4,
+}
+"""Each command with the lines of its output that are drawn; an ellipsis stands for the others."""
 
 
-def palate(folder: str, words: list[str], typed: str = "") -> str:
+def palate(folder: str, words: list[str]) -> str:
     """What a command prints on stdout."""
-    done = subprocess.run(
-        [sys.executable, "-m", "palate", *words], cwd=folder, input=typed, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", "palate", *words], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"palate {' '.join(words)}: {done.stderr}")
     return done.stdout
@@ -39,14 +34,18 @@ def transcript() -> Iterator[tuple[bool, str]]:
     """Lines of the terminal, each with whether a person typed it."""
     with tempfile.TemporaryDirectory() as folder:
         palate(folder, PREPARE)
-        for shown, typed in COMMANDS:
-            yield True, shown
-            words = shown.split("palate ")[-1].split()
-            lines = [line for line in palate(folder, words, typed).splitlines() if line.strip()]
-            yield from ((False, line[:WIDTH]) for line in lines[:LONGEST])
-            if len(lines) > LONGEST:
-                yield False, "…"
-            yield False, ""
+        for command in COMMANDS:
+            yield from shown(command, palate(folder, command.split()[1:]))
+
+
+def shown(command: str, printed: str) -> Iterator[tuple[bool, str]]:
+    """The lines of one command."""
+    yield True, command
+    lines = [line for line in printed.splitlines() if line.strip()]
+    yield from ((False, line[:WIDTH]) for line in lines[: COMMANDS[command]])
+    if len(lines) > COMMANDS[command]:
+        yield False, "…"
+    yield False, ""
 
 
 def drawing(lines: list[tuple[bool, str]]) -> str:

@@ -46,13 +46,13 @@ def test_every_combination_is_run_and_estimated(
     options = argparse.Namespace(
         precision="fp32", modes=["full", "lora"], lengths=[32], steps=2, batch=1, model="m", source="s"
     )
-    result = capacity.measure(options, tmp_path)
+    rows = list(capacity.measure(options, tmp_path))
     assert [(one["finetuning_type"], one["gradient_checkpointing"]) for one in configs] == [
         ("full", False), ("full", True), ("lora", False), ("lora", True)
     ]  # fmt: skip
-    first = json.loads(json.dumps(result))["rows"][0]
+    first = json.loads(json.dumps(rows))[0]
     assert (first["measured_step_seconds"], first["cpu_step_seconds"]) == (3.0, 1.0)
     assert 0.6e9 < first["predicted_bytes"] < 0.8e9, "the libraries, and little else"
     ratio = first["predicted_bytes"] / 2e9
-    line = capacity_table([{**result, "machine": {"cpu": "Made Up"}}]).splitlines()[2]
+    line = capacity_table([{"rows": rows, "precision": "fp32", "machine": {"cpu": "Made Up"}}]).splitlines()[2]
     assert line.startswith(f"| full, fp32 | 32 | no | {first['predicted_bytes'] / 1e9:.2f} | 2.00 | **{ratio:.2f}×** |")

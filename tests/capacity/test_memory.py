@@ -174,6 +174,32 @@ def test_sharding_divides_what_it_should(values: dict[str, Any], divided: tuple[
     assert four["activations"] == one["activations"]
 
 
+def test_a_device_of_a_sharded_model_gathers_two_layers_and_the_words() -> None:
+    sharded = {"devices": 4, "fsdp": "full_shard auto_wrap"}
+    # A layer is 576 linear weights; two of them in float32, and the gradient of one and of 2 · 800 words.
+    assert memory_of(job(**sharded)).parts["gathered weights"] == 4 * (2 * 576 + 1600) + 4 * (576 + 1600)
+    # Frozen ones are in bf16, but for the embedding.
+    assert memory_of(job(**sharded, **LORA)).parts["gathered weights"] == 2 * (2 * 576 + 800) + 4 * 800
+    assert memory_of(job(**sharded)).parts["weights as multiplied"] == 2 * LINEAR, "autocast keeps them all"
+
+
+def test_loading() -> None:
+    def loading(hardware: Hardware, **values: Any) -> float:
+        """Without the libraries, the rows and the fragments."""
+        found = memory_of(job(hardware, **values))
+        libraries, share = (6e8, 1.06) if hardware.gpu else (6.5e8, 1.08)
+        return (found.moments["loading"] - libraries) / share - (0 if hardware.gpu else 60_000)
+
+    frozen = 2 * (LINEAR + WORDS) + 4 * (WORDS + NORMS)
+    assert loading(GPU) == pytest.approx(4 * TOTAL, abs=2)
+    assert loading(GPU, devices=4, fsdp="full_shard") == pytest.approx(4 * TOTAL, abs=2), "whole on each device"
+    assert loading(GPU, **LORA) == pytest.approx(frozen, abs=2)
+    assert loading(GPU, **LORA, use_dora=True) == pytest.approx(4 * TOTAL, abs=2)
+    # A CPU maps the file of bf16 weights, and copies it to cast it.
+    assert loading(CPU) == pytest.approx(4 * TOTAL + 2 * 2 * TOTAL, abs=2)
+    assert loading(CPU, **LORA) == pytest.approx(frozen + 2 * TOTAL, abs=2)
+
+
 def test_offloaded_parts_lie_in_main_memory() -> None:
     found = memory_of(job(devices=2, fsdp="full_shard offload auto_wrap"))
     assert not {"weights", "gradients", "optimiser"} & found.parts.keys()

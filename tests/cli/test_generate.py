@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import palate
-from chat_server import ChatServer, three_endpoints, three_servers
+from chat_server import ChatServer, prompt_text, three_endpoints, three_servers
 from engines import Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
@@ -160,9 +164,45 @@ def test_python_has_the_same(three_endpoints: list[ChatServer], tmp_path: Path) 
     parts = [tmp_path / "1.jsonl", tmp_path / "2.jsonl"]
     for number, part in enumerate(parts, 1):
         url = three_endpoints[0].url
-        assert palate.generate(str(prompts), "m", part, k=2, base_url=url, shard=f"{number}/2") == 2
+        made = palate.generate(str(prompts), "m", 2, output=part, base_url=url, shard=f"{number}/2")
+        assert [row.id for row in made] == [f"p.jsonl:{number}", f"p.jsonl:{number + 2}"]
     assert palate.join_shards(parts, tmp_path / "all.jsonl") == 4
     votes = tmp_path / "votes.jsonl"
-    voted = palate.judge(tmp_path / "all.jsonl", "length:shorter", votes)
-    assert voted == len(read_jsonl(votes)) == 8
-    assert palate.judge(tmp_path / "all.jsonl", "length:shorter", tmp_path / "half.jsonl", shard="1/2") == 4
+    collected = palate.judge(tmp_path / "all.jsonl", "length:shorter", votes)
+    assert len(collected.votes) == len(read_jsonl(votes)) == 8
+    half = palate.judge(tmp_path / "all.jsonl", "length:shorter", tmp_path / "half.jsonl", shard="1/2")
+    assert {vote.item for vote in half.votes} == {"p.jsonl:1", "p.jsonl:3"}
+
+
+@pytest.mark.slow
+def test_killed_and_continued_with_other_endpoints(three_endpoints: list[ChatServer], tmp_path: Path) -> None:
+    """What has a row is not asked for again, and the file is that of a run that was not killed."""
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}"} for n in range(60)])
+    out, whole = tmp_path / "c.jsonl", tmp_path / "whole.jsonl"
+    urls = [one.url for one in three_endpoints]
+
+    def answer(body: dict[str, Any]) -> str:
+        time.sleep(0.1)
+        return f"{prompt_text(body)} {body['seed']}"
+
+    for one in three_endpoints:
+        one.answer = answer
+    words = ["generate", str(prompts), "--model", "m", "--k", "3", "--base-url"]
+    command = [sys.executable, "-m", "palate", *words, f"{urls[0]},{urls[1]}=2", "--output", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 60
+        while not (out.exists() and len(out.read_bytes().splitlines()) >= 10) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        running.kill()
+    have = {row["prompt"][0]["content"] for row in read_jsonl(out)}
+    assert 10 <= len(have) < 60
+    time.sleep(0.3)  # requests on their way arrive
+    before = [len(one.requests) for one in three_endpoints]
+    assert main([*words, f"{urls[2]},{urls[1]}", "--output", str(out)]) == 0
+    later = [
+        prompt_text(body) for one, count in zip(three_endpoints, before, strict=True) for body in one.requests[count:]
+    ]
+    assert have.isdisjoint(later)
+    assert len(later) == 3 * (60 - len(have))
+    assert main([*words, urls[0], "--output", str(whole)]) == 0
+    assert out.read_bytes() == whole.read_bytes()

@@ -121,9 +121,7 @@ def test_a_missing_file_offers_the_nearest_one(tmp_path: Path) -> None:
 
 def test_a_data_file_is_sent_to_palate_init(tmp_path: Path) -> None:
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n', encoding="utf-8")
-    with pytest.raises(
-        ConfigError, match=r"is a data file, not a config file; palate init .*pairs\.jsonl --model MODEL"
-    ):
+    with pytest.raises(ConfigError, match=r"a data file, not a config file; palate init .*pairs\.jsonl --model"):
         read_config_file(tmp_path / "pairs.jsonl")
 
 

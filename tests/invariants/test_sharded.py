@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from palate.artifacts import verify_folder
 from palate.config.load import config_from_values
@@ -19,6 +20,7 @@ from runs import command, config_file, distance, metrics, run_json, values, weig
 
 SCRIPT = Path(__file__).parent / "sharded.py"
 FSDP = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": "LlamaDecoderLayer"}}
+OFFLOADED = {**FSDP, "fsdp_config": {**FSDP["fsdp_config"], "offload_params": True}}  # type: ignore[dict-item]
 # 11 rows in steps of 4: the last step of an epoch lacks one. A budget of 40 tokens gives the ranks different numbers of
 # micro-batches.
 SHAPE: dict[str, Any] = {"rows": 11, "num_train_epochs": 2, "save_strategy": "steps", "save_steps": 3}
@@ -95,6 +97,46 @@ def test_a_copy_as_reference_is_refused(model: Path, tmp_path: Path) -> None:
         prepare(config_from_values(values(model, tmp_path / "run", **FSDP)).config)
     stored = values(model, tmp_path / "run", **FSDP, reference_cache="auto")
     assert "fsdp has no effect on a CPU" in "\n".join(prepare(config_from_values(stored).config).log.lines)
+
+
+@pytest.mark.parametrize("key", ["fsdp", "deepspeed"])
+def test_sharding_of_accelerates_config_is_refused(
+    model: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{key.upper()}", "true")
+    with pytest.raises(ConfigError, match=rf"accelerate's config turns {key} on; write {key} into this config instead"):
+        prepare(config_from_values(values(model, tmp_path / "run")).config)
+
+
+@pytest.mark.slow
+def test_bf16_shards_and_offloaded_shards_train_as_one_process(model: Path, tmp_path: Path) -> None:
+    """Frozen weights have 16 bits then; sums in another order and other kernels leave differences of rounding."""
+    kinds = {"full": FSDP, "lora": FSDP, "last layer": FSDP, "offloaded": OFFLOADED}
+    (tmp_path / "two").mkdir()
+    given_of = {name: "full" if name == "offloaded" else name for name in kinds}
+    configs = [
+        config_file(
+            tmp_path / f"{name}.json",
+            given(model, tmp_path / "two" / name, given_of[name], 2, precision="bf16", **sharding),
+        )
+        for name, sharding in kinds.items()
+    ]
+    done = launch(configs, 2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "terminate called" not in done.stderr
+    start = weights(model)
+    for name, kind in given_of.items():
+        one = alone(model, tmp_path / f"one-{name}", kind, precision="bf16")
+        mine, theirs = (change(start, folder) for folder in (one, tmp_path / "two" / name))
+        assert float(torch.cosine_similarity(mine, theirs, dim=0)) > 0.99, name
+        for ours, others in zip(metrics(one), metrics(tmp_path / "two" / name), strict=True):
+            assert others["loss"] == pytest.approx(ours["loss"], abs=0.02), name
+
+
+def change(start: dict[str, torch.Tensor], folder: Path) -> torch.Tensor:
+    """All weights of a folder, less those at the start, as one vector; an adapter's B starts at 0."""
+    found = weights(folder)
+    return torch.cat([(found[name] - start.get(name, 0)).float().flatten() for name in sorted(found)])
 
 
 @pytest.mark.slow

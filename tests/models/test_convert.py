@@ -204,7 +204,7 @@ def test_an_existing_folder_is_left_alone(tmp_path: Path, pickled: Callable[...,
 def test_the_result_for_machines(
     tmp_path: Path, pickled: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["model", "convert", str(pickled()), str(tmp_path / "out"), "--json"]) == 0
+    assert main(["model", "convert", str(pickled()), "--output", str(tmp_path / "out"), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["files"] == ["model.safetensors"]
     assert found["bytes"] == sum(t.nbytes for t in load_file(tmp_path / "out" / "model.safetensors").values())

@@ -66,6 +66,7 @@ def group_of(tokenizer: Any) -> EncodedGroup:
     return group
 
 
+@pytest.mark.filterwarnings("ignore:.*ensure_weight_tying:UserWarning")  # PEFT 0.19 says so of untied models
 def test_the_whole_way_with_lora(base: Path, tmp_path: Path) -> None:
     folder = train(base, tmp_path / "run", save_strategy="steps", save_steps=2)
     record, first = run_json(folder), metrics(folder)[0]

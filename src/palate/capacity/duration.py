@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from palate.capacity.job import Job, Row
-from palate.capacity.memory import ANSWERS_AT_A_TIME, activation_bytes, state_bytes
+from palate.capacity.memory import ANSWERS_AT_A_TIME, activation_bytes, state_bytes, weight_bytes
 from palate.capacity.shapes import ModelShape
 from palate.config.stages.rollout import RolloutFields
 
@@ -138,7 +138,7 @@ def _exchange(job: Job, passes: float) -> float:
     shard, others = job.sharding, (job.devices - 1) / job.devices
     moved = 2.0 * 4 * job.trained.total
     if shard.weights > 1:
-        moved = passes * (2 * job.width * job.model.total + 4 * job.trained.total)
+        moved = passes * (2 * weight_bytes(job) + 4 * job.trained.total)
     away = passes * 3 * 4 * job.model.total / job.devices / _BUS if shard.offloaded else 0.0
     return others * moved / (job.hardware.link * 1e9) + away
 

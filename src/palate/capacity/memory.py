@@ -160,7 +160,7 @@ def weight_bytes(job: Job) -> float:
 
 def _cast_bytes(job: Job) -> float:
     """Autocast keeps linear weights in its own format during a step; fused layers cast a weight at each use."""
-    if job.width == 4 or job.fused or job.sharding.weights > 1:
+    if job.width == 4 or job.fused:
         return 0.0
     frozen_too = job.half == "fp16" and job.config.quantization_bit is None
     return 2.0 * (job.model.linear if frozen_too else job.trained.linear)
@@ -182,26 +182,34 @@ def _references(job: Job) -> tuple[float, float]:
 
 def _gathered_bytes(job: Job) -> float:
     """Whole weights on a device of a sharded model: two layers, the embedding and the head; a layer's gradient."""
-    layers, trained = job.shape.layers, job.trained
-    gradient = trained.linear / layers + trained.embedding + trained.head
-    return job.width * (2 * job.model.linear / layers + job.model.embedding + job.model.head) + 4 * gradient
+    shape, model, trained = job.shape, job.model, job.trained
+    linear = job.frozen_bytes(Counts(linear=model.linear - trained.linear), shape) + 4.0 * trained.linear
+    head = job.frozen_bytes(Counts(head=model.head - trained.head), shape) + 4.0 * trained.head
+    gradient = 4.0 * (trained.linear / shape.layers + trained.embedding + trained.head)
+    return 2 * linear / shape.layers + head + 4.0 * model.embedding + gradient
+
+
+def _loads_narrow(job: Job) -> bool:
+    """Whether weights stay in bf16 as they are loaded: few of them train, and none is computed from them."""
+    config = job.config
+    computed = config.finetuning_type == "full" or config.merged_adapters or config.use_dora or config.resize_vocab
+    return not computed and job.half == "bf16" and job.shape.narrow
 
 
 def _narrowed_bytes(job: Job) -> float:
-    """Bytes that frozen weights lose when they are stored in bf16 after loading; 0 if they are loaded in bf16."""
-    config, model, trained = job.config, job.model, job.trained
-    computed = config.finetuning_type == "full" or config.merged_adapters or config.use_dora or config.resize_vocab
-    if not computed or job.half != "bf16" or not job.shape.narrow or config.quantization_bit is not None:
+    """Bytes that frozen weights lose when they are stored in bf16 after loading."""
+    if _loads_narrow(job) or job.half != "bf16" or not job.shape.narrow or job.config.quantization_bit is not None:
         return 0.0
-    return 2.0 * max(0, model.linear + model.head - trained.linear - trained.head)
+    return 2.0 * max(0, job.model.linear + job.model.head - job.trained.linear - job.trained.head)
 
 
 def _loading_bytes(job: Job) -> float:
-    """Weights are read whole on each device, before a sharded model is divided; a CPU maps and copies its file."""
+    """Weights are read whole on each device, before a sharded model is divided; a CPU maps its file, or copies it."""
     own = weight_bytes(job) + _narrowed_bytes(job)
     if job.reference is not None:
         own += job.frozen_bytes(job.reference.counts, job.reference)
-    return own if job.hardware.gpu else own + 2 * (2 if job.shape.narrow else 4) * job.model.total
+    file = (2 if job.shape.narrow else 4) * job.model.total
+    return own if job.hardware.gpu else own + (1 if _loads_narrow(job) else 2) * file
 
 
 def _tokens_of_pass(job: Job, free: float, saved: float) -> int:

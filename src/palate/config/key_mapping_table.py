@@ -15,6 +15,7 @@ RENAMED: Mapping[str, str] = MappingProxyType(
         "evaluation_strategy": "eval_strategy",
         "label_smoothing": "dpo_label_smoothing",
         "activation_checkpointing": "gradient_checkpointing",
+        "enable_liger_kernel": "use_liger_kernel",
         "early_stopping_steps": "early_stopping_patience",
         "reward_model": "rewards",
         "num_ppo_epochs": "ppo_epochs",
@@ -40,7 +41,7 @@ _NO_EFFECT: Mapping[str, str] = {
     "report.html always shows the loss": "plot_loss",
     "palate always uses the fast tokenizer": "use_fast_tokenizer",
     "attention chooses the attention kernel": "flash_attn",
-    "palate has its own log-probability kernel": "enable_liger_kernel use_liger_kernel liger_kernel_config",
+    "use_liger_kernel takes all kernels of liger-kernel but its losses": "liger_kernel_config",
     "palate has its own kernels": "use_unsloth",
     "gradient_checkpointing turns recomputation on": "use_unsloth_gc disable_gradient_checkpointing",
     "recomputation is never re-entrant, with the same result": "use_reentrant_gc gradient_checkpointing_kwargs "

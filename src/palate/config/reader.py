@@ -209,9 +209,7 @@ def _loading(path: str | Path, kind: str) -> Iterator[_Loader]:
 
 def _read_text(path: Path, kind: str) -> str:
     if path.suffix in _DATA_FILES and path.is_file():
-        raise ConfigError(
-            f"{path}: is a data file, not a {kind}; palate init {path} --model MODEL writes a config for it"
-        )
+        raise ConfigError(f"{path}: is a data file, not a {kind}; palate init {path} --model MODEL writes a config")
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

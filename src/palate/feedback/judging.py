@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -69,13 +68,11 @@ class Collected:
         asked: number of questions.
         votes: those that there are, in the order of the questions.
         missing: the questions without a vote, each with the reason; asking again later may give one.
-        endpoints: URL → number of requests that it answered; empty for judges without an API.
     """
 
     asked: int
     votes: list[Vote]
     missing: list[tuple[Question, str]]
-    endpoints: Mapping[str, int] = field(default_factory=dict)
 
     def missing_lines(self, most: int = 10) -> list[str]:
         """The missing votes by item, for a person."""
@@ -170,10 +167,7 @@ def _collect(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
                 for question, verdict in zip(some, judge.compare(*compared(some)), strict=True):
                     decided(question, verdict)
     missing = [(question, why.get(key, "not asked")) for question, key in zip(asked, keys) if key not in have]
-    endpoints: Counter[str] = Counter()
-    for member in getattr(judge, "members", (judge,)):
-        endpoints.update(getattr(member, "answered", {}))
-    return Collected(len(asked), [have[key] for key in keys if key in have], missing, dict(endpoints))
+    return Collected(len(asked), [have[key] for key in keys if key in have], missing)
 
 
 def members_path(path: Path) -> Path:

@@ -50,10 +50,11 @@ def advice(facts: Facts) -> list[Act]:
     return [Act(name, act, why) for name, rule in RULES.items() for act, why in rule(facts)]
 
 
-def _checks(facts: Facts, *parts: str) -> Iterator[Mapping[str, Any]]:
-    """The gate's checks of these parts that did not pass."""
+def _checks(facts: Facts, *parts: str, name: str | None = None) -> Iterator[Mapping[str, Any]]:
+    """The gate's checks of these parts, or the one of this name in them, that did not pass."""
     checks: Sequence[Mapping[str, Any]] = (facts.get("gate") or {}).get("checks", ())
-    return (check for check in checks if check["state"] != "passed" and check["part"] in parts)
+    of = (check for check in checks if check["state"] != "passed" and check["part"] in parts)
+    return (check for check in of if name in (None, check["name"]))
 
 
 def _no_verdict(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -67,11 +68,13 @@ def _canary(facts: Facts) -> Iterator[tuple[str, str]]:
         yield act, f"its canary was ended: {facts['canary']}"
 
 
-def _leak(facts: Facts) -> Iterator[tuple[str, str]]:
-    for check in _checks(facts, "validity"):
-        if check["name"] == "leaked prompts":
-            act = "take the gate's prompts out of the data (palate data curate, rule decontaminate) and train again"
-            yield act, f"leaked prompts: {check['reason']}"
+def _on(name: str, act: str) -> Rule:
+    """The rule that a check asks for an act."""
+
+    def rule(facts: Facts) -> Iterator[tuple[str, str]]:
+        return ((act, f"{name}: {check['reason']}") for check in _checks(facts, "validity", "range", name=name))
+
+    return rule
 
 
 def _validity(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -104,8 +107,7 @@ def _conflicts(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _length(facts: Facts) -> Iterator[tuple[str, str]]:
-    checks = [check for check in _checks(facts, "range") if check["name"] == "length ratio"]
-    for check in checks:
+    for check in _checks(facts, "range", name="length ratio"):
         data = facts["data"]["now"] or {}
         ratio = data["length_chosen"] / data["length_rejected"] if data.get("length_rejected") else None
         longer = check["found"] is not None and check["found"] > 1
@@ -115,13 +117,6 @@ def _length(facts: Facts) -> Iterator[tuple[str, str]]:
         else:
             act = "train with pref_loss: sigmoid_norm, or with ld_alpha: 0.5" if longer else "lower the learning rate"
             yield act, f"length ratio: {check['reason']}"
-
-
-def _broken(facts: Facts) -> Iterator[tuple[str, str]]:
-    for check in _checks(facts, "range"):
-        if check["name"] == "empty or repeating answers":
-            act = "lower the learning rate or add pref_ftx: 0.1, and look at the samples in the run's report"
-            yield act, f"empty or repeating answers: {check['reason']}"
 
 
 def _guards(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -174,11 +169,17 @@ def _data(facts: Facts) -> Iterator[tuple[str, str]]:
 RULES: Final[Mapping[str, Rule]] = {
     "no verdict": _no_verdict,
     "canary": _canary,
-    "leak": _leak,
+    "leak": _on(
+        "leaked prompts",
+        "take the gate's prompts out of the data (palate data curate, rule decontaminate) and train again",
+    ),
     "validity": _validity,
     "run": _run,
     "conflicts": _conflicts,
-    "broken answers": _broken,
+    "broken answers": _on(
+        "empty or repeating answers",
+        "lower the learning rate or add pref_ftx: 0.1, and look at the samples in the run's report",
+    ),
     "length": _length,
     "guards": _guards,
     "win rate": _primary,

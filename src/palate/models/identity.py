@@ -53,9 +53,13 @@ _NOT_COMPUTING = frozenset(
 )
 
 
+_HALVES = (torch.bfloat16, torch.float16)
+
+
 def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     """16 hexadecimal digits over names, dtypes, shapes and bytes, independent of the mapping's order.
 
+    A tensor of 16 bits has the hash of its values in float32: the dtype that holds frozen weights changes nothing.
     Tied tensors are hashed under each of their names, so tying alone changes nothing.
     """
     digest = hashlib.sha256()
@@ -64,9 +68,11 @@ def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
         tensor = tensors[name].detach()
         where = (tensor.data_ptr(), tensor.shape)
         if where not in seen or tensor.data_ptr() == 0:
-            plain = tensor.to("cpu").contiguous().view(-1).view(torch.uint8).numpy()
+            wide = tensor.float() if tensor.dtype in _HALVES else tensor
+            plain = wide.to("cpu").contiguous().view(-1).view(torch.uint8).numpy()
             seen[where] = hashlib.sha256(plain.data).digest()
-        digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        dtype = torch.float32 if tensor.dtype in _HALVES else tensor.dtype
+        digest.update(f"{name}|{dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(seen[where])
     return digest.hexdigest()[:16]
 

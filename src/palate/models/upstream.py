@@ -23,6 +23,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             # Deprecations between libraries are not the user's to fix.
             warnings.simplefilter("ignore", FutureWarning)
+            # PEFT 0.19 warns of untied models too.
+            warnings.filterwarnings("ignore", ".*ensure_weight_tying.*", UserWarning)
             yield
     finally:
         hf_logging.set_verbosity(level)

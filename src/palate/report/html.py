@@ -70,9 +70,8 @@ def value(item: object) -> str:
 
 
 def redacted(item: Any) -> Any:
-    """The same JSON value with the values of keys that name a secret hidden, at any depth."""
+    """The same JSON value with the texts of keys that name a secret hidden, at any depth; numbers stay."""
     if isinstance(item, Mapping):
-        return {
-            key: "(hidden)" if entry and _SECRET.search(str(key)) else redacted(entry) for key, entry in item.items()
-        }
+        secret = {key for key, entry in item.items() if _SECRET.search(str(key)) and not isinstance(entry, int | float)}
+        return {key: "(hidden)" if entry and key in secret else redacted(entry) for key, entry in item.items()}
     return [redacted(entry) for entry in item] if isinstance(item, list | tuple) else item

@@ -115,6 +115,8 @@ def schema_version(connection: Connection) -> str | None:
         known = _scripts().get_revision(found) is not None
     except CommandError:
         known = False
+    if not known and found < newest():
+        raise StoreError(f"{place}: has schema {found}, from before the first release; name another one with --store")
     if not known:
         raise StoreError(f"{place}: was written by a newer palate (schema {found}, here {newest()}); update palate")
     return found

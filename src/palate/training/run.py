@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -230,6 +231,8 @@ class _Training:
             args=training_arguments(config, self.folder.path, session.precision, session.device),
             processing_class=session.template.tokenizer,
         )
+        for name in ("FSDP", "DEEPSPEED"):  # accelerate leaves them to the next run of this process
+            os.environ.pop(f"ACCELERATE_USE_{name}", None)
         trainer.remove_callback(PrinterCallback)
         if config.early_stopping_patience is not None:
             trainer.add_callback(StopEarly(config.early_stopping_patience))

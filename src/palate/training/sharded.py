@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,8 +19,15 @@ def check_shardable(config: RunConfig, reference: Reference | None, device: torc
     """A line for the user if the config's sharding has no effect, or "".
 
     Raises:
-        ConfigError: the reference needs copies of the policy's weights, whose parts are on other ranks.
+        ConfigError: the reference needs copies of the policy's weights, whose parts are on other ranks; or accelerate's
+            own config shards the model, of which palate would not know.
     """
+    for name in ("fsdp", "deepspeed"):
+        if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "").lower() == "true" and not getattr(config, name):
+            raise ConfigError(
+                f"accelerate's config turns {name} on; write {name} into this config instead, whose keys are checked "
+                f"(docs/train.md), and start the processes with torchrun or a config of accelerate without {name}"
+            )
     key = "fsdp" if config.fsdp else "deepspeed"
     if not (config.fsdp or config.deepspeed):
         return ""

@@ -8,12 +8,21 @@ from typing import Any
 
 import pytest
 
-from chat_server import ChatServer, endpoint, make_httpserver, shown, waits
+from chat_server import (
+    ChatServer,
+    endpoint,
+    longer_wins,
+    make_httpserver,
+    shown,
+    three_endpoints,
+    three_servers,
+    waits,
+)
 from engines import serving
 from palate.cli.main import main
 from runs import write_rows
 
-__all__ = ["endpoint", "make_httpserver", "waits"]
+__all__ = ["endpoint", "make_httpserver", "three_endpoints", "three_servers", "waits"]
 
 
 def test_two_engines_answer_and_are_not_asked_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,6 +38,32 @@ def test_two_engines_answer_and_are_not_asked_again(tmp_path: Path, capsys: pyte
         assert main(words) == 0
         assert json.loads(capsys.readouterr().out) == first
         assert (len(one.chats), len(two.chats)) == (4, 4)
+
+
+def test_sides_and_judge_may_have_several_endpoints(
+    three_endpoints: list[ChatServer],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PALATE_STORE", f"sqlite:///{tmp_path / 'palate.db'}")
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": f"question {n}"} for n in range(4)])
+    b = write_rows(tmp_path / "b.jsonl", [{"prompt": f"question {n}", "completions": ["no"]} for n in range(4)])
+    urls = [one.url for one in three_endpoints]
+    for one in three_endpoints:
+        one.answer = lambda body: longer_wins(body) if "<<<answer A" in str(body) else "a long answer"
+    words = ["eval", "winrate", f"openai:m@{urls[0]},{urls[1]}", str(b), "--prompts", str(prompts), "--json"]
+    assert main([*words, "--judge", f"openai:m@{urls[1]}=2,{urls[2]}", "--output", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert f"answered by {urls[0]} 2, {urls[1]} 2" in printed.err
+    assert f"judged by {urls[1]} " in printed.err
+    assert json.loads(printed.out)["win_rate"]["estimate"] == 1.0
+    before = [len(one.requests) for one in three_endpoints]
+    assert sum(before) == 4 + 8
+    # The same folder with other endpoints: everything is there.
+    words[2] = f"openai:m@{urls[2]}"
+    assert main([*words, "--judge", f"openai:m@{urls[0]}", "--output", str(tmp_path / "out")]) == 0
+    assert [len(one.requests) for one in three_endpoints] == before
 
 
 @pytest.mark.usefixtures("waits")

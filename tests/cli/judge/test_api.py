@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from chat_server import ChatServer, longer_wins, shown
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from palate.feedback.judges.load import members_of
 from palate.feedback.votes import read_votes
+from palate.store import open_store
+from palate.store.tables import Judgement
 from runs import write_rows
 
 pytestmark = pytest.mark.usefixtures("waits")
@@ -68,7 +72,9 @@ def test_replies_are_kept_whichever_endpoint_gave_them(
     assert (found["count"], found["consistent"], found["usage"]["requests"]) == (8, 4, 8)
     assert list(found["usage"]["endpoints"]) == urls
     assert sum(found["usage"]["endpoints"].values()) == 8 + found["usage"]["probes"]
-    assert all(one.requests for one in three_endpoints)
+    stored = open_store().read(lambda session: [row.request["base_url"] for row in session.scalars(select(Judgement))])
+    assert Counter(stored) == {one.url: len(one.requests) for one in three_endpoints}
+    assert set(stored) == set(urls)
     # One endpoint later, or others in another order: the same questions, which are in the store.
     for number, given in enumerate((urls[1], f"{urls[2]},{urls[0]}"), 2):
         assert main([*words, str(tmp_path / f"{number}.jsonl"), "--judge", "openai:m", "--base-url", given]) == 0

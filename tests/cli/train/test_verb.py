@@ -11,9 +11,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
 from palate.cli.main import main
 from palate.config.run import RunConfig
+from palate.errors import TrainingError
 
 
 @dataclass
@@ -120,3 +122,23 @@ def test_a_wrong_config_is_said_before_anything_is_loaded(
     assert main(["train", config_file, "--set", "seed=x"]) == 2
     assert capsys.readouterr().err == "palate: error: --set: seed must be a whole number, not x\n"
     assert calls == []
+
+
+def test_a_process_leaves_its_group_at_the_end(
+    calls: list[tuple[RunConfig, tuple[str, ...]]], config_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gloo's threads may abort a process that ends as a member of a group."""
+
+    def fails(*_: Any, **__: Any) -> Done:
+        raise TrainingError("the loss is not finite")
+
+    room: Any = sys.modules["palate.training.run"]
+    for train, code in ((room.train, 0), (fails, 1)):
+        monkeypatch.setattr(room, "train", train)
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+        try:
+            assert main(["train", config_file]) == code
+            assert not dist.is_initialized()
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()

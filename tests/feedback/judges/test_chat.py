@@ -209,5 +209,6 @@ def test_a_reply_says_how_often_it_was_asked_for(endpoint: ChatServer, waits: li
         completion_tokens=5,
         attempts=3,
         model="m",
+        url=f"{endpoint.url}/chat/completions",
     )
     assert waits[0] == 7.0

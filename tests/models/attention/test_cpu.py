@@ -54,10 +54,11 @@ def assert_equals_dense(layout: Layout, value_width: int = 8) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 6, 1024])
-@pytest.mark.parametrize("block", [1, 3, 128])
+@pytest.mark.parametrize(("block", "tile"), [(1, 1), (3, 3), (4, 2), (128, 32)])
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_equals_dense_attention(monkeypatch: pytest.MonkeyPatch, name: str, block: int, kept: int) -> None:
+def test_equals_dense_attention(monkeypatch: pytest.MonkeyPatch, name: str, block: int, tile: int, kept: int) -> None:
     monkeypatch.setattr(blocks, "QUERY_BLOCK", block)
+    monkeypatch.setattr(blocks, "TILE", tile)
     monkeypatch.setattr(blocks, "KEPT_KEYS", kept)
     assert_equals_dense(LAYOUTS[name])
 

@@ -37,12 +37,13 @@ def test_a_whole_reply() -> None:
         completion_tokens=3,
         model="m-2",
         retries=2,
+        url="url",
         tokens=(TokenChoice("A", -0.1, (("A", -0.1), ("B", -2.4))),),
     )
 
 
 def test_the_least_that_is_a_reply() -> None:
-    assert read_completion(reply(Fields(content=None)), "url") == Completion("", "stop")
+    assert read_completion(reply(Fields(content=None)), "url") == Completion("", "stop", url="url")
 
 
 @pytest.mark.parametrize("usage", [None, Fields(prompt_tokens="7", completion_tokens=-1), Fields(prompt_tokens=True)])

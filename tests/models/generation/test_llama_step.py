@@ -16,11 +16,11 @@ from palate.models.attention.tree import TREE
 from palate.models.cpu import prepacked
 from palate.models.cpu.layers import apply_fused
 from palate.models.cpu.llama_like import base_of, recognised
+from palate.models.frozen import store_frozen_in
 from palate.models.generation import llama_step
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.generate import generate, stock_attention
 from palate.models.generation.llama_step import StepDecoder, step_decoder
-from palate.models.load import store_frozen_in
 from palate.models.precision import BF16, FP32
 from palate.models.probe.probe import probe
 from palate.models.score import Head, install

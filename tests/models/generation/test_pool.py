@@ -90,7 +90,7 @@ def test_requests_are_shared_out_by_weight(three_endpoints: list[ChatServer]) ->
 def test_a_slow_endpoint_gets_less(three_endpoints: list[ChatServer]) -> None:
     slow = three_endpoints[1]
     for one in three_endpoints:
-        one.answer = after(0.2 if one is slow else 0.02, one.answer)
+        one.answer = after(0.4 if one is slow else 0.02, one.answer)
     assert ask(Engine(urls(three_endpoints), "m", in_flight=2), 60) == expected(60)
     shares = [len(one.requests) for one in three_endpoints]
     assert sum(shares) == 60
@@ -117,6 +117,18 @@ def test_when_an_endpoint_dies_nothing_is_lost_or_asked_twice(three_endpoints: l
     assert set(answered.values()) == {1}
     assert sum(engine.answered.values()) == 80
     assert 5 <= engine.answered[dying.url] <= 8
+
+
+def test_requests_to_an_endpoint_that_hangs_go_to_others(three_endpoints: list[ChatServer]) -> None:
+    hanging, ended = three_endpoints[1], threading.Event()
+    hanging.answer = lambda _: str(ended.wait(30))
+    try:
+        engine = Engine(urls(three_endpoints[:2]), "m", in_flight=2, timeout=0.5)
+        assert ask(engine, 12) == expected(12)
+    finally:
+        ended.set()
+    assert engine.answered == {three_endpoints[0].url: 12, hanging.url: 0}
+    assert 2 <= len(hanging.requests) <= 4  # those in flight, then one at a time
 
 
 def test_an_endpoint_that_asks_to_wait_is_left_alone(three_endpoints: list[ChatServer]) -> None:

@@ -137,7 +137,7 @@ def test_nothing_to_write_and_another_folder_are_refused(sqlite_store: Store, tm
     ):
         from_interactions(sqlite_store, tmp_path / "out")
     recording.complete(consent=False)
-    with pytest.raises(DataError, match="nothing to write from 1 interactions: 1 no_consent"):
+    with pytest.raises(DataError, match=r"from 1 interactions: 1 no_consent \(clients send x-palate-consent: true"):
         from_interactions(sqlite_store, tmp_path / "out")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "data.json").write_text("{}")

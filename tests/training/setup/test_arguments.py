@@ -16,11 +16,12 @@ from palate.config.stages.optimisation import Optimiser
 from palate.config.stages.schedules import BY_EVALUATION, Schedule
 from palate.data.parallel import all_cores
 from palate.errors import ConfigError
-from palate.models.precision import FP32
+from palate.models.precision import FP32, resolve
 from palate.training.setup.arguments import check_installed, training_arguments
 from runs import metrics, run
 from tiny import save_tiny
 
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 VALUES = {"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o"}
 
 
@@ -69,10 +70,31 @@ def test_an_optimiser_without_its_package_is_refused_before_the_start(
     try:
         Trainer.get_optimizer_cls_and_kwargs(arguments, nn.Linear(2, 2))
     except ImportError:
-        with pytest.raises(ConfigError, match=rf"optim: {name} needs \w+, which is not installed"):
-            check_installed(config)
+        with pytest.raises(ConfigError, match=rf"optim: {name} needs \w+, which is not installed: pip install \w+"):
+            check_installed(config, GPU)
     else:
-        check_installed(config)
+        check_installed(config, GPU)
+        check_installed(config, CPU)
+
+
+@pytest.mark.parametrize("name", get_args(Optimiser))
+def test_an_optimiser_of_bitsandbytes_is_refused_on_a_cpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.training.setup.arguments.find_spec", lambda _name: object())
+    config = config_from_values({**VALUES, "optim": name}).config
+    check_installed(config, GPU)
+    if "8bit" in name or "paged" in name or name.startswith(("adamw_bnb", "lion_")):
+        with pytest.raises(ConfigError, match=rf"optim: {name} needs a GPU \(bitsandbytes\), this run is on a CPU"):
+            check_installed(config, CPU)
+    else:
+        check_installed(config, CPU)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", True), ("fp32", False)])
+def test_fsdp2_leaves_the_dtypes_to_autocast(precision: str, dtype: bool, tmp_path: Path) -> None:
+    given = {**VALUES, "fsdp": True, "fsdp_config": {"version": 2}}
+    arguments = training_arguments(config_from_values(given).config, tmp_path, resolve(precision, CPU), CPU)
+    policy = arguments.fsdp_plugin_args["mixed_precision_policy"]
+    assert (policy.param_dtype, policy.reduce_dtype, arguments.bf16) == (None, None, dtype)
 
 
 @pytest.mark.parametrize(
@@ -123,10 +145,10 @@ def test_sharding_without_its_package_or_file_is_refused_before_the_start(
     config = config_from_values({**VALUES, "deepspeed": str(tmp_path / "ds.json")}).config
     monkeypatch.setattr("palate.training.setup.arguments.find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match="deepspeed needs the package deepspeed, which is not installed"):
-        check_installed(config)
+        check_installed(config, CPU)
     monkeypatch.setattr("palate.training.setup.arguments.find_spec", lambda name: name)
     with pytest.raises(ConfigError, match=r"deepspeed: there is no file .*ds\.json"):
-        check_installed(config)
+        check_installed(config, CPU)
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

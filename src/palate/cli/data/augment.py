@@ -11,7 +11,7 @@ import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers, two_names
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
 from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
 from palate.cli.generate import Temperature
@@ -143,15 +143,12 @@ def augment_command(
     }
     request = replace(request, max_dropped=max_dropped)
     done = augment(request, output, plan, _augment_models(samplers, judge))
-    if as_json:
-        print_json(done)
-        return
     lines = [f"{done.read:>9,}  rows as they were"]
     lines += [f"{count:>9,}  {kind}" for kind, count in done.made.items()]
     for kind, reasons in done.not_made.items():
         why_not = ", ".join(f"{amount(n, 'row')}: {why}" for why, n in reasons.items())
         lines.append(f"{'':>9}  {kind} not made of {why_not}")
-    print_result("\n".join([*lines, str(done.output / "augmented.jsonl")]))
+    print_done("\n".join([*lines, str(done.output / "augmented.jsonl")]), done, as_json=as_json)
 
 
 def _augment_models(samplers: dict[str, AnswererSampler], judge: str | None) -> AugmentModels:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.artifacts import file_name
-from palate.charts.text import amount
+from palate.charts.text import amount, counts_text
 from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.eval.winrate_output import print_next_step, print_one, print_sweep, write_result
 from palate.cli.generate import TopP
 from palate.cli.judge.options import asks_judge, judge_of
+from palate.cli.judge.result import endpoint_counts
 from palate.cli.models import model_path
 from palate.errors import DataError, EngineError, UsageError
 from palate.feedback.judges.settings import ApiSettings
@@ -135,6 +136,9 @@ def command(
         return
     leaks = find_leaks(plan)
     results = {heat: _measured(plan, place, asked_judge, people, leaks, heat) for heat, place in folders.items()}
+    by_endpoint = counts_text(endpoint_counts(asked_judge)) if asked_judge is not None else ""
+    if by_endpoint:
+        print_progress(f"judged by {by_endpoint}")
     written = {heat: write_result(folders[heat], result) for heat, result in results.items()}
     if len(heats) > 1:
         print_sweep(folder, written, as_json=as_json)

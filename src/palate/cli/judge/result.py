@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,7 @@ def print_votes(
     from palate.feedback.votes import summarise
 
     summary = summarise(collected.votes)
-    missing, usage = collected.missing, _usage(judge, collected)
+    missing, usage = collected.missing, _usage(judge)
     if as_json:
         counts = asdict(summary)
         counts["count"] = counts.pop("votes")
@@ -84,13 +85,21 @@ def print_votes(
         )
 
 
+def endpoint_counts(judge: Judge) -> dict[str, int]:
+    """URL → number of requests of the judge, or of a jury's members, that it answered; {} without an API."""
+    counts: Counter[str] = Counter()
+    for member in getattr(judge, "members", (judge,)):
+        counts.update(getattr(member, "answered", {}))
+    return dict(counts)
+
+
 def _one_line(reason: str) -> str:
     """The start of a reason, which may be a whole reply of a judge."""
     text = " ".join(reason.split())
     return text if len(text) <= _SHOWN_REASON else text[:_SHOWN_REASON] + "…"
 
 
-def _usage(judge: Judge, collected: Collected) -> tuple[list[str], dict[str, Any] | None]:
+def _usage(judge: Judge) -> tuple[list[str], dict[str, Any] | None]:
     """What a judge over an API used, for a person and for a program; nothing for other judges."""
     judges = getattr(judge, "members", (judge,))
     meters = [member.meter for member in judges if hasattr(member, "meter")]
@@ -98,7 +107,8 @@ def _usage(judge: Judge, collected: Collected) -> tuple[list[str], dict[str, Any
         return [], None
     (meter, *_), cached = meters, sum(getattr(member, "cached", 0) for member in judges)
     lines = [f"used                 {meter.line()}", f"from the store       {amount(cached, 'verdict')}"]
-    by_endpoint = counts_text(collected.endpoints)
+    endpoints = endpoint_counts(judge)
+    by_endpoint = counts_text(endpoints)
     lines += [f"answered by          {by_endpoint}"] if by_endpoint else []
     return lines, {
         "requests": meter.requests,
@@ -108,5 +118,5 @@ def _usage(judge: Judge, collected: Collected) -> tuple[list[str], dict[str, Any
         "output_tokens": meter.completion_tokens,
         "usd": meter.usd if meter.prices.known else None,
         "cached": cached,
-        "endpoints": collected.endpoints,
+        "endpoints": endpoints,
     }

@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson, Overrides, StoreUrl, opened_store
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 
 _EXIT_CODES = {"PASS": 0, "ZERO": 1, "HOLD": 3}
 
@@ -37,18 +37,17 @@ def canary_command(
         if zero and verdict.outcome == "ZERO":
             set_canary(registry, arms.canary.version, 0.0, alias=alias, who=AUTOMATON, reason=verdict.reasons[0])
     smallest = smallest_found(config, config.share if state is None else state.share)
-    if as_json:
-        print_json({**asdict(verdict), "smallest_found": smallest, "days": arms.days, "alias": alias})
-    else:
-        found = ", ".join(f"{name} +{100 * step:.1f} points" for name, step in smallest.items())
-        lines: list[tuple[str, str]] = [
-            (verdict.outcome, f"{arms.canary.version} as the canary of {alias}, for {arms.days:.1f} days")
-        ]
-        for arm in (arms.incumbent, arms.canary):
-            lines.append(
-                (arm.version, f"{arm.people:,} people, {len(arm.errors):,} answers, {len(arm.downs):,} thumbs")
-            )
-        lines += [("reason", reason) for reason in verdict.reasons]
-        lines.append(("detectable", f"with {config.at_least:,} answers and thumbs of the canary: {found}"))
-        print_result("\n".join(two_columns(lines, width=text_width(), indent=0)))
+    found = ", ".join(f"{name} +{100 * step:.1f} points" for name, step in smallest.items())
+    lines: list[tuple[str, str]] = [
+        (verdict.outcome, f"{arms.canary.version} as the canary of {alias}, for {arms.days:.1f} days")
+    ]
+    for arm in (arms.incumbent, arms.canary):
+        lines.append((arm.version, f"{arm.people:,} people, {len(arm.errors):,} answers, {len(arm.downs):,} thumbs"))
+    lines += [("reason", reason) for reason in verdict.reasons]
+    lines.append(("detectable", f"with {config.at_least:,} answers and thumbs of the canary: {found}"))
+    print_done(
+        "\n".join(two_columns(lines, width=text_width(), indent=0)),
+        {**asdict(verdict), "smallest_found": smallest, "days": arms.days, "alias": alias},
+        as_json=as_json,
+    )
     raise typer.Exit(_EXIT_CODES[verdict.outcome])

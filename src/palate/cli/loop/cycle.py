@@ -115,10 +115,8 @@ def tick_command(
             from palate.loop.plan import plan
 
             planned = plan(loop, utc_now(), until=_step(until))
-            if as_json:
-                print_json({"steps": planned})
-            else:
-                print_result("\n".join(line for step in planned for line in _planned(step)))
+            text = "\n".join(line for step in planned for line in _planned(step))
+            print_done(text, {"steps": planned}, as_json=as_json)
             return
         with _stoppable(loop):
             ticked = _tick(loop, until)
@@ -155,10 +153,7 @@ def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) 
 
     with _opened(file) as loop:
         found = loop.store.read(lambda session: loop_status(session, loop.config.name))
-    if as_json:
-        print_json(found)
-    else:
-        print_result("\n".join(_status(found)))
+    print_done("\n".join(_status(found)), found, as_json=as_json)
 
 
 def abandon_command(

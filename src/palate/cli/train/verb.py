@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,12 +38,14 @@ def command(
     from palate.config.pipeline import is_pipeline
     from palate.config.sweep import is_sweep
 
-    if is_sweep(path, changes):
-        _sweep(path, changes, as_json=as_json)
-    elif is_pipeline(path, changes):
-        _pipeline(path, changes, as_json=as_json)
-    else:
-        _run(path, changes, as_json=as_json)
+    do = _sweep if is_sweep(path, changes) else _pipeline if is_pipeline(path, changes) else _run
+    try:
+        do(path, changes, as_json=as_json)
+    finally:
+        if "torch" in sys.modules:  # a wrong config fails before it is imported
+            from palate.training.setup.environment import leave_processes
+
+            leave_processes()
 
 
 def _run(path: str, changes: Sequence[str], *, as_json: bool) -> None:

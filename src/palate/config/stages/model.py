@@ -41,6 +41,11 @@ class ModelFields(Fields):
         "variable-length kernel or FlexAttention (CUDA only, not measured yet); padded computes padded rows. auto is "
         "the first that passes a check at load: on CUDA varlen, flex, tree, padded; on a CPU tree, padded.",
     )
+    use_liger_kernel: bool = Field(
+        False,
+        description="Norms, gated MLP and rotary positions by the kernels of the package liger-kernel (GPU), where a "
+        "check at load finds them equal to the model's own. Its losses are not used.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: less memory, more time."
     )

@@ -57,8 +57,7 @@ def generate(
     answerer = load_answerer(str(model), base_url, template=template, precision=precision)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     if output is None:
-        rows = (row for some in candidate_rows(asked, answerer, k, decoding) for row in some)
-        return [read_candidate(row, row["id"], row["id"]) for row in rows]
+        return [read_candidate(row, row["id"], row["id"]) for row in candidate_rows(asked, answerer, k, decoding)]
     write_candidates(asked, answerer, k, decoding, path=Path(output), shard=part)
     wanted = {record.id for record in (asked if part is None else part.of(asked))}
     return [row for row in iter_candidates(output) if row.id in wanted]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from palate.charts.text import amount
@@ -52,7 +52,6 @@ class Result:
         leaks: of each side.
         left_out_votes: votes of people that do not count, by reason.
         judge_identity: of a judge with a name of its own; None for people.
-        endpoints: URL → requests of the judge that it answered when this was measured.
         prompts_hash: of the prompts' content.
         missing: items without an answer or a verdict.
     """
@@ -68,7 +67,6 @@ class Result:
     without_leaks: Interval | None
     left_out_votes: Mapping[str, int]
     judge_identity: JudgeIdentity | None = None
-    endpoints: Mapping[str, int] = field(default_factory=dict)
     prompts_hash: str = ""
 
     @property
@@ -106,7 +104,6 @@ class Result:
             "judge": self.judge,
             "judge_kind": self.judge_kind,
             "judge_identity": None if self.judge_identity is None else asdict(self.judge_identity),
-            "endpoints": dict(self.endpoints),
             "decoding": None if self.decoding is None else asdict(self.decoding),
             "prompts": len(self.items),
             "prompts_hash": self.prompts_hash,

@@ -165,7 +165,7 @@ def measure_judged(
     kind = str(getattr(judge, "kind", "judge"))
     items = judged_items(rows, collected)
     found = _result(plan, folder, items, judge.name, kind, temperature, people, leaks, correct=True)
-    return replace(found, judge_identity=identity_of(judge), endpoints=collected.endpoints)
+    return replace(found, judge_identity=identity_of(judge))
 
 
 def measure_people(

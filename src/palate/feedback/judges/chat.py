@@ -73,6 +73,7 @@ class ChatReply:
         thinking: whether the model thought before its text, or instead of it.
         max_tokens: of the request that was answered.
         attempts: how often the request was sent.
+        url: that the answered request was sent to.
     """
 
     text: str = ""
@@ -85,6 +86,7 @@ class ChatReply:
     completion_tokens: int | None = None
     attempts: int = 1
     model: str = ""
+    url: str = ""
     tokens: tuple[TokenChoice, ...] = ()
 
     @property
@@ -158,6 +160,7 @@ class ChatClient:
             completion_tokens=found.completion_tokens,
             attempts=found.retries + 1,
             model=found.model,
+            url=found.url,
             tokens=found.tokens,
         )
 

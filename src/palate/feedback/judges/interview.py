@@ -16,6 +16,7 @@ from palate.feedback.judges.prompt import JudgePrompt
 from palate.feedback.judges.render import RULE, block, clean, criteria_text, nonce_of
 from palate.feedback.judges.replies import Mode, instruction, read_verdict, response_format
 from palate.feedback.judges.settings import ApiSettings
+from palate.models.generation.pool import CHAT
 from palate.records import Message, Messages, Verdict
 from palate.store.tables import Judgement
 
@@ -119,7 +120,7 @@ class Interview:
             "prompt": {"name": self.prompt.name, "version": self.prompt.version, "sha256": self.prompt.sha256},
             "model": self.endpoint.model,
             "served": clean(reply.model),
-            "base_url": self.endpoint.base_url,
+            "base_url": reply.url.removesuffix(f"/{CHAT}"),
             "endpoint": self.endpoint.identity,
             "decoding": {"temperature": asked.request.temperature, "max_tokens": reply.max_tokens},
             "thinking_budget": self.settings.thinking_budget,

@@ -17,7 +17,8 @@ from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.chat import without_thinking
 from palate.models.generation.completion import Completion
 from palate.models.generation.engine import Engine
-from palate.models.generation.pool import identifying_facts, read_endpoints
+from palate.models.generation.pool import read_endpoints
+from palate.models.generation.served_models import identifying_facts
 
 PROBE_TOKENS = 256
 

@@ -13,11 +13,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from palate.text.batch import Layout
 
 # Queries scored together: larger blocks waste products above the diagonal, smaller ones waste calls.
 QUERY_BLOCK = 128
+
+# Keys are padded to a multiple of this, and blocks of queries end at one: softmax computes the rest of a vector of 32
+# bf16 numbers one by one, and oneDNN compiles a kernel for each new shape. QUERY_BLOCK is a multiple.
+TILE = 32
 
 # Queries with at most this many keys save their probabilities for backward; longer rows compute them again, so that
 # memory grows linearly with the row.
@@ -86,10 +91,10 @@ def tree_forward(
     grouped = query.view(key.shape[0], -1, *query.shape[1:])  # [Hkv, G, T, d]
     kept: list[torch.Tensor] = []
     for part in parts:
-        k, v = visible(key, part), visible(value, part)
-        for rows, seen in _blocks(part, k.shape[1]):
-            p = _probabilities(grouped, k, rows, seen, scaling)
-            o = torch.bmm(p, v[:, :seen])  # [Hkv, G·n, d_v]
+        k, v = _padded(key, part), _padded(value, part)
+        for rows, seen, padded in _blocks(part):
+            p = _probabilities(grouped, k[:, :padded].contiguous(), rows, seen, scaling)
+            o = torch.bmm(p, v[:, :padded])  # [Hkv, G·n, d_v]
             out[rows].copy_(o.view(heads, -1, width).transpose(0, 1))
             if keep and seen <= KEPT_KEYS:
                 kept.append(p)
@@ -118,17 +123,17 @@ def tree_backward(
     d_value = torch.zeros(value.shape, dtype=torch.float32)
     saved = iter(kept)
     for part in parts:
-        k, v = visible(key, part), visible(value, part)
-        for rows, seen in _blocks(part, k.shape[1]):
+        all_k, all_v = _padded(key, part), _padded(value, part)
+        for rows, seen, padded in _blocks(part):
+            k, v = all_k[:, :padded].contiguous(), all_v[:, :padded].contiguous()
             p = next(saved) if seen <= KEPT_KEYS else _probabilities(grouped, k, rows, seen, scaling)
             d_out = grad[rows].transpose(0, 1).reshape(groups, -1, value.shape[-1])
-            d_p = torch.bmm(d_out, v[:, :seen].transpose(1, 2))
-            d_scores = torch._softmax_backward_data(d_p, p, -1, p.dtype)
-            d_q = torch.bmm(d_scores, k[:, :seen]).view(heads, -1, width)
+            d_scores = torch._softmax_backward_data(torch.bmm(d_out, v.transpose(1, 2)), p, -1, p.dtype)
+            d_q = torch.bmm(d_scores, k).view(heads, -1, width)
             torch.mul(d_q, scaling, out=d_query[:, rows])
             q = grouped[:, :, rows].reshape(groups, -1, width)
-            _add_to_visible(d_key, torch.bmm(d_scores.transpose(1, 2), q), part, scaling)
-            _add_to_visible(d_value, torch.bmm(p.transpose(1, 2), d_out), part, 1.0)
+            _add_to_visible(d_key, torch.bmm(d_scores.transpose(1, 2), q)[:, :seen], part, scaling)
+            _add_to_visible(d_value, torch.bmm(p.transpose(1, 2), d_out)[:, :seen], part, 1.0)
     return d_query, d_key, d_value
 
 
@@ -142,26 +147,35 @@ def _add_to_visible(total: torch.Tensor, part_grad: torch.Tensor, part: Segment,
     total[:, part.start : part.start + part_grad.shape[1]].add_(part_grad, alpha=factor)
 
 
-def _blocks(part: Segment, keys: int) -> Iterator[tuple[slice, int]]:
-    """Even blocks of queries: the slice of each in the packed row, and the number of keys up to its last query."""
-    n = part.end - part.start
-    count = -(-n // QUERY_BLOCK)
-    shared = keys - n
+def _padded(tensor: torch.Tensor, part: Segment) -> torch.Tensor:
+    """`visible` keys or values [Hkv, keys, d], with zeros up to a multiple of TILE."""
+    seen = visible(tensor, part)
+    return F.pad(seen, (0, 0, 0, -seen.shape[1] % TILE))
+
+
+def _blocks(part: Segment) -> Iterator[tuple[slice, int, int]]:
+    """Even blocks of queries: the slice in the packed row, the keys up to its last query, and these keys padded."""
+    n, shared = part.end - part.start, part.prefix[1] - part.prefix[0]
+    tiles, count = -(-n // TILE), -(-n // QUERY_BLOCK)
     for i in range(count):
-        first, last = n * i // count, n * (i + 1) // count
-        yield slice(part.start + first, part.start + last), shared + last
+        first, last = tiles * i // count * TILE, min(n, tiles * (i + 1) // count * TILE)
+        seen = shared + last
+        yield slice(part.start + first, part.start + last), seen, seen + -seen % TILE
 
 
 def _probabilities(grouped: torch.Tensor, key: torch.Tensor, rows: slice, seen: int, scaling: float) -> torch.Tensor:
-    """softmax(scaling · q kᵀ) [Hkv, G·n, seen] without the future, of grouped [Hkv, G, T, d] and key [Hkv, keys, d]."""
+    """softmax(scaling · q kᵀ) [Hkv, G·n, padded] without the future, of grouped [Hkv, G, T, d], key [Hkv, padded, d].
+
+    `key` is contiguous: of a slice's transpose, PyTorch would make a copy.
+    """
     groups, repeat, _, width = grouped.shape
-    n = rows.stop - rows.start
+    n, padded = rows.stop - rows.start, key.shape[1]
     q = grouped[:, :, rows].reshape(groups, repeat * n, width)
     # beta=0 ignores the first argument; baddbmm scales without another pass over the scores.
-    scores = torch.baddbmm(q.new_empty(1), q, key[:, :seen].transpose(1, 2), beta=0, alpha=scaling)
-    # Only the last n keys can be in a query's future.
-    future = torch.full((n, n), float("-inf"), dtype=q.dtype).triu_(1)
-    scores.view(groups, repeat, n, seen)[..., seen - n :].add_(future)
+    scores = torch.baddbmm(q.new_empty(1), q, key.transpose(1, 2), beta=0, alpha=scaling)
+    # Only the last n keys can be in a query's future, and the padding behind them.
+    future = torch.full((n, padded - seen + n), float("-inf"), dtype=q.dtype).triu_(1)
+    scores.view(groups, repeat, n, padded)[..., seen - n :].add_(future)
     return torch.softmax(scores, dim=-1)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 # Bytes of `softmax − onehot` that one call may save for the gradient of the weight.
 KEPT_BYTES = 256 << 20
@@ -20,7 +21,7 @@ KEPT_BYTES = 256 << 20
 _ROWS = 512
 
 # Elements of one float32 softmax: few enough for the caches.
-_ELEMENTS = 1 << 21
+_ELEMENTS = 1 << 19
 
 # A float32 probability below this has lost digits: the logarithm is then taken from the log-sum-exp.
 _TINY = 1e-30
@@ -123,22 +124,23 @@ def _score(
     torch.mm(h, w.T, out=error)
     if b is not None:
         error.add_(b)
-    logps = h.new_empty(len(h), dtype=torch.float32)
+    targets = target_ids[:, None]
+    at_target = h.new_empty(len(h), 1, dtype=torch.float32)
     for part in _slices(0, len(h), max(1, _ELEMENTS // len(w))):
-        targets = target_ids[part, None]
-        logits = error[part]
-        p = torch.softmax(logits, dim=-1, dtype=torch.float32)
-        at_target = p.gather(-1, targets)
-        logp = at_target.log()
-        lost = at_target < _TINY
-        if bool(lost.any()):
-            full = logits.float()
-            logp = torch.where(lost, full.gather(-1, targets) - full.logsumexp(-1, keepdim=True), logp)
-        logps[part] = logp[:, 0]
+        p = torch.softmax(error[part], dim=-1, dtype=torch.float32)
+        torch.gather(p, -1, targets[part], out=at_target[part])
         if want_error:
-            # p − 1 = expm1(log p) keeps the digits of a confident token's small error.
-            logits.copy_(p).scatter_(-1, targets, torch.expm1(logp).to(logits.dtype))
-    return logps
+            error[part].copy_(p)
+    logps = at_target.log()
+    lost = at_target[:, 0] < _TINY
+    if bool(lost.any()):
+        full = F.linear(h[lost], w, b).float()
+        logps[lost] = full.gather(-1, targets[lost]) - full.logsumexp(-1, keepdim=True)
+    if want_error:
+        # p − 1 = expm1(log p) keeps the digits of a confident token's small error.
+        # scatter_ takes 16 µs a row here, 60 times as long.
+        error[torch.arange(len(h)), target_ids] = torch.expm1(logps[:, 0]).to(error.dtype)
+    return logps[:, 0]
 
 
 def _slices(first: int, last: int, size: int | None = None) -> Iterator[slice]:

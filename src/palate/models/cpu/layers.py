@@ -21,6 +21,7 @@ from torch import nn
 from palate.models.attention.cpu import segments
 from palate.models.cpu.layer_halves import attention_sublayer, mlp_sublayer
 from palate.models.cpu.projection import Projection, hooked, projection_of
+from palate.models.frozen import float_products
 from palate.models.upstream import CALL_ERRORS
 from palate.text.batch import Layout, Span
 
@@ -162,7 +163,7 @@ def _equals_stock(layer: Any) -> bool:
     training = layer.training
     layer.eval()
     try:
-        with _eager(layer.self_attn.config), torch.enable_grad():
+        with _eager(layer.self_attn.config), float_products(), torch.enable_grad():
             a, b = hidden.clone().requires_grad_(True), hidden.clone().requires_grad_(True)
             stock = layer.forward(a, attention_mask=mask, position_embeddings=positions)
             fused = _fused_forward(layer, b, positions, _PROBE, maps)

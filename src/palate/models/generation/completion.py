@@ -36,6 +36,7 @@ class Completion:
         model: name of the model that answered, as the engine reports it.
         retries: number of times that the request was sent again.
         choices: number of choices in the reply.
+        url: that the request was sent to.
         tokens: log-probabilities, if they were asked for and the engine gives them.
     """
 
@@ -47,6 +48,7 @@ class Completion:
     model: str = ""
     retries: int = 0
     choices: int = 1
+    url: str = ""
     tokens: tuple[TokenChoice, ...] = ()
 
     def without(self, secret: str) -> Completion:
@@ -85,6 +87,7 @@ def read_completion(reply: Any, url: str, *, retries: int = 0) -> Completion:
         model=str(getattr(reply, "model", None) or "")[:200],
         retries=retries,
         choices=len(reply.choices),
+        url=url,
         tokens=tuple(_tokens(getattr(getattr(choice, "logprobs", None), "content", None))),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from palate.errors import EngineError, EngineRefused
@@ -80,13 +80,6 @@ class Connection:
     def redacted(self, text: str) -> str:
         """A text without the key."""
         return text.replace(self.key, "<key>") if self.key else text
-
-
-def read_models(client: OpenAI, _url: str = "") -> list[dict[str, Any]]:
-    """The list of models of an endpoint, for `Connection.request`; [] if the reply is none."""
-    listed = client.get("/models", cast_to=object)
-    models = listed.get("data") if isinstance(listed, dict) else None
-    return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
 
 
 def _check_url(base_url: str) -> None:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from palate.errors import EngineRefused
 from palate.models.generation.completion import Completion, read_completion
-from palate.models.generation.connection import Connection, read_models
+from palate.models.generation.connection import Connection
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.pool import CHAT, EndpointPool
+from palate.models.generation.served_models import read_models
 from palate.models.generation.streamed import StreamedAnswer
 from palate.records import Answer, Messages, as_turns
 
@@ -118,7 +119,7 @@ class Engine:
                         return
                     yield asked.popleft().result()
             except KeyboardInterrupt:
-                self.close()  # else the replies on their way would be waited for
+                self._pool.close()  # requests that wait for an endpoint end; those on their way cannot be ended
                 raise
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)  # those on their way end before the `with`

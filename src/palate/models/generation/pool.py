@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import threading
 import time
@@ -13,7 +12,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from palate.errors import EngineError, EngineRefused
-from palate.models.generation.connection import LATER, Connection, read_models
+from palate.models.generation.connection import LATER, Connection
+from palate.models.generation.served_models import check_served, read_models
 
 if TYPE_CHECKING:
     from openai import DefaultHttpxClient, OpenAI
@@ -29,8 +29,6 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 _LONGEST_WAIT = 120.0
 """Longest `Retry-After` that is kept to, as the SDK has it for a single endpoint."""
 _CHECK_SECONDS = 10.0
-_IDENTIFYING = ("root", "parent", "meta", "identity")
-"""Fields of the list of models that say what a model is; `created` is the time of the request at some engines."""
 
 
 def read_endpoints(text: str) -> list[tuple[str, float]]:
@@ -53,11 +51,6 @@ def read_endpoints(text: str) -> list[tuple[str, float]]:
             raise EngineError(f"{which}: write each URL once, with commas, and a weight above 0 as URL=2")
         found[url] = weight
     return list(found.items())
-
-
-def identifying_facts(model: dict[str, Any]) -> dict[str, Any]:
-    """What an entry of a list of models says about the model and would say again after a restart."""
-    return {name: model[name] for name in _IDENTIFYING if model.get(name) not in (None, "", {}, [])}
 
 
 @dataclass(slots=True, eq=False)
@@ -192,7 +185,7 @@ class EndpointPool:
                     raise
                 except EngineError:
                     continue
-            self._compare()
+            check_served(self._model, self._lists())
             self._started = True
 
     def check_model(self) -> None:
@@ -224,31 +217,14 @@ class EndpointPool:
         if not compare:
             return
         try:
-            self._compare()
+            check_served(self._model, self._lists())
         except EngineRefused:
             endpoint.listed = None
             raise
 
-    def _compare(self) -> None:
-        """Raise EngineRefused if an endpoint lists other models only, or two say different things of the model."""
-        listed = {one.connection.base_url: one.listed for one in self._endpoints if one.listed is not None}
-        found = {url: [model for model in models if model.get("id") == self._model] for url, models in listed.items()}
-        right = next((url for url, models in found.items() if models), None)
-        wrong = next((url for url, models in found.items() if listed[url] and not models), None)
-        if wrong is not None:
-            names = ", ".join(str(model.get("id")) for model in listed[wrong][:5])
-            remedy = f", which {right} serves; name endpoints of one model" if right else "; name one of them"
-            raise EngineRefused(f"{wrong}: serves {names}, not {self._model}{remedy}", 404)
-        facts = {url: identifying_facts(models[0]) if models else {} for url, models in found.items()}
-        first = next(iter(facts), "")
-        for url, name in itertools.product(facts, _IDENTIFYING):
-            ours, theirs = (str(facts[one].get(name, "not given"))[:80] for one in (first, url))
-            if ours != theirs:
-                raise EngineRefused(
-                    f"{first} serves {self._model} with {name} {ours}, and {url} with {name} {theirs}; name endpoints "
-                    "of one model",
-                    404,
-                )
+    def _lists(self) -> dict[str, list[dict[str, Any]]]:
+        """Base URL → list of models, of the endpoints whose list was read."""
+        return {one.connection.base_url: one.listed for one in self._endpoints if one.listed is not None}
 
     def _take(self) -> _Endpoint:
         """The endpoint of the next request, once there is one."""

@@ -22,6 +22,7 @@ from palate.models.attention import varlen
 from palate.models.attention.flex import FLEX, flex_tree_attention
 from palate.models.attention.tree import TREE, tree_attention
 from palate.models.attention.varlen import VARLEN, varlen_tree_attention
+from palate.models.frozen import float_products
 from palate.models.precision import FP32, Precision
 from palate.models.probe.group import ProbeGroups, narrow_windows, probe_groups
 from palate.models.probe.layer_call import LayerCall, kernel_differs
@@ -158,7 +159,7 @@ def probing(model: Any) -> Iterator[None]:
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        with narrow_windows(model):
+        with narrow_windows(model), float_products():
             yield
     finally:
         for parameter in trained:

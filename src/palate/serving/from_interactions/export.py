@@ -28,6 +28,11 @@ from palate.store import Store
 from palate.store.tables import Item, VoteRow
 
 _HOW = "from-interactions"
+_REMEDIES = {
+    "no_consent": " (clients send x-palate-consent: true, or the key is made with --consent)",
+    "answers_not_ended": " (cut off: raise max_tokens of the requests)",
+    "texts_not_recorded": " (record with --record redacted or full)",
+}
 _UNCERTAIN = 0.15
 """A judge is uncertain if its probability is nearer to ½ than this, or its verdict depends on the order."""
 
@@ -101,7 +106,7 @@ def from_interactions(store: Store, output: Path, options: Options | None = None
     looked_at, found, uncertain = store.read(work)
     files, caps, sources = _rows(found, uncertain, options, left_out)
     if not files:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(left_out.items()))
+        reasons = ", ".join(f"{count:,} {name}{_REMEDIES.get(name, '')}" for name, count in sorted(left_out.items()))
         hint = "" if looked_at else "; make a key that records: palate keys create NAME --record full --consent"
         raise DataError(
             f"{store.url}: nothing to write from {looked_at:,} interactions: {reasons or 'no feedback'}{hint}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import TrainingArguments
 
 from palate.config.run import RunConfig
@@ -40,15 +41,18 @@ _WANDB_OFFLINE = ("offline", "disabled", "dryrun")
 _EVERY_LINEAR = r"(?!.*(?:lm_head|score)).+"
 
 
-def check_installed(config: RunConfig) -> None:
-    """Raise ConfigError if a key needs a package or a file that is missing; transformers would fail in mid-run."""
+def check_installed(config: RunConfig, device: torch.device) -> None:
+    """Raise ConfigError if a key needs a package, a file or a device that is missing; transformers fails in mid-run."""
     package = next((package for prefix, package in _PACKAGES.items() if config.optim.startswith(prefix)), None)
     if package is not None and find_spec(package) is None:
-        raise ConfigError(
-            f"optim: {config.optim} needs {package}, which is not installed; use adamw_torch, or install it"
-        )
+        install = f"pip install {package.replace('_', '-')}"
+        raise ConfigError(f"optim: {config.optim} needs {package}, which is not installed: {install}; or adamw_torch")
+    if device.type == "cpu" and ("8bit" in config.optim or package == "bitsandbytes"):
+        raise ConfigError(f"optim: {config.optim} needs a GPU (bitsandbytes), this run is on a CPU; use adamw_torch")
     if config.deepspeed and find_spec("deepspeed") is None:
-        raise ConfigError("deepspeed needs the package deepspeed, which is not installed; install it, or use fsdp")
+        raise ConfigError(
+            "deepspeed needs the package deepspeed, which is not installed: pip install deepspeed; or use fsdp"
+        )
     for key in ("deepspeed", "fsdp_config"):
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
@@ -124,7 +128,7 @@ def training_arguments(
         name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
         further |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
     metric, greater = config.best_metric
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         use_cpu=device.type == "cpu",
         bf16=precision.autocast is torch.bfloat16,
@@ -147,3 +151,8 @@ def training_arguments(
         **{name: getattr(config, name) for name in _SAME_NAME},
         **further,
     )
+    if arguments.fsdp_plugin_args and arguments.fsdp_plugin_args.get("fsdp_version") == 2:
+        # Autocast chooses the dtypes, as in one process. accelerate's policy would gather embeddings and norms in 16
+        # bits and add up gradients in them, and torch 2.13 fails on it where frozen weights have 16 bits.
+        arguments.fsdp_plugin_args.setdefault("mixed_precision_policy", MixedPrecisionPolicy())
+    return arguments

@@ -14,8 +14,10 @@ from palate.config.stages.optimisation import NoiseFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ConfigError
 from palate.models.cpu.layers import apply_fused
+from palate.models.frozen import store_frozen_in
 from palate.models.identity import adapter_hash, model_hash, weights_hash
-from palate.models.load import load_model, store_frozen_in
+from palate.models.liger import apply_liger
+from palate.models.load import load_model
 from palate.models.precision import Precision
 from palate.models.probe.probe import NAMES, Probe, kernels_of, probe
 from palate.models.reward.head import probe_rewards
@@ -93,6 +95,7 @@ def build_policy(
     model: Any = load_model(
         config.model_name_or_path,
         device=device,
+        frozen=precision if _mostly_frozen(config) else None,
         revision=config.model_revision,
         trust_remote_code=config.trust_remote_code,
         dropout=config.dropout,
@@ -102,6 +105,8 @@ def build_policy(
     )
     notices = enlarge(model, config, tokens)
     identity = model_hash(model)
+    if config.use_liger_kernel:
+        notices.append(apply_liger(model, precision, device))
     probe_of = probe if head == "lm" else probe_rewards
     found = probe_of(
         model,
@@ -135,6 +140,12 @@ def build_policy(
     alpha = noise_alpha(config)
     noise = EmbeddingNoise(model, alpha) if alpha else None
     return Policy(model, found, identity, trained, total, _trunk(model, config, found), noise, tuple(notices))
+
+
+def _mostly_frozen(config: RunConfig) -> bool:
+    """Whether most weights stay as they are in the files: what is merged or computed from them needs float32."""
+    changes = config.merged_adapters or config.use_dora or config.resize_vocab
+    return config.finetuning_type != "full" and not changes
 
 
 def noise_alpha(config: RunConfig) -> float:

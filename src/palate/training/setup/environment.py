@@ -39,6 +39,13 @@ def join_processes(device: torch.device, timeout_s: int) -> None:
         PartialState(cpu=device.type == "cpu", timeout=timedelta(seconds=timeout_s))
 
 
+def leave_processes() -> None:
+    """Leave the process group, if there is one: its threads may abort a process that ends as a member."""
+    if dist.is_available() and dist.is_initialized():
+        _waiting_group.cache_clear()
+        dist.destroy_process_group()
+
+
 def wait_for_all() -> None:
     """Return once every process has called this.
 

@@ -15,8 +15,9 @@ from palate.config.stages.preference import ReferenceFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, ModelError
 from palate.models.builtin import cache_root
+from palate.models.frozen import store_frozen_in
 from palate.models.identity import model_hash
-from palate.models.load import load_model, resolve_name, store_frozen_in
+from palate.models.load import load_model, resolve_name
 from palate.models.precision import Precision
 from palate.models.probe.probe import kernels_of, probe
 from palate.models.reference.kinds import (
@@ -155,7 +156,7 @@ def _separate(
     """`ref_model`, ready to score; None if its weights are those of the starting policy."""
 
     def load() -> Any:
-        loaded = load_model(name, device=device, trust_remote_code=config.trust_remote_code)
+        loaded = load_model(name, device=device, frozen=precision, trust_remote_code=config.trust_remote_code)
         enlarge(loaded, config, embedding_rows(policy.model))
         return loaded
 

@@ -152,7 +152,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
     precision = resolve_precision(config.precision, device)
     if precision.notice:
         log.info(precision.notice)
-    check_installed(config)
+    check_installed(config, device)
     method = build_method(config)
     spec = starting_model(config.resolved())
     resolve_name(spec.model)
