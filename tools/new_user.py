@@ -145,12 +145,12 @@ def go(walk: Walk, data: str, config: str | None, changes: Sequence[str]) -> Non
         assert version == "v1.0", version
         walk.palate("data from feedback", "data", "from-interactions", "--output", "collected", "--share-per-user", "1")
         walk.palate("keep a second version", "model", "add", "exported")
-        begin = time.monotonic()
         walk.palate("switch to it", "model", "promote", "v1.1", "--reason", "merged")
+        begin = time.monotonic()
         wait_for(url, "v1.1")
         walk.note("until it answers", "curl …/v1/chat/completions", begin)
-        begin = time.monotonic()
         walk.palate("roll back", "model", "rollback", "--reason", "as before")
+        begin = time.monotonic()
         wait_for(url, "v1.0")
         walk.note("until the first one answers", "curl …/v1/chat/completions", begin)
     finally:
