@@ -50,6 +50,12 @@ def test_a_newer_database_is_refused_in_one_line(store: Store) -> None:
     )
 
 
+def test_a_database_from_before_the_first_release_is_refused_in_one_line(store: Store) -> None:
+    set_version(store, "0003")
+    with pytest.raises(StoreError, match="has schema 0003, which was never released; name a new one with --store$"):
+        open_store(address(store))
+
+
 NEXT = '''"""Adds a column, and replaces a table that others refer to."""
 
 import sqlalchemy as sa
