@@ -83,11 +83,8 @@ def inspect_command(
         from palate.report.pages.inspection import inspection_page
 
         write_text(output, inspection_page(found, ", ".join(Path(name).name for name in request.dataset)))
-    if as_json:
-        print_json(found.as_json())
-    else:
-        text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
-        print_result(wrapped(text, hang=20, width=text_width()))
+    text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
+    print_done(wrapped(text, hang=20, width=text_width()), found.as_json(), as_json=as_json)
 
 
 def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,7 +64,7 @@ def from_interactions_command(
     with opened_store(store) as opened:
         done = from_interactions(opened, output, options)
     if as_json:
-        print_json(asdict(done))
+        print_json(done)
         return
     lines = [
         f"folder               {done.output}",

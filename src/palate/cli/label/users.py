@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -134,7 +133,7 @@ def erase_command(
             typer.confirm(f"Erase the name {name} from {database.url}? This cannot be undone.", abort=True, err=True)
         done = erase_account(database, name, files=files or (), with_copies=with_copies)
     if as_json:
-        print_json(asdict(done))
+        print_json(done)
         return
     lines = [f"{place:<24} {count:,} changed" for place, count in {**done.rows, **done.files}.items()]
     print_result("\n".join([f"{name} is {done.pseudonym} now", *lines]))

@@ -207,11 +207,9 @@ def verify_command(
     with opened_store(store) as registry:
         chosen = [find(registry, name) for name in names] if names else versions(registry)
     found = {version.name: problems(version) for version in chosen}
-    if as_json:
-        print_json({"versions": [{"name": name, "problems": lines} for name, lines in found.items()]})
-    else:
-        for name, lines in found.items():
-            print_result(f"{name}: {'; '.join(lines) or 'every file has its hash'}")
+    text = "\n".join(f"{name}: {'; '.join(lines) or 'every file has its hash'}" for name, lines in found.items())
+    facts = [{"name": name, "problems": lines} for name, lines in found.items()]
+    print_done(text or "no versions", {"versions": facts}, as_json=as_json)
     damaged = [name for name, lines in found.items() if lines]
     if damaged:
         raise ArtifactError(f"{len(damaged)} of {len(found)} versions are damaged: {', '.join(damaged)}")

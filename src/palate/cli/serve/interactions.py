@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group, with_options
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -186,10 +185,7 @@ def purge_command(
 
     with opened_store(store) as opened:
         deleted = purge(opened, utc_now(), days)
-    if as_json:
-        print_json({"interactions": deleted})
-    else:
-        print_result(f"{deleted:,} interactions deleted")
+    print_done(f"{deleted:,} interactions deleted", {"interactions": deleted}, as_json=as_json)
 
 
 @app.command("inventory")
@@ -231,7 +227,7 @@ def _line(one: Mapping[str, Any]) -> str:
 
 def _print_erased(done: Erased, as_json: bool) -> None:
     if as_json:
-        print_json(asdict(done))
+        print_json(done)
         return
     lines = [f"{name:<24} {count:,} rows deleted" for name, count in {**done.rows, **done.files}.items()]
     print_result("\n".join(lines) or "nothing was found")
