@@ -115,9 +115,9 @@ def schema_version(connection: Connection) -> str | None:
         known = _scripts().get_revision(found) is not None
     except CommandError:
         known = False
+    if not known and found < newest():
+        raise StoreError(f"{place}: has schema {found}, from before the first release; name another one with --store")
     if not known:
-        if found < newest():  # of a palate before the first release
-            raise StoreError(f"{place}: has schema {found}, which was never released; name a new one with --store")
         raise StoreError(f"{place}: was written by a newer palate (schema {found}, here {newest()}); update palate")
     return found
 

@@ -30,7 +30,8 @@ def prompt_clusters(texts: Sequence[str]) -> tuple[PromptCluster, ...]:
     vectorizer = TfidfVectorizer(analyzer=list, min_df=2, max_features=2000, sublinear_tf=True)
     table = vectorizer.fit_transform(documents)  # [prompts, words]
     vocabulary = vectorizer.get_feature_names_out()
-    reduced = normalize(TruncatedSVD(min(20, len(vocabulary)), random_state=0).fit_transform(table))
+    with np.errstate(invalid="ignore", divide="ignore"):  # prompts with the same words have no variance to explain
+        reduced = normalize(TruncatedSVD(min(20, len(vocabulary)), random_state=0).fit_transform(table))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different prompts than clusters
         cluster_of = KMeans(k, n_init=1, random_state=0).fit_predict(reduced)
