@@ -17,6 +17,7 @@ from chat_server import ChatServer, prompt_text, three_endpoints, three_servers
 from engines import Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
+from palate.errors import UsageError
 from runs import write_rows
 from tiny import save_tiny
 
@@ -86,6 +87,21 @@ def test_what_cannot_work_is_said_in_one_line(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"k": 0}, "k and max_new_tokens must be at least 1"),
+        ({"k": 2, "temperature": 0}, "k 2 with temperature 0 would give 2 equal answers"),
+        ({"top_p": 1.5}, "top_p must be from 0 to 1"),
+        ({"shard": "1/2"}, "a shard is a file"),
+    ],
+)
+def test_python_refuses_what_the_command_refuses(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": "question"}])
+    with pytest.raises(UsageError, match=said):
+        palate.generate(str(prompts), "nowhere", **given)
 
 
 def test_a_comparison_file_says_what_is_left_unread(

@@ -36,7 +36,7 @@ _ROW_BYTES = 6_000  # of a row in the machine's memory
 _CHUNK = 1 << 23  # logits of a chunk on a GPU (`models.score`)
 _KEPT_LOGITS, _LOGIT_ROWS = 256 << 20, 512  # on a CPU (`models.cpu.head`)
 _KEPT_KEYS, _QUERY_BLOCK = 1024, 128  # `models.attention.cpu`
-_COPIED_BYTES = 2_000_000_000  # the largest second copy of the weights for decoding on a CPU
+_COPIED_BYTES = 2 << 30  # the largest second copy of the weights for decoding on a CPU (`llama_step`)
 _FRAGMENTS = {True: 0.06, False: 0.08}  # of what the allocator of a GPU or a CPU holds, which it cannot use
 
 

@@ -50,6 +50,7 @@ def generate(
     Raises:
         PalateError: the prompts or the model cannot be read, or the file has answers made with other settings.
     """
+    check_sampling(k, temperature, top_p, max_new_tokens)
     part = read_shard(shard)
     if part is not None and output is None:
         raise UsageError("a shard is a file: name it with output")
@@ -61,3 +62,15 @@ def generate(
     write_candidates(asked, answerer, k, decoding, path=Path(output), shard=part)
     wanted = {record.id for record in (asked if part is None else part.of(asked))}
     return [row for row in iter_candidates(output) if row.id in wanted]
+
+
+def check_sampling(k: int, temperature: float, top_p: float, max_new_tokens: int) -> None:
+    """Raise UsageError if k answers to a prompt cannot be sampled in this way."""
+    if k < 1 or max_new_tokens < 1 or not temperature >= 0:
+        raise UsageError("k and max_new_tokens must be at least 1, and temperature at least 0")
+    if k > 1 and temperature == 0:
+        raise UsageError(f"k {k} with temperature 0 would give {k} equal answers; raise the temperature")
+    if not 0 < top_p <= 1:
+        raise UsageError(
+            "top_p must be from 0 to 1, and 0 leaves no token to sample; temperature 0 takes the likeliest"
+        )
