@@ -104,6 +104,14 @@ def test_python_refuses_what_the_command_refuses(tmp_path: Path, given: dict[str
         palate.generate(str(prompts), "nowhere", **given)
 
 
+def test_python_says_what_is_left_out(model: Path, tmp_path: Path) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": "question"}, {"prompt": ""}])
+    said: list[str] = []
+    made = palate.generate(str(prompts), model, max_new_tokens=2, on_progress=said.append)
+    assert len(made) == 1
+    assert said[0].startswith("left out: 1 row without a prompt, first ")
+
+
 def test_a_comparison_file_says_what_is_left_unread(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

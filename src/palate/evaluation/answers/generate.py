@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from palate.data.prompts import load_prompts
+from palate.data.prompts import left_out_line, load_prompts
 from palate.errors import UsageError
 from palate.evaluation.answers.answerer import load_answerer
 from palate.feedback.candidates import (
@@ -33,6 +34,7 @@ def generate(
     base_url: str | None = None,
     template: str | None = None,
     precision: str = "auto",
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> list[Candidates]:
     """Sample k answers to each prompt of a dataset.
 
@@ -46,6 +48,7 @@ def generate(
         base_url: of an OpenAI-compatible engine, up to /v1; several that serve the same model as `URL,URL=2`, with
             weights. By default the model runs in this process.
         template: name of a chat template, for a model that is not a run.
+        on_progress: receives the number of rows without a prompt, which are left out.
 
     Raises:
         PalateError: the prompts or the model cannot be read, or the file has answers made with other settings.
@@ -54,7 +57,9 @@ def generate(
     part = read_shard(shard)
     if part is not None and output is None:
         raise UsageError("a shard is a file: name it with output")
-    asked, _ = load_prompts(prompts)
+    asked, dropped = load_prompts(prompts)
+    if dropped:
+        on_progress(left_out_line(dropped))
     answerer = load_answerer(str(model), base_url, template=template, precision=precision)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     if output is None:
