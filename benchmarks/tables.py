@@ -326,7 +326,7 @@ def capacity_table(results: Sequence[Result]) -> str:
                     f"{row['measured_step_seconds']:.2f}",
                     f"{row['cpu_step_seconds']:.2f}",
                     f"**{seconds:.2f}×**",
-                    _processor(result),
+                    f"{result['machine']['cpu']} ({1e3 * row['hardware']['tflops']:.0f} GFLOP/s)",
                 ]
             )
     return markdown(header, rows)

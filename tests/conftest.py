@@ -20,8 +20,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")
-# Reference values of tiny models are no use to anybody after the tests.
+# Reference values and tokenised rows of tiny models are no use to anybody after the tests.
 os.environ["PALATE_REFERENCES"] = tempfile.mkdtemp(prefix="palate-references-")
+os.environ["PALATE_TOKENS"] = tempfile.mkdtemp(prefix="palate-tokens-")
 
 
 def _no_sync(descriptor: int) -> None:

@@ -94,7 +94,7 @@ def ask(walk: Walk, url: str) -> str:
     """Asks as the quickstart does, gives feedback, asks again with the openai client; the version that answered."""
     from openai import OpenAI
 
-    question = {"role": "user", "content": QUESTION}
+    question: Any = {"role": "user", "content": QUESTION}
     begin = time.monotonic()
     asked = {"messages": [question], "max_tokens": 256, "temperature": 0}
     reply = reply_of(f"{url}/v1/chat/completions", asked, **{"x-palate-consent": "true"})

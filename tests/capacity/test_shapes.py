@@ -88,3 +88,8 @@ def test_an_unusable_config_is_one_line(tmp_path: Path, config: object, words: s
 def test_a_missing_model_names_the_sizes(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a size: 1B, 3B, 8B, 70B"):
         read_shape(str(tmp_path / "nothing"))
+
+
+def test_a_state_space_model_counts_heads_of_64() -> None:
+    mamba = {"model_type": "mamba2", "num_hidden_layers": 2, "hidden_size": 256, "vocab_size": 100}
+    assert (shape_of(mamba, "m").heads, shape_of(mamba, "m").head_width) == (4, 64)

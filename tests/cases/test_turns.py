@@ -604,6 +604,6 @@ def test_a_refused_system_turn_is_told_in_the_templates_words(case: Cases) -> No
     assert len(encoded.dropped) == 8
     words = "System role not supported; it has no system turn: write the system text into the first user turn"
     assert words in encoded.dropped[0].detail
-    report = preflight_report(loaded.sources, loaded.dropped, loaded.records, {"train": encoded}, chat)
+    report = preflight_report(loaded.sources, loaded.dropped, len(loaded.records), {"train": encoded}, chat)
     with pytest.raises(DataError, match=words):
         check_preflight(report)

@@ -33,6 +33,7 @@ class Counts:
     dropped_by_reason: Mapping[str, int] = field(default_factory=dict)
     labels: str = ""
     unknown_columns: tuple[str, ...] = ()
+    files: Mapping[str, int] = field(default_factory=dict)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ LOST = [Dropped("b:2", "empty_chosen"), Dropped("b:4", "empty_chosen", "chosen i
 
 def report_of(records: list[PreferencePair], template: Template) -> dict[str, Any]:
     encoded = encode_records(records, template, cutoff_len=35)
-    return preflight_report(SOURCES, LOST, records, {"train": encoded}, template, cutoff_len=35)
+    return preflight_report(SOURCES, LOST, len(records), {"train": encoded}, template, cutoff_len=35)
 
 
 def test_every_row_is_used_or_listed(records: list[PreferencePair], template: Template) -> None:
@@ -127,7 +128,7 @@ def test_the_summary_names_all_counts(records: list[PreferencePair], template: T
 def test_notices_reach_the_report(chat: Chat, pair: Pair, template: Template) -> None:
     records = [pair(chat("u: <|im_start|>"), "a<|im_end|>", "b", id="a:1", source="a")]
     encoded = encode_records(records, template)
-    report = preflight_report([Counts("a", 1, 1, 1)], [], records, {"train": encoded}, template)
+    report = preflight_report([Counts("a", 1, 1, 1)], [], len(records), {"train": encoded}, template)
     first, second = report["template"]["notices"]
     assert first == "1 answer with an end-of-turn text at the end; it was removed"
     assert second.startswith("1 record with the text of a special token")
@@ -137,9 +138,9 @@ def test_notices_reach_the_report(chat: Chat, pair: Pair, template: Template) ->
 def test_a_row_that_went_missing_is_an_error(records: list[PreferencePair], template: Template) -> None:
     encoded = {"train": encode_records(records, template)}
     with pytest.raises(DataError, match="b: 1 of 4 rows are neither used nor dropped"):
-        preflight_report([Counts("b", 4, 3, 3)], [], records, encoded, template)
+        preflight_report([Counts("b", 4, 3, 3)], [], len(records), encoded, template)
     with pytest.raises(DataError, match="5 records were given, but 4 were encoded or dropped"):
-        preflight_report(SOURCES, LOST, [*records, records[0]], encoded, template)
+        preflight_report(SOURCES, LOST, 5, encoded, template)
 
 
 def test_mostly_lost_data_stops_the_run(records: list[PreferencePair], template: Template) -> None:
@@ -150,7 +151,7 @@ def test_mostly_lost_data_stops_the_run(records: list[PreferencePair], template:
     ):
         check_preflight(report, max_dropped=0.4)
     short = encode_records(records, template, cutoff_len=3)
-    nothing = preflight_report(SOURCES, LOST, records, {"train": short}, template, cutoff_len=3)
+    nothing = preflight_report(SOURCES, LOST, len(records), {"train": short}, template, cutoff_len=3)
     with pytest.raises(DataError, match=r"left to train on; dropped: too_long 3, .* 1; raise cutoff_len \(now 3\)"):
         check_preflight(nothing)
     assert "token by token" not in render_preflight(nothing)
@@ -158,7 +159,7 @@ def test_mostly_lost_data_stops_the_run(records: list[PreferencePair], template:
 
 def test_splits_are_counted_apart(records: list[PreferencePair], template: Template) -> None:
     parts = {"train": encode_records(records[:1], template), "eval": encode_records(records[1:2], template)}
-    report = preflight_report([Counts("a", 3, 3, 3)], [], records[:2], parts, template)
+    report = preflight_report([Counts("a", 3, 3, 3)], [], 2, parts, template)
     assert report["records"]["not_selected"] == 1
     assert [report["tokens"][split]["groups"] for split in ("train", "eval")] == [1, 1]
 
@@ -171,7 +172,7 @@ def test_what_a_template_refuses_is_told_in_its_words(make_tokenizer: Make, pair
         pair(chat("u: q"), "a", "b", id="a:2", source="a"),
     ]
     encoded = encode_records(records, template)
-    report = preflight_report([Counts("a", 2, 2, 2)], [], records, {"train": encoded}, template)
+    report = preflight_report([Counts("a", 2, 2, 2)], [], len(records), {"train": encoded}, template)
     assert "          a:1: the chat template leaves out the reasoning of an answer" in render_preflight(report)
     check_preflight(report, max_dropped=0.5)
     with pytest.raises(DataError, match=r"template_refused 1.*; a:1: the chat template leaves out the reasoning"):
@@ -190,7 +191,7 @@ def test_reasoning_in_one_answer_only_is_counted(make_tokenizer: Make, pair: Pai
         pair(chat("u: q"), "yes", "no", id="a:4", source="a"),
     ]
     encoded = encode_records(records, template)
-    report = preflight_report([Counts("a", 4, 4, 4)], [], records, {"train": encoded}, template)
+    report = preflight_report([Counts("a", 4, 4, 4)], [], len(records), {"train": encoded}, template)
     assert "2 records with reasoning in one answer and none in another" in " ".join(report["template"]["notices"])
 
 

@@ -158,10 +158,11 @@ def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
     given = {field: [text[one] for one in names if text.get(one) is not None] for field, names in _NAMES.items()}
     found = {field: values[0] for field, values in given.items() if values}
     for field, names in _NAMES.items():
-        value = found.get(field, 0 if field in ("layers", "hidden", "heads", "vocabulary") else 1)
+        value = found.get(field, 0 if field in ("layers", "hidden", "vocabulary") else 1)
         if type(value) is not int or value < (field != "experts"):
             raise ModelError(f"{name}: config.json has no whole number above 0 as {' or '.join(names)}")
     found.setdefault("inner", 4 * found["hidden"])
+    found.setdefault("heads", max(1, found["hidden"] // 64))  # a state-space model has none
     found.setdefault("key_heads", found["heads"])
     found.setdefault("head_width", found["hidden"] // found["heads"])
     if not found.get("experts"):

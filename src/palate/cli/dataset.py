@@ -15,7 +15,7 @@ from palate.errors import UsageError
 from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
 
 if TYPE_CHECKING:
-    from palate.data.load import SourceReport
+    from palate.data.source_reader import SourceReport
 
 Datasets = Annotated[
     list[str], typer.Argument(metavar="DATASET", help="Files, folders, hub ids, registered or built-in names.")

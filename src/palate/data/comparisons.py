@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, cast
 
 from palate.records import PreferencePair, Record
@@ -50,30 +50,42 @@ def kind_of(columns: Mapping[str, Any]) -> Kind | None:
     return None if not people else "both" if len(people) > 1 else "human" if True in people else "machine"
 
 
-def source_shares(records: Iterable[Record], *, by_answer: bool = False) -> list[SourceShare]:
-    """The sources of records in the order of their first rows; [] if no row says who compared.
+class ShareCounts:
+    """Counts the sources of records, one record at a time.
 
     Args:
         by_answer: whether each answer of a pair is an example, as in KTO, so that a pair counts twice in the loss.
     """
-    found: dict[tuple[str, Kind, float], SourceShare] = {}
-    stated = False
-    for record in records:
+
+    def __init__(self, *, by_answer: bool = False) -> None:
+        self._by_answer = by_answer
+        self._found: dict[tuple[str, Kind, float], SourceShare] = {}
+        self._stated = False
+
+    def add(self, record: Record) -> None:
         kind = kind_of(record.extra)
-        stated = stated or kind is not None
+        self._stated = self._stated or kind is not None
         lineage = record.extra.get("lineage")
         own = record.extra.get("source") or (lineage.get("source") if isinstance(lineage, Mapping) else None)
         weight = record.extra.get("source_weight", 1.0)
         key = (str(own or record.source), kind or "imported", float(weight) if isinstance(weight, int | float) else 1.0)
-        share = found.setdefault(key, SourceShare(*key[:2], weight=key[2]))
+        share = self._found.setdefault(key, SourceShare(*key[:2], weight=key[2]))
         share.rows += 1
-        share.loss_share += record.weight * (2 if by_answer and isinstance(record, PreferencePair) else 1)
-    if not stated:
-        return []
-    rows, total = sum(one.rows for one in found.values()), sum(one.loss_share for one in found.values())
-    for one in found.values():
-        one.share, one.loss_share = one.rows / rows, one.loss_share / total
-    return list(found.values())
+        share.loss_share += record.weight * (2 if self._by_answer and isinstance(record, PreferencePair) else 1)
+
+    def shares(self) -> list[SourceShare]:
+        """The sources in the order of their first rows; [] if no row says who compared."""
+        found = self._found.values() if self._stated else ()
+        rows, total = sum(one.rows for one in found), sum(one.loss_share for one in found)
+        return [replace(one, share=one.rows / rows, loss_share=one.loss_share / total) for one in found]
+
+
+def source_shares(records: Iterable[Record], *, by_answer: bool = False) -> list[SourceShare]:
+    """`ShareCounts` of these records."""
+    counts = ShareCounts(by_answer=by_answer)
+    for record in records:
+        counts.add(record)
+    return counts.shares()
 
 
 def rows_by_kind(shares: Iterable[SourceShare]) -> dict[Kind, int]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts.files import write_errors, write_json
+from palate.artifacts.files import read_errors, write_errors, write_json
 from palate.artifacts.folders import file_hash
 from palate.data.sources.card import SCHEMA, rows_file
 from palate.data.sources.open import Source
@@ -40,10 +40,15 @@ def lineage(sources: Sequence[Source]) -> list[dict[str, Any]]:
             "name": source.name,
             "path": source.path,
             "split": source.split,
-            "files": {label: file_hash(file) for file, label in zip(source.files, source.labels, strict=True)},
+            "files": {label: _hash(file) for file, label in zip(source.files, source.labels, strict=True)},
         }
         for source in sources
     ]
+
+
+def _hash(path: Path) -> str:
+    with read_errors(path):
+        return file_hash(path)
 
 
 def write_contract(

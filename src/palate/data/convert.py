@@ -15,7 +15,8 @@ from palate.data.formats.rows import RatedAnswers, Reading, same_text
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import TARGETS, Target, UnsupportedRecordError, dataset_info_entry
 from palate.data.formats.writers import write_rows
-from palate.data.load import SourceReader, SourceReport, top_reasons
+from palate.data.load import top_reasons
+from palate.data.source_reader import SourceReader, SourceReport
 from palate.data.sources.dataset_info import REGISTER, read_register
 from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type

@@ -6,12 +6,8 @@ import hashlib
 import math
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
 
 from palate.errors import DataError
-from palate.records import Record
-
-R = TypeVar("R", bound=Record)
 
 NOT_DRAWN = "not_drawn"
 """Drop reason of records that a mixture leaves out."""
@@ -67,30 +63,26 @@ def counts(
 
 
 def draw(
-    sources: Sequence[Sequence[R]],
+    sources: Sequence[Sequence[str]],
     weights: Sequence[float] | None = None,
     *,
     temperature: float | None = None,
     caps: Sequence[int | None] | None = None,
     seed: int = 0,
-) -> tuple[list[list[R]], list[list[R]]]:
-    """Sample the mixture: the taken and the left-out records of each source, both in the source's order.
+) -> list[list[bool]]:
+    """Sample the mixture: for each record of each source, by its id, whether it is taken.
 
     Records are ranked by a hash of seed and id, so new rows in one source do not change the sample of another.
     """
-    wanted = counts([len(records) for records in sources], weights, temperature=temperature, caps=caps)
-    taken: list[list[R]] = []
-    left_out: list[list[R]] = []
-    for records, count in zip(sources, wanted):
-        if count >= len(records):
-            taken.append(list(records))
-            left_out.append([])
-            continue
-        order = sorted(range(len(records)), key=lambda index: drawn_key(seed, records[index].id))
-        chosen = set(order[:count])
-        taken.append([record for index, record in enumerate(records) if index in chosen])
-        left_out.append([record for index, record in enumerate(records) if index not in chosen])
-    return taken, left_out
+    wanted = counts([len(ids) for ids in sources], weights, temperature=temperature, caps=caps)
+    taken: list[list[bool]] = []
+    for ids, count in zip(sources, wanted):
+        chosen = [count >= len(ids)] * len(ids)
+        if count < len(ids):
+            for index in sorted(range(len(ids)), key=lambda index: drawn_key(seed, ids[index]))[:count]:
+                chosen[index] = True
+        taken.append(chosen)
+    return taken
 
 
 def drawn_key(seed: int, text: str) -> bytes:

@@ -21,9 +21,10 @@ from palate.data.formats.kinds import check_one_kind
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_parts
-from palate.data.load import SourceReader, SourceReport, top_reasons
+from palate.data.load import top_reasons
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
 from palate.data.mix import drawn_key
+from palate.data.source_reader import SourceReader, SourceReport
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError

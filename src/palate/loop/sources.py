@@ -20,8 +20,9 @@ from palate.data.comparisons import Kind, SourceShare, kind_of, rows_by_kind, so
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
-from palate.data.load import LoadedData, SourceReport, load_records
+from palate.data.load import LoadedData, load_records
 from palate.data.mix import drawn_key
+from palate.data.source_reader import SourceReport
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError, UsageError
 from palate.records import DatasetRequest, Dropped, LabelledCompletion, PreferencePair, plain_text, prompt_key

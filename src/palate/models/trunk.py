@@ -11,12 +11,14 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from palate.models.tuning.trainable import decoder_layers
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
+from palate.text.group_file import lengths_of
 
 
 def first_trainable_layer(model: Any) -> int:
@@ -49,7 +51,7 @@ class TrunkCache:
 
     def estimate(self, groups: Sequence[EncodedGroup]) -> int:
         """Bytes that the cache will need for these groups: float32 hidden states, within the limit."""
-        return int(min(self._limit, sum(group.packed_tokens for group in groups) * self._width * 4))
+        return int(min(self._limit, int(lengths_of(groups).packed.sum(dtype=np.int64)) * self._width * 4))
 
     def run(self, batch: Batch) -> TrunkRun:
         """A `TrunkRun` for one forward pass over this packed batch: replays stored states, or records them."""

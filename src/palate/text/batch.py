@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from palate.text.encode import EncodedGroup
+from palate.text.group_file import lengths_of
 
 T = TypeVar("T")
 
@@ -221,10 +222,17 @@ def pad(groups: Sequence[EncodedGroup], pad_id: int = 0) -> Batch:
 def micro_batches(
     groups: Sequence[EncodedGroup], budget: int, collate: Callable[[Sequence[EncodedGroup]], Batch], *, packed: bool
 ) -> list[Batch]:
-    """Split a list of groups into batches of at most `budget` tokens, longest groups first.
+    """`stream_batches` as a list: a step's groups, which fit into memory."""
+    return list(stream_batches(groups, budget, collate, packed=packed))
+
+
+def stream_batches(
+    groups: Sequence[EncodedGroup], budget: int, collate: Callable[[Sequence[EncodedGroup]], Batch], *, packed: bool
+) -> Iterator[Batch]:
+    """Split groups into batches of at most `budget` tokens, longest groups first.
 
     Sorting by length balances the passes and saves padding. A step's gradient is a sum over its groups, so it does not
-    depend on the order.
+    depend on the order. Groups in a file are sorted by its index, and only those of one batch are in memory.
 
     Args:
         groups: the groups of a DataLoader batch, or any others.
@@ -232,16 +240,15 @@ def micro_batches(
         collate: `pack` or `pad`.
         packed: True if a pass costs the sum of its groups' tokens, False if rows × the longest row.
     """
-    batches: list[Batch] = []
     current: list[EncodedGroup] = []
-    for group in sorted(groups, key=lambda g: -g.packed_tokens):
+    for index in np.argsort(-lengths_of(groups).packed.astype(np.int64), kind="stable"):
+        group = groups[index]
         if current and cost([*current, group], packed=packed) > budget:
-            batches.append(collate(current))
+            yield collate(current)
             current = []
         current.append(group)
     if current:
-        batches.append(collate(current))
-    return batches
+        yield collate(current)
 
 
 def cost(groups: Sequence[EncodedGroup], *, packed: bool) -> int:
@@ -267,6 +274,7 @@ def score_completions(
         packed, budget: as for `micro_batches`.
         advance: called with the number of groups of each batch.
     """
+    groups = list(groups)  # groups in a file are read once: their values are found by the object
     found: dict[int, list[T]] = {}
     for batch in micro_batches(groups, budget, pack if packed else pad, packed=packed):
         values = iter(score(batch.to(device)))

@@ -7,7 +7,7 @@ which generation would begin. Masks come from the turns' character spans in the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
@@ -27,6 +27,7 @@ __all__ = [
     "EncodedGroup",
     "EncodingStats",
     "Truncation",
+    "encode_batches",
     "encode_record",
     "encode_records",
 ]
@@ -51,16 +52,22 @@ def encode_records(
     Returns:
         The groups, the dropped records, the shortened rows, and counts.
     """
+    groups: list[EncodedGroup] = []
+    done = Encoded([], [], [], EncodingStats())
+    for part in encode_batches(records, template, cutoff_len=cutoff_len, truncation=truncation):
+        groups.extend(part.groups)
+        done = done.with_counts(part)
+    return replace(done, groups=groups)
+
+
+def encode_batches(
+    records: Iterable[AnyRecord], template: Template, *, cutoff_len: int | None = None, truncation: Truncation = "auto"
+) -> Iterator[Encoded]:
+    """`encode_records` a few records at a time, in order."""
     encoder = _Encoder(template, cutoff_len, truncation)
     waiting = iter(records)
-    done = Encoded([], [], [], EncodingStats())
     while batch := list(islice(waiting, _BATCH)):
-        part = encoder(batch)
-        done.groups.extend(part.groups)
-        done.dropped.extend(part.dropped)
-        done.cuts.extend(part.cuts)
-        done = replace(done, stats=done.stats + part.stats)
-    return done
+        yield encoder(batch)
 
 
 def encode_record(
@@ -119,11 +126,13 @@ class _Encoder:
             reasoning_differs=sum(_reasoning_differs(row.completions) for row in rows),
         )
         results = [row.result for row in rows]
+        changed = [row.record for row in over] + [row.record for row in rows if isinstance(row.result, Dropped)]
         return Encoded(
             [result for result in results if isinstance(result, EncodedGroup)],
             [result for result in results if isinstance(result, Dropped)],
             cuts,
             stats,
+            {record.id: record.source for record in changed},
         )
 
     def _encode(self, rows: Sequence[_Row]) -> None:

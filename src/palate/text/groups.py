@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 
 import numpy as np
@@ -132,9 +132,18 @@ class Encoded:
             `template_refused`.
         cuts: the groups whose prompt was shortened.
         stats: counts.
+        source_of: id → source of the records that were dropped or shortened.
     """
 
-    groups: list[EncodedGroup]
+    groups: Sequence[EncodedGroup]
     dropped: list[Dropped]
     cuts: list[Cut]
     stats: EncodingStats
+    source_of: dict[str, str] = field(default_factory=dict)
+
+    def with_counts(self, part: Encoded) -> Encoded:
+        """This with all of another list but its groups; the dropped and shortened records are added in place."""
+        self.dropped.extend(part.dropped)
+        self.cuts.extend(part.cuts)
+        self.source_of.update(part.source_of)
+        return replace(self, stats=self.stats + part.stats)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ import numpy as np
 
 from palate.charts.text import amount
 from palate.errors import DataError
-from palate.records import AnyRecord, Dropped
+from palate.records import Dropped
 from palate.text.groups import Encoded, EncodedGroup, EncodingStats
 from palate.text.template import Template
 
@@ -32,12 +33,14 @@ class SourceCounts(Protocol):
     def labels(self) -> str: ...
     @property
     def unknown_columns(self) -> Sequence[str]: ...
+    @property
+    def files(self) -> Mapping[str, int]: ...
 
 
 def preflight_report(
     sources: Sequence[SourceCounts],
     dropped: Sequence[Dropped],
-    records: Sequence[AnyRecord],
+    records: int,
     encoded: Mapping[str, Encoded],
     template: Template,
     *,
@@ -48,17 +51,17 @@ def preflight_report(
 
     Args:
         dropped: rows that did not become records.
-        records: the records of all splits before encoding.
+        records: number of records of all splits before encoding.
 
     Raises:
         DataError: a row or a record is neither used nor dropped.
     """
     _check_balance(sources, records, encoded)
-    source_of = {record.id: record.source for record in records}
     lost = [row for part in encoded.values() for row in part.dropped]
     cuts = [cut for part in encoded.values() for cut in part.cuts]
     over = sum(part.stats.over_length for part in encoded.values())
-    groups = [group for part in encoded.values() for group in part.groups]
+    source_of = {name: source for part in encoded.values() for name, source in part.source_of.items()}
+    shown = next((part.groups[0] for part in encoded.values() if part.groups), None)
     return {
         "rows": {
             "read": sum(source.rows_read for source in sources),
@@ -67,19 +70,19 @@ def preflight_report(
         },
         "records": {
             "made": sum(source.records for source in sources),
-            "not_selected": sum(source.records for source in sources) - len(records),
-            "used": len(groups),
+            "not_selected": sum(source.records for source in sources) - records,
+            "used": sum(len(part.groups) for part in encoded.values()),
             "dropped": len(lost),
             "cut": len(cuts),
         },
         "sources": {source.name: _source(source, lost, cuts, source_of) for source in sources},
         "dropped_by_reason": _reasons(sources, lost),
         "cutoff_len": cutoff_len,
-        "over_length": {"records": over, "share": over / len(records) if records else 0.0},
+        "over_length": {"records": over, "share": over / records if records else 0.0},
         "tokens": {split: token_statistics(part.groups) for split, part in encoded.items()},
         "template": _template(template, encoded),
         **({"notices": list(notices)} if notices else {}),
-        "example": example(groups[0], template) if groups else None,
+        "example": None if shown is None else example(shown, template),
         "cuts": [
             {"id": cut.id, "tokens_removed": cut.tokens_removed, "turns_removed": cut.turns_removed} for cut in cuts
         ],
@@ -135,19 +138,29 @@ def token_statistics(groups: Sequence[EncodedGroup]) -> dict[str, Any]:
     """
     if not groups:
         return {"groups": 0}
-    names = ("chosen", "rejected") if all(len(group.completions) == 2 for group in groups) else ()
-    completions = {name: _lengths(len(group.completions[i].ids) for group in groups) for i, name in enumerate(names)}
-    lengths = [len(completion.ids) for group in groups for completion in group.completions]
-    if lengths and not completions:
-        completions = {"completion": _lengths(lengths)}
-    packed = sum(group.packed_tokens for group in groups)
-    repeated = packed + sum(len(group.prompt_ids) * max(len(group.completions) - 1, 0) for group in groups)
+    # Read once: the groups may be in a file.
+    prompts, rows, lengths = (array("i") for _ in range(3))
+    sizes = set()
+    trained = packed = repeated = 0
+    for group in groups:
+        own = [len(completion.ids) for completion in group.completions]
+        prompts.append(len(group.prompt_ids))
+        rows.append(group.longest_row)
+        sizes.add(len(own))
+        lengths.extend(own)
+        trained += int(sum(completion.trained.sum() for completion in group.completions))
+        packed += group.packed_tokens
+        repeated += group.packed_tokens + len(group.prompt_ids) * max(len(own) - 1, 0)
+    if sizes == {2}:
+        completions = {"chosen": _lengths(lengths[::2]), "rejected": _lengths(lengths[1::2])}
+    else:
+        completions = {"completion": _lengths(lengths)} if lengths else {}
     return {
         "groups": len(groups),
-        "prompt": _lengths(len(group.prompt_ids) for group in groups),
+        "prompt": _lengths(prompts),
         **completions,
-        "row": _lengths(group.longest_row for group in groups),
-        "trained": int(sum(completion.trained.sum() for group in groups for completion in group.completions)),
+        "row": _lengths(rows),
+        "trained": trained,
         "packed": packed,
         "repeated": repeated,
         "saved_by_shared_prompt": 1 - packed / repeated,
@@ -202,6 +215,7 @@ def render_preflight(report: Mapping[str, Any]) -> str:
     unread = {name: counts["unread_columns"] for name, counts in sources if "unread_columns" in counts}
     lines += [f"not read  {name}: {_named(columns)}" for name, columns in unread.items()]
     lines += _comparison_lines(report.get("comparisons", ()))
+    lines += [_files_line(name, counts["files"]) for name, counts in sources if "files" in counts]
     over = report["over_length"]
     if report["cutoff_len"] and over["records"]:
         share = f"{100 * over['share']:.1f} %"
@@ -238,6 +252,13 @@ def _comparison_lines(shares: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _files_line(name: str, files: Mapping[str, int]) -> str:
+    """How many files a source has, and how many rows they had."""
+    fewest, most = min(files.values()), max(files.values())
+    rows = amount(most, "row") if fewest == most else f"{fewest:,} to {most:,} rows"
+    return f"files     {name}: {amount(len(files), 'file')} of {rows} (data.json has the count of each)"
+
+
 def _named(columns: Sequence[str]) -> str:
     """The unread columns of a source, the first eight if there are many."""
     more = f" and {len(columns) - 8} more" if len(columns) > 9 else ""
@@ -246,16 +267,14 @@ def _named(columns: Sequence[str]) -> str:
     )
 
 
-def _check_balance(
-    sources: Sequence[SourceCounts], records: Sequence[AnyRecord], encoded: Mapping[str, Encoded]
-) -> None:
+def _check_balance(sources: Sequence[SourceCounts], records: int, encoded: Mapping[str, Encoded]) -> None:
     for source in sources:
         missing = source.rows_read - source.used - sum(source.dropped_by_reason.values())
         if missing:
             raise DataError(f"{source.name}: {missing} of {source.rows_read} rows are neither used nor dropped")
     seen = sum(len(part.groups) + len(part.dropped) for part in encoded.values())
-    if seen != len(records):
-        raise DataError(f"{len(records)} records were given, but {seen} were encoded or dropped")
+    if seen != records:
+        raise DataError(f"{records} records were given, but {seen} were encoded or dropped")
 
 
 def _source(
@@ -270,6 +289,7 @@ def _source(
         "dropped_by_reason": dict(Counter(source.dropped_by_reason) + dropped),
         **({"labels": source.labels} if source.labels else {}),
         **({"unread_columns": unread} if unread else {}),
+        **({"files": dict(source.files)} if source.files else {}),
         "cut": sum(source_of.get(cut.id) == source.name for cut in cuts),
     }
 
@@ -300,15 +320,15 @@ def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, A
     return {"name": template.name, "end_of_turn": template.end_of_turn, "notices": notices}
 
 
-def _lengths(values: Iterable[int]) -> dict[str, float]:
+def _lengths(values: array[int]) -> dict[str, float]:
     """Summary of token counts."""
-    array = np.fromiter(values, dtype=np.int64)
+    counts = np.frombuffer(values, dtype=np.int32)
     return {
-        "min": int(array.min()),
-        "median": float(np.median(array)),
-        "p95": float(np.percentile(array, 95)),
-        "max": int(array.max()),
-        "total": int(array.sum()),
+        "min": int(counts.min()),
+        "median": float(np.median(counts)),
+        "p95": float(np.percentile(counts, 95)),
+        "max": int(counts.max()),
+        "total": int(counts.sum(dtype=np.int64)),
     }
 
 

@@ -54,7 +54,8 @@ def encode_prompts(records: Sequence[Record], template: Template, *, limit: int,
             continue
         prompt = np.array(ids, dtype=np.int32)
         groups.append(EncodedGroup(record.id, prompt, (), record.weight, record.source, record=record))
-    return Encoded(groups, dropped, cuts, EncodingStats(records=len(records), over_length=over))
+    source_of = {record.id: record.source for record in records}
+    return Encoded(groups, dropped, cuts, EncodingStats(records=len(records), over_length=over), source_of)
 
 
 def _shortened(record: Record, ids: list[int], template: Template, limit: int) -> tuple[list[int], int]:

@@ -16,7 +16,7 @@ from palate.config.reader import dump_yaml
 from palate.config.run import STAGES
 from palate.data.formats.kinds import KIND_NAMES, KINDS, can_become
 from palate.data.inspect import Inspection
-from palate.data.load import SourceReader
+from palate.data.source_reader import SourceReader
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError, UsageError
 from palate.models.spec import ModelSpec

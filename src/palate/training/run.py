@@ -20,7 +20,8 @@ from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, BatchStop, ConfigError, Stopped
 from palate.models.export.hub import prepare_repository, upload
 from palate.models.generation.decoding import Decoding
-from palate.text.batch import micro_batches
+from palate.text.batch import micro_batches, stream_batches
+from palate.text.group_file import JoinedGroups, lengths_of
 from palate.text.groups import EncodedGroup
 from palate.training.callbacks import MetricsLog, MissedEvaluation, StopEarly, StopOnSignal, TerminalProgress
 from palate.training.checkpoints.publish import publish
@@ -114,6 +115,8 @@ class _Training:
         self.folder = folder
         self.main = is_main_process()
         self._health: HealthCheck | None = None
+        # Arguments that divide groups into batches.
+        self._batching: dict[str, Any] = {}
         # Rows of metrics.jsonl before the checkpoint that is resumed from.
         self._logged: list[dict[str, Any]] = []
 
@@ -185,8 +188,8 @@ class _Training:
         with session.log.timed("reference"):
             fill_reference(
                 session.reference,
-                [*trainer.groups_of_run(), *session.data.evaluation],
-                trainer.split,
+                JoinedGroups(trainer.groups_of_run(), session.data.evaluation),
+                partial(stream_batches, **self._batching),
                 precision=session.precision,
                 device=session.device,
                 report=session.log.info,
@@ -204,14 +207,17 @@ class _Training:
     def _trainer(self, stop: StopOnSignal) -> PalateTrainer:
         session, config = self.session, self.session.config
         policy = session.policy
+        self._batching = {
+            "budget": self._token_budget(),
+            "collate": policy.collate,
+            "packed": policy.probe.packed,
+        }
         reference = session.reference if session.rewards is None else None  # online methods score with it when sampling
         trainer = PalateTrainer(
             model=policy.model,
             train_groups=session.data.train,
             eval_groups=session.data.evaluation,
-            split=partial(
-                micro_batches, budget=self._token_budget(), collate=policy.collate, packed=policy.probe.packed
-            ),
+            split=partial(micro_batches, **self._batching),
             collate=policy.collate,
             scoring=Scoring(
                 session.method,
@@ -275,7 +281,7 @@ class _Training:
             precision=session.precision,
             optimiser=config.optim,
             tokens=given,
-            largest=largest_batch([g.packed_tokens for g in groups], config.per_device_train_batch_size),
+            largest=largest_batch(lengths_of(groups).packed, config.per_device_train_batch_size),
             trunk=trunk.estimate(groups) if trunk else 0,
             device=session.device,
             inputs=session.method.traits.inputs(batch),

@@ -14,6 +14,8 @@ from torch.utils.data import Dataset, Sampler
 
 from palate.text.encode import EncodedGroup
 
+_CHUNK = 1 << 14  # rows of the order that are Python numbers at a time
+
 
 class Groups(Dataset[EncodedGroup]):
     """Encoded groups, and after the last one any number of weight-0 repeats that even out ranks.
@@ -60,14 +62,15 @@ class StepOrder(Sampler[int]):
         return self._length * self._repeats
 
     def __iter__(self) -> Iterator[int]:
-        if self._seed is None:
-            order = list(range(self._rows))
-        else:
+        order = torch.arange(self._length)  # 8 bytes a row; a list of numbers would take five times as much
+        if self._seed is not None:
             generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.epoch)
-            order = torch.randperm(self._rows, generator=generator).tolist()
-        order += range(self._rows, self._length)
-        blocks = (order[start : start + self._multiple] for start in range(0, self._length, self._multiple))
-        return (index for block in blocks for _ in range(self._repeats) for index in block)
+            torch.randperm(self._rows, generator=generator, out=order[: self._rows])
+        size = self._multiple if self._repeats > 1 else _CHUNK
+        for start in range(0, self._length, size):
+            block = order[start : start + size].tolist()
+            for _ in range(self._repeats):
+                yield from block
 
 
 def order_of(dataloader: Any) -> StepOrder:

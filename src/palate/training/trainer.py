@@ -23,6 +23,7 @@ from palate.errors import TrainingError
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
+from palate.text.group_file import GroupSubset
 from palate.training.checkpoints.write import CheckpointTrainer
 from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
 from palate.training.evaluation_pass import evaluate_groups, metric_names
@@ -140,13 +141,13 @@ class PalateTrainer(CheckpointTrainer):
         multiple = batch * self.args.world_size if self.args.world_size > 1 else 1
         return StepOrder(rows, multiple, seed)
 
-    def groups_of_run(self) -> list[EncodedGroup]:
+    def groups_of_run(self) -> Sequence[EncodedGroup]:
         """The training groups that the run will use: all, or those of the first `max_steps` steps."""
-        groups = self.train_dataset.groups
+        groups: Sequence[EncodedGroup] = self.train_dataset.groups
         wanted = self.args.max_steps * self._rows_of_step() if self.args.max_steps > 0 else len(groups)
         if wanted >= len(groups):
-            return list(groups)
-        return [groups[index] for index in list(self._get_train_sampler())[:wanted]]
+            return groups
+        return GroupSubset(groups, list(islice(self._get_train_sampler(), wanted)))
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         # A resumed Trainer would make one more step after the last one, or after the evaluation that ended the run.

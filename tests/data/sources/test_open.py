@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from palate.data import load_records, open_source
@@ -237,3 +238,42 @@ def test_data_imports_neither_torch_nor_datasets() -> None:
     script = f"import sys, palate.data; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def shards(folder: Path, numbers: list[int], of: int) -> Path:
+    for number in numbers:
+        rows = [{**row, "prompt": f"{number} {row['prompt']}"} for row in ROWS[: 1 + number % 3]]
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"train-{number:05}-of-{of:05}.parquet")
+    return folder
+
+
+def test_shards_are_read_in_order_and_counted(tmp_path: Path) -> None:
+    shards(tmp_path, [2, 0, 1], 3)
+    for name in (str(tmp_path), f"{tmp_path}/train-*.parquet", f"{tmp_path}/**/*"):
+        loaded = load_records(name, kind=PreferencePair)
+        assert [record.prompt[-1].content[0] for record in loaded.records] == list("011222")
+        assert loaded.sources[0].files == {f"train-0000{n}-of-00003.parquet": n + 1 for n in range(3)}
+    named = load_records("train-0000[02]*", kind=PreferencePair, dataset_dir=tmp_path)
+    assert [*named.sources[0].files.values()] == [1, 3]
+    with pytest.raises(DataError, match="is not there"):
+        open_source(f"{tmp_path}/nothing-*.parquet")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "missing"),
+    [([0, 2, 3], "train-00001-of-00004 is missing;"), ([0], "00001-of-00004 is missing and 2 more"), ([1, 3, 4], "02")],
+)
+def test_a_missing_shard_is_named(tmp_path: Path, numbers: list[int], missing: str) -> None:
+    with pytest.raises(DataError, match=missing):
+        open_source(str(shards(tmp_path, numbers, 4)))
+    assert open_source(str(tmp_path / f"train-{numbers[0]:05}-of-00004.parquet")).files
+    shards(tmp_path, list(range(1, 5)), 4)
+    (tmp_path / "train-00000-of-00004.parquet").unlink(missing_ok=True)
+    assert len(open_source(str(tmp_path)).files) == 4  # counted from 1
+
+
+def test_a_damaged_shard_is_named(tmp_path: Path) -> None:
+    damaged = shards(tmp_path, [0, 1, 2], 3) / "train-00001-of-00003.parquet"
+    damaged.write_bytes(damaged.read_bytes()[:-8])
+    with pytest.raises(DataError, match=r"train-00001-of-00003\.parquet: not a complete Parquet file"):
+        load_records(str(tmp_path), kind=PreferencePair)

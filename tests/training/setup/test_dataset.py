@@ -57,7 +57,7 @@ def test_what_labels_mean_is_in_the_report(model: Path, tmp_path: Path) -> None:
     assert f"labels    votes: {line}" in data.summary
     other = built(model, tmp_path, dataset=votes(tmp_path), labels={0: "response_2", 1: "response_1"})
     assert other.report["sources"]["votes"]["labels"] == "label: 0 → response_2 (4), 1 → response_1 (4)"
-    assert other.identity != data.identity
+    assert other.facts["identity"] != data.facts["identity"]
 
 
 def test_who_compared_is_said(model: Path, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_mask_history_and_a_last_answer_that_is_context(model: Path, tmp_path: P
 def test_train_on_prompt_trains_every_token(model: Path, tmp_path: Path) -> None:
     prompt, trained, data = imitated(model, tmp_path, TURNS, train_on_prompt=True)
     assert prompt == ""
-    assert data.prompts_trained == len(data.train) == 2  # rows whose prompt is trained are not one prompt
+    assert data.facts["train_prompts"] == len(data.train) == 2  # rows whose prompt is trained are not one prompt
     assert trained == (
         "user\na<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nb<|im_end|>\n"
         "<|im_start|>assistant\nB<|im_end|>"

@@ -21,9 +21,9 @@ from palate.data.formats.rows import RatedAnswers
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
-from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.pairs import measure
 from palate.data.parallel import ordered_chunks
+from palate.data.source_reader import SourceReader, SourceReport
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError

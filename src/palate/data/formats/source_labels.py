@@ -19,7 +19,7 @@ from palate.data.turns.cells import RowError, excerpt
 from palate.errors import DataError
 
 if TYPE_CHECKING:
-    from palate.data.load import SourceReport
+    from palate.data.source_reader import SourceReport
 
 
 def with_coding(

@@ -15,11 +15,11 @@ from palate.data.inspect.inspection import Inspection, Problem, ShownRow
 from palate.data.inspect.problems import Problems
 from palate.data.inspect.rows import MeasuredRows, Render, add_token_counts, measure_rows
 from palate.data.inspect.summarise import summarise
-from palate.data.load import SourceReader, SourceReport
 from palate.data.measures.pairs import completions, conversation_text
 from palate.data.measures.safety import hide_private
 from palate.data.measures.words import STOP_WORDS
 from palate.data.parallel import ordered_chunks
+from palate.data.source_reader import SourceReader, SourceReport
 from palate.data.sources.spec import find_sources
 from palate.records import (
     DatasetRequest,

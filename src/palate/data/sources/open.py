@@ -1,11 +1,12 @@
-"""Finds a dataset: a file, a folder, a saved Arrow dataset, a hub id, a registered or a built-in name."""
+"""Finds a dataset: a file, a folder, a pattern, a saved Arrow dataset, a hub id, a registered or a built-in name."""
 
 from __future__ import annotations
 
 import difflib
+import glob
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -29,6 +30,7 @@ BUILTIN: Mapping[str, str] = {
 
 _SPLIT_OF = re.compile(r"(?:^|[-_.])(train|training|test|testing|validation|valid|val|dev|eval|heldout)(?=[-_.]|$)")
 _SAME_SPLIT = {"training": "train", "testing": "test", "valid": "validation", "val": "validation"}
+_SHARD = re.compile(r"(?P<stem>.*?)(?P<number>\d{1,6})-of-(?P<of>\d{1,6})(?!\d)")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -92,8 +94,8 @@ def open_source(
 ) -> Source:
     """Finds the dataset that a config calls `dataset`.
 
-    It is looked up in this order: a name in `dataset_dir/dataset_info.json`, a built-in name, a file or folder (as
-    given, then inside `dataset_dir`), a hub id `owner/name`.
+    It is looked up in this order: a name in `dataset_dir/dataset_info.json`, a built-in name, a file, a folder or a
+    pattern of file names such as `shards/*.parquet` (as given, then inside `dataset_dir`), a hub id `owner/name`.
     """
     folder = Path(dataset_dir) if dataset_dir is not None else None
     entry = find_entry(dataset, folder) if folder is not None else None
@@ -106,6 +108,8 @@ def open_source(
         try:
             if path.exists():
                 return _from_path(path, split)
+            if glob.has_magic(dataset) and (files := _matching(path)):
+                return _from_files(files, name=dataset)
         except OSError as error:  # a folder without permission, a name too long for the file system
             where = error.filename or path
             raise DataError(f"{where}: cannot be read: {error.strerror}; check the path and its permissions") from None
@@ -163,6 +167,42 @@ def _from_path(path: Path, split: str | None, name: str | None = None) -> Source
     return Source(name=name, path=str(path), files=tuple(files), labels=labels, split=split)
 
 
+def _matching(pattern: Path) -> list[Path]:
+    """The data files of a pattern, sorted; `**` stands for any number of folders."""
+    top = Path(pattern.anchor)
+    found = sorted(top.glob(str(pattern.relative_to(top))))
+    return [path for path in found if path.is_file() and file_type(path) is not None]
+
+
+def _from_files(files: Sequence[Path], name: str) -> Source:
+    above = os.path.commonpath([path.parent for path in files])
+    labels = tuple(path.relative_to(above).as_posix() for path in files)
+    return Source(name=name, path=name, files=tuple(files), labels=labels)
+
+
+def _complete(files: list[Path]) -> list[Path]:
+    """The files, if no shard is missing of those whose names say how many there are (`train-00003-of-00010.parquet`).
+
+    Raises:
+        DataError: names the first missing shard.
+    """
+    numbers: dict[tuple[Path, str, str], dict[int, str]] = defaultdict(dict)
+    for path in files:
+        if shard := _SHARD.match(path.name):
+            numbers[path.parent, shard["stem"], shard["of"]][int(shard["number"])] = shard["number"]
+    for (folder, stem, of), found in numbers.items():
+        first = 1 if int(of) in found else 0  # some count from 1
+        missing = sorted(set(range(first, first + int(of))) - set(found))
+        if missing:
+            width = len(next(iter(found.values())))
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise DataError(
+                f"{folder}: the shard {stem}{missing[0]:0{width}}-of-{of} is missing{more}; put it back, or name the "
+                "files to read in a list"
+            )
+    return files
+
+
 def _files_of_folder(folder: Path, split: str | None) -> list[Path]:
     """The data files of a folder and its subfolders, sorted; if their names contain splits, those of one split."""
     if is_saved_dataset(folder):
@@ -184,12 +224,12 @@ def _files_of_folder(folder: Path, split: str | None) -> list[Path]:
     named = sorted({name for name in splits.values() if name is not None})
     if split is None and (len(named) < 2 or "train" not in named):
         # All files, unless there are a train and a test split: the test split would leak into training.
-        return files
+        return _complete(files)
     wanted = _SAME_SPLIT.get(split, split) if split else "train"
     chosen = [path for path in files if splits[path] == wanted]
     if not chosen:
         raise DataError(f"{folder}: no file of split {split!r}; splits in its file names: {', '.join(named) or 'none'}")
-    return chosen
+    return _complete(chosen)
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -75,4 +75,4 @@ def encode_pairs(pairs: list[PreferencePair], template: Template, cutoff_len: in
         reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(row.reason for row in encoded.dropped).items())
         remedy = f"; raise --cutoff-len (now {cutoff_len})" if "too_long" in reasons else ""
         raise DataError(f"no pair can be scored: {reasons or 'there are none'}{remedy}")
-    return encoded.groups
+    return list(encoded.groups)

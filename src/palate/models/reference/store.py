@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from palate.artifacts import write_bytes
 from palate.errors import ArtifactError
 from palate.models.upstream import first_line
 from palate.text.encode import EncodedGroup
+from palate.text.group_file import GroupSubset
 
 _FORMAT = "palate reference log-probabilities 2"
 # The old identities were hashes of the weights only, so models that differ in their sliding window had the same one.
@@ -99,10 +100,13 @@ class ReferenceStore:
     def put(self, key: bytes, logps: npt.NDArray[np.float32]) -> None:
         self._values[key] = np.asarray(logps, dtype=np.float32)
 
-    def missing(self, groups: Iterable[EncodedGroup]) -> list[EncodedGroup]:
+    def missing(self, groups: Sequence[EncodedGroup]) -> Sequence[EncodedGroup]:
         """The groups without stored values, without duplicates."""
-        wanted: Mapping[bytes, EncodedGroup] = {group.content_hash: group for group in groups}
-        return [group for key, group in wanted.items() if key not in self._values]
+        first: dict[bytes, int] = {}
+        for number, group in enumerate(groups):
+            if group.content_hash not in self._values:
+                first.setdefault(group.content_hash, number)
+        return GroupSubset(groups, [*first.values()])
 
     def gather(self) -> None:
         """Exchange values between ranks, so that each has all of them; does nothing in a single process."""

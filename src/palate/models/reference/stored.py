@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from palate.models.score import TokenLogps
 from palate.progress import progress
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
+from palate.text.group_file import GroupSubset, lengths_of
 
 # Tolerated root mean square difference when tokens are scored again: rounding depends on the batch. In bf16 an AMX
 # processor gives 0.044, and up to 0.36 for a single unlikely token; the values of other weights differ by 1 or more.
@@ -67,7 +68,7 @@ def fill(
     store: ReferenceStore,
     live: Reference,
     groups: Sequence[EncodedGroup],
-    split: Callable[[Sequence[EncodedGroup]], list[Batch]],
+    split: Callable[[Sequence[EncodedGroup]], Iterable[Batch]],
     device: torch.device,
     save: Callable[[], None] = lambda: None,
 ) -> None:
@@ -75,7 +76,7 @@ def fill(
 
     Args:
         live: the reference, in memory.
-        split: divides groups into batches within the token budget.
+        split: divides groups into batches within the token budget, one after the other.
         save: called about once a minute, so that values survive if the run is killed.
     """
     saved = time.monotonic()
@@ -106,7 +107,7 @@ def verify(
     store: ReferenceStore,
     live: Reference,
     groups: Sequence[EncodedGroup],
-    split: Callable[[Sequence[EncodedGroup]], list[Batch]],
+    split: Callable[[Sequence[EncodedGroup]], Iterable[Batch]],
     device: torch.device,
     precision: str,
 ) -> None:
@@ -115,12 +116,12 @@ def verify(
     Raises:
         ArtifactError: the values differ by more than rounding.
     """
-    known = [group for group in groups if group.content_hash in store]
+    known = GroupSubset(groups, [number for number, group in enumerate(groups) if group.content_hash in store])
     # Spread over the dataset, so that a partly stale file is found. Includes the longest group, because windows and
     # rotary positions only matter at length.
-    sample = known[:: max(1, len(known) // _SAMPLE)][:_SAMPLE]
+    sample = [*known[:: max(1, len(known) // _SAMPLE)][:_SAMPLE]]
     if known:
-        sample = [*sample, max(known, key=lambda group: group.longest_row)]
+        sample.append(known[int(lengths_of(known).longest.argmax())])
     found = []
     for batch in split(sample):
         [tokens] = live.logps([batch.to(device)])

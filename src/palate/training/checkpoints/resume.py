@@ -105,7 +105,7 @@ def check_same_run(session: Session, folder: RunDir) -> None:
     for line in changed_settings(folder.path, began.get("config") or {}, session.config.resolved()):
         session.log.info(line)
     rows = (began.get("data") or {}).get("identity")
-    if rows not in (None, session.data.identity):
+    if rows not in (None, session.data.facts["identity"]):
         session.log.info(
             "warning: these are not the rows that the run began with: it continues with the new rows at this step, "
             "and its result is not that of an uninterrupted run",

@@ -107,7 +107,7 @@ class Traits:
 class Arranged(NamedTuple):
     """The groups of a split after the method's preparation, and warnings for the user."""
 
-    groups: list[EncodedGroup]
+    groups: Sequence[EncodedGroup]
     notices: tuple[str, ...] = ()
 
 
@@ -136,7 +136,7 @@ class Method(ABC, Generic[S]):
     def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> Arranged:
         """The groups of a split, prepared for training; raises DataError if the method cannot learn from them."""
         del seed
-        return Arranged(list(groups))
+        return Arranged(groups)
 
 
 def detached(metrics: Mapping[str, Tensor]) -> dict[str, Tensor]:

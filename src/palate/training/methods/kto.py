@@ -47,7 +47,7 @@ class Kto(Method[Logps]):
         )
 
     def arrange(self, groups: Sequence[EncodedGroup], *, seed: int) -> Arranged:
-        arranged = mismatched(groups, seed=seed, cutoff_len=self._cutoff_len) if self._mismatches else list(groups)
+        arranged = mismatched(groups, seed=seed, cutoff_len=self._cutoff_len) if self._mismatches else groups
         return Arranged(arranged, self._class_notices(groups))
 
     def _class_notices(self, groups: Sequence[EncodedGroup]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from palate.errors import ConfigError, DataError
 from palate.models.probe.limits import position_limit, token_rows, trained_length
 from palate.records import Record
 from palate.text.encode import EncodedGroup
+from palate.text.group_file import JoinedGroups, lengths_of
 from palate.text.prompts import prompt_ids
 from palate.text.template import Template
 from palate.training.setup.dataset import RunData
@@ -22,7 +23,7 @@ from palate.training.setup.dataset import RunData
 
 def longest_scored(config: RunConfig, data: RunData) -> int:
     """Tokens of the longest sequence that the run may score."""
-    rows = [group.longest_row for group in (*data.train, *data.evaluation)]
+    rows = [int(lengths_of(groups).longest.max(initial=0)) for groups in (data.train, data.evaluation)]
     sampled = 1 + config.health_max_new_tokens if isinstance(config, HealthFields) else 0
     return max([config.cutoff_len, sampled, *rows])
 
@@ -53,8 +54,9 @@ def check_limits(config: RunConfig, model: Any, template: Template, data: RunDat
 
 
 def _check_positions(config: RunConfig, model: Any, template: Template, data: RunData) -> list[str]:
-    groups = (*data.train, *data.evaluation)
-    longest = max(groups, key=lambda group: group.longest_row, default=None)
+    groups = JoinedGroups(data.train, data.evaluation)
+    lengths = np.concatenate([lengths_of(part).longest for part in (data.train, data.evaluation)])
+    longest = groups[int(lengths.argmax())] if len(lengths) else None
     found = 0 if longest is None else longest.longest_row
     limit = position_limit(model)
     if limit is None:
@@ -101,7 +103,7 @@ def _check_tokens(model: Any, template: Template, data: RunData) -> list[str]:
     rows, known = token_rows(model), len(template.tokenizer)
     if known <= rows:
         return []
-    for group in (*data.train, *data.evaluation):
+    for group in JoinedGroups(data.train, data.evaluation):
         highest = _highest_id(group)
         if highest >= rows:
             text = template.tokenizer.convert_ids_to_tokens(highest)

@@ -7,10 +7,12 @@ tensors that autograd saves are counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 import torch
 from torch import nn
@@ -177,9 +179,9 @@ def _linear_sizes(model: nn.Module) -> set[int]:
     return {m.weight.numel() * width for m in model.modules() if isinstance(m, nn.Linear) for width in (2, 4)}
 
 
-def largest_batch(lengths: Sequence[int], groups: int) -> int:
+def largest_batch(lengths: npt.ArrayLike, groups: int) -> int:
     """Tokens of the `groups` longest groups together: no DataLoader batch has more."""
-    return sum(sorted(lengths, reverse=True)[:groups])
+    return int(np.sort(np.asarray(lengths, dtype=np.int64))[::-1][:groups].sum())
 
 
 def _held(device: torch.device) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from palate.text.encode import EncodedGroup
 from palate.training.methods.base import Method
 from palate.training.setup.build import Policy, enlarge
 
-Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
+Split = Callable[[Sequence[EncodedGroup]], Iterable[Batch]]
 
 
 def build_reference(
@@ -111,9 +111,9 @@ def fill_reference(
     store, live = reference.store, reference.live
     # Each rank opened the file at its own time: make them agree on what is missing.
     store.gather()
-    known = len(groups) - len(store.missing(groups))
-    verify(store, live, groups, split, device, precision.name)
     missing = store.missing(groups)
+    known = len(groups) - len(missing)
+    verify(store, live, groups, split, device, precision.name)
     if missing:
         if main:
             check_writable(store.path)

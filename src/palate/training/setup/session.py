@@ -126,7 +126,7 @@ class Session:
                 else {"kind": reference.kind, "identity": reference.identity, "is_start": reference.is_start}
             ),
             "objective": self.method.traits.name,
-            "data": data.facts(),
+            "data": dict(data.facts),
         }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from palate.capacity.job import Row, Workload
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
-from palate.data import load_records
+from palate.data.stream import RecordStream
 from palate.errors import DataError, ModelError
 from palate.models.spec import starting_model
 from palate.records import DatasetRequest, Messages, Record, completions_of
@@ -33,10 +34,10 @@ def workload_of(config: RunConfig) -> Workload:
     request = DatasetRequest.of_run(config.resolved(), config.dataset)
     kind = build_method(config).traits.record
     try:
-        records = load_records(request, kind=kind, temperature=config.mix_temperature, caps=config.mix_caps).records
+        stream = RecordStream(request, kind, temperature=config.mix_temperature, caps=config.mix_caps)
+        sample = list(islice(stream.read(held_out=False), 0, None, -(-len(stream) // _SAMPLE)))
     except DataError as error:
         raise DataError(f"{error}; or give --rows, --prompt-tokens and --answer-tokens instead") from error
-    sample = [records[index] for index in range(0, len(records), -(-len(records) // _SAMPLE))]
     try:
         spec = starting_model(config.resolved())
         lengths, source = _tokens(config, sample, spec.chat_template(spec.tokenizer())), "tokens counted"
@@ -45,8 +46,8 @@ def workload_of(config: RunConfig) -> Workload:
         source = f"tokens taken as {_CHARACTERS} characters (no tokenizer here)"
     if isinstance(config, RolloutFields):
         lengths = [Row(row.prompt, (config.max_new_tokens,) * getattr(config, "num_generations", 1)) for row in lengths]
-    held = config.val_size if config.val_size >= 1 else config.val_size * len(records)
-    return Workload(max(1, len(records) - round(held)), lengths, f"{source} in {len(lengths):,}")
+    held = config.val_size if config.val_size >= 1 else config.val_size * len(stream)
+    return Workload(max(1, len(stream) - round(held)), lengths, f"{source} in {len(lengths):,}")
 
 
 def _tokens(config: RunConfig, records: Sequence[Any], template: Template) -> list[Row]:
