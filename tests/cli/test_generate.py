@@ -17,7 +17,7 @@ from chat_server import ChatServer, prompt_text, three_endpoints, three_servers
 from engines import Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
-from palate.errors import UsageError
+from palate.errors import DataError, UsageError
 from runs import write_rows
 from tiny import save_tiny
 
@@ -165,6 +165,7 @@ def test_shards_joined_are_the_whole(
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(parts[1].read_bytes())
     assert f"{parts[1]} and {copy} are both shard 2/3" in refused(*parts, copy)
+    assert f"{parts[1]} and {parts[1]} are both shard 2/3" in refused(parts[1], parts[1])
     assert f"{whole}:1: is no row of a shard" in refused(whole)
     other = tmp_path / "other.jsonl"
     assert main([*words, "--output", str(other), "--shard", "3/3", "--seed", "7"]) == 0
@@ -191,6 +192,8 @@ def test_python_has_the_same(three_endpoints: list[ChatServer], tmp_path: Path) 
         made = palate.generate(str(prompts), "m", 2, output=part, base_url=url, shard=f"{number}/2")
         assert [row.id for row in made] == [f"p.jsonl:{number}", f"p.jsonl:{number + 2}"]
     assert palate.join_shards(parts, tmp_path / "all.jsonl") == 4
+    with pytest.raises(DataError, match="^no file: no rows of shards"):
+        palate.join_shards([], tmp_path / "none.jsonl")
     votes = tmp_path / "votes.jsonl"
     collected = palate.judge(tmp_path / "all.jsonl", "length:shorter", votes)
     assert len(collected.votes) == len(read_jsonl(votes)) == 8
