@@ -259,11 +259,9 @@ def gc_command(
     with opened_store(store) as registry:
         done = collect(registry, models_dir(folder, registry), older_than=age, dry_run=dry_run)
     names = [version.name for version in done.removed]
-    if as_json:
-        print_json({"removed": names, "dry_run": dry_run, "kept": done.kept})
-        return
     what = "would be deleted" if dry_run else "deleted"
     size = f"{sum(version.size for version in done.removed) / 1e6:.1f} MB"
-    print_result(f"{len(names)} versions {what}, {size}: {', '.join(names) or 'none'}")
+    text = f"{len(names)} versions {what}, {size}: {', '.join(names) or 'none'}"
     if done.kept:
-        print_result(f"stay: {', '.join(f'{name} ({reason})' for name, reason in done.kept.items())}")
+        text += f"\nstay: {', '.join(f'{name} ({reason})' for name, reason in done.kept.items())}"
+    print_done(text, {"removed": names, "dry_run": dry_run, "kept": done.kept}, as_json=as_json)
