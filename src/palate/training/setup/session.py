@@ -181,6 +181,8 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
             log.info(about, notice=True)
         if method.traits.head == "value":
             add_value_head(policy.model)
-    for line in (*policy.notices, *limits, *data.notices):
+    for line in policy.notices:
         log.info(line)
+    for line in (*limits, *data.notices):
+        log.info(line, notice=True)
     return Session(config, log, device, precision, method, template, data, policy, reference, rewards)
