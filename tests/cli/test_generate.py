@@ -192,7 +192,7 @@ def test_python_has_the_same(three_endpoints: list[ChatServer], tmp_path: Path) 
         made = palate.generate(str(prompts), "m", 2, output=part, base_url=url, shard=f"{number}/2")
         assert [row.id for row in made] == [f"p.jsonl:{number}", f"p.jsonl:{number + 2}"]
     assert palate.join_shards(parts, tmp_path / "all.jsonl") == 4
-    with pytest.raises(DataError, match="^no file: no rows of shards"):
+    with pytest.raises(DataError, match=r"^no file: no rows of shards"):
         palate.join_shards([], tmp_path / "none.jsonl")
     votes = tmp_path / "votes.jsonl"
     collected = palate.judge(tmp_path / "all.jsonl", "length:shorter", votes)
