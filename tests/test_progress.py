@@ -134,3 +134,11 @@ def test_the_display_ends_with_an_error_in_the_pass(terminal: io.StringIO) -> No
     with pytest.raises(ValueError, match="broken"):
         list(track(broken(), "broken", total=2))
     assert module._bars is None
+
+
+def test_a_notice_stays_with_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module.console, "quiet", True)
+    module.print_line("step 3")
+    module.print_line("warning: [x]", notice=True)
+    assert capsys.readouterr().err == "warning: [x]\n"
+    assert module.console.quiet

@@ -35,6 +35,13 @@ _bars: Progress | None = None
 _open = 0
 
 
+def print_line(line: str, *, notice: bool = False) -> None:
+    """Print a line as it is; a notice also with `--quiet`."""
+    quiet, console.quiet = console.quiet, console.quiet and not notice
+    console.print(line, highlight=False, markup=False)
+    console.quiet = quiet
+
+
 class Pace:
     """Time left of a pass, from its pace after the first items: those include loading and compiling.
 
@@ -95,7 +102,7 @@ class Pass:
             _bars.update(self._task, completed=self.done, left=self._left())
         elif self._main and not console.is_terminal and now - self._printed >= LINE_EVERY:
             self._printed = now
-            console.print(self.line(now - self._started), highlight=False, markup=False)
+            print_line(self.line(now - self._started))
 
     def line(self, elapsed: float) -> str:
         """The state as a line, `elapsed` seconds after the start."""

@@ -6,11 +6,16 @@ from typing import Any
 
 import pytest
 
+from palate.capacity import memory
 from palate.capacity.hardware import Hardware
 from palate.capacity.job import Job, Row, Workload
-from palate.capacity.memory import MOST_TOKENS, activation_bytes, memory_of, state_bytes
+from palate.capacity.memory import activation_bytes, memory_of, state_bytes
 from palate.capacity.shapes import Counts, ModelShape
 from palate.config.load import config_from_values
+from palate.models import score
+from palate.models.attention import cpu
+from palate.models.cpu import head
+from palate.models.generation import generate, llama_step
 
 # 2 layers of 8 → 16 → 8 with 2 heads of 4 and 1 key head; 100 words. Per layer: q and o 64 each, k and v 32 each, the
 # MLP 3 · 128; norms 5 · 8.
@@ -231,8 +236,8 @@ def test_more_of_anything_needs_no_less_memory() -> None:
 
 def test_the_tokens_of_a_pass_are_those_of_the_run() -> None:
     many = {"per_device_train_batch_size": 100_000}
-    assert memory_of(job(**many)).tokens == MOST_TOKENS["cuda"]
-    assert memory_of(job(CPU, **many)).tokens == MOST_TOKENS["cpu"]
+    assert memory_of(job(**many)).tokens == 16_384
+    assert memory_of(job(CPU, **many)).tokens == 4_096
     assert memory_of(job(per_device_train_batch_size=3)).tokens == 3 * 14
     assert memory_of(job(max_tokens_per_batch=5)).tokens == 14, "a longer row gets a pass of its own"
     assert memory_of(job(attention="padded")).tokens == 2 * (6 + 4)
@@ -247,3 +252,11 @@ def test_gradients_of_earlier_passes_are_there_in_the_next_forward_pass() -> Non
     fewer -= two.parts["activations"] + two.parts["a layer at work"] + two.parts["logits"]
     found = one.moments["forward pass"] - two.moments["forward pass"]
     assert found == pytest.approx(1.06 * (fewer - 4 * TOTAL), abs=3)
+
+
+def test_the_sizes_are_those_of_the_code_that_runs() -> None:
+    assert memory.ANSWERS_AT_A_TIME == generate.BATCH_SIZE
+    assert memory._CHUNK == score.CHUNK_ELEMENTS
+    assert (memory._KEPT_LOGITS, memory._LOGIT_ROWS) == (head.KEPT_BYTES, head._ROWS)
+    assert (memory._KEPT_KEYS, memory._QUERY_BLOCK) == (cpu.KEPT_KEYS, cpu.QUERY_BLOCK)
+    assert memory._COPIED_BYTES == llama_step.COPIED_BYTES

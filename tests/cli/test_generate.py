@@ -17,6 +17,7 @@ from chat_server import ChatServer, prompt_text, three_endpoints, three_servers
 from engines import Server, serving
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
+from palate.errors import DataError, UsageError
 from runs import write_rows
 from tiny import save_tiny
 
@@ -88,6 +89,29 @@ def test_what_cannot_work_is_said_in_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"k": 0}, "k and max_new_tokens must be at least 1"),
+        ({"k": 2, "temperature": 0}, "k 2 with temperature 0 would give 2 equal answers"),
+        ({"top_p": 1.5}, "top_p must be from 0 to 1"),
+        ({"shard": "1/2"}, "a shard is a file"),
+    ],
+)
+def test_python_refuses_what_the_command_refuses(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": "question"}])
+    with pytest.raises(UsageError, match=said):
+        palate.generate(str(prompts), "nowhere", **given)
+
+
+def test_python_says_what_is_left_out(model: Path, tmp_path: Path) -> None:
+    prompts = write_rows(tmp_path / "p.jsonl", [{"prompt": "question"}, {"prompt": ""}])
+    said: list[str] = []
+    made = palate.generate(str(prompts), model, max_new_tokens=2, on_progress=said.append)
+    assert len(made) == 1
+    assert said[0].startswith("left out: 1 row without a prompt, first ")
+
+
 def test_a_comparison_file_says_what_is_left_unread(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +165,7 @@ def test_shards_joined_are_the_whole(
     copy = tmp_path / "copy.jsonl"
     copy.write_bytes(parts[1].read_bytes())
     assert f"{parts[1]} and {copy} are both shard 2/3" in refused(*parts, copy)
+    assert f"{parts[1]} and {parts[1]} are both shard 2/3" in refused(parts[1], parts[1])
     assert f"{whole}:1: is no row of a shard" in refused(whole)
     other = tmp_path / "other.jsonl"
     assert main([*words, "--output", str(other), "--shard", "3/3", "--seed", "7"]) == 0
@@ -167,6 +192,8 @@ def test_python_has_the_same(three_endpoints: list[ChatServer], tmp_path: Path) 
         made = palate.generate(str(prompts), "m", 2, output=part, base_url=url, shard=f"{number}/2")
         assert [row.id for row in made] == [f"p.jsonl:{number}", f"p.jsonl:{number + 2}"]
     assert palate.join_shards(parts, tmp_path / "all.jsonl") == 4
+    with pytest.raises(DataError, match=r"^no file: no rows of shards"):
+        palate.join_shards([], tmp_path / "none.jsonl")
     votes = tmp_path / "votes.jsonl"
     collected = palate.judge(tmp_path / "all.jsonl", "length:shorter", votes)
     assert len(collected.votes) == len(read_jsonl(votes)) == 8

@@ -73,6 +73,7 @@ def test_no_config_of_the_repository_is_marked(repository: Path) -> None:
         "beta: 0.2", "ray_num_workers: 4", "pref_beta: null", "pref_loss: {sigmoid: 1, ipo: 0.5}", "health: off",
         "reference_cache: no", "overwrite_cache: true", "swanlab_mode: local", "f_divergence_type: js_divergence",
         "stage: grpo\nrewards: length:shorter", "stage: sft\nmask_history: yes", "config_version: 1",
+        "gradient_checkpointing: 'TRUE'", "trust_remote_code: 1", "save_only_model: 'F'", "save_strategy: 'OFF'",
         "stage: grpo\nrewards: [{judge: 'openai:m', weight: 2}, 'length:shorter']", "fsdp: full_shard auto_wrap",
         "lr_scheduler_kwargs: {min_lr: 1e-7}\nlr_scheduler_type: cosine_with_min_lr",
     ],

@@ -38,9 +38,10 @@ def test_it_is_what_load_and_split_give(tmp_path: Path, weights: Any, mixture: d
     assert (stream.sources, stream.dropped) == (loaded.sources, loaded.dropped)
 
 
-def test_a_file_that_became_shorter_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [9, 11])
+def test_a_file_that_became_shorter_or_longer_is_an_error(tmp_path: Path, rows: int) -> None:
     path = write_rows(tmp_path / "a.jsonl", pairs(10))
     stream = RecordStream(DatasetRequest(str(path)), PreferencePair)
-    write_rows(path, pairs(9))
+    write_rows(path, pairs(rows))
     with pytest.raises(DataError, match="changed while it was read"):
         list(stream.read(held_out=False))

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from palate.capacity.job import Job
 from palate.capacity.shapes import Counts
 
-MOST_TOKENS: Mapping[str, int] = MappingProxyType({"cpu": 4096, "cuda": 16384})
-"""Of a forward pass: a larger one is no faster on a CPU; a GPU needs more work at a time."""
-LEAST_TOKENS = 512
 PLANNED_SHARE = 0.85
 """Of the free memory, what `max_tokens_per_batch: auto` plans to use."""
 ANSWERS_AT_A_TIME = 32
@@ -36,7 +32,7 @@ _ROW_BYTES = 6_000  # of a row in the machine's memory
 _CHUNK = 1 << 23  # logits of a chunk on a GPU (`models.score`)
 _KEPT_LOGITS, _LOGIT_ROWS = 256 << 20, 512  # on a CPU (`models.cpu.head`)
 _KEPT_KEYS, _QUERY_BLOCK = 1024, 128  # `models.attention.cpu`
-_COPIED_BYTES = 2_000_000_000  # the largest second copy of the weights for decoding on a CPU
+_COPIED_BYTES = 2 << 30  # the largest second copy of the weights for decoding on a CPU (`llama_step`)
 _FRAGMENTS = {True: 0.06, False: 0.08}  # of what the allocator of a GPU or a CPU holds, which it cannot use
 
 
@@ -65,6 +61,14 @@ class Memory:
     @property
     def fits(self) -> bool:
         return self.peak <= self.limit
+
+
+def token_budget(room: float, per_token: float, *, gpu: bool) -> int:
+    """Tokens of a forward pass for `max_tokens_per_batch: auto`: what fits into `room` bytes, within limits.
+
+    A pass of more than 4,096 tokens is no faster on a CPU; a GPU needs more work at a time.
+    """
+    return max(512, min(int(room / max(per_token, 1)) // 256 * 256, 16384 if gpu else 4096))
 
 
 def state_bytes(optimiser: str, trained: Counts) -> float:
@@ -219,8 +223,7 @@ def _tokens_of_pass(job: Job, free: float, saved: float) -> int:
     largest = sum(lengths[:batch]) + lengths[0] * max(0, batch - len(lengths))
     budget = job.config.max_tokens_per_batch
     if budget == "auto":
-        fitting = int(PLANNED_SHARE * free / max(saved, 1)) // 256 * 256
-        budget = max(LEAST_TOKENS, min(fitting, MOST_TOKENS["cuda" if job.hardware.gpu else "cpu"]))
+        budget = token_budget(PLANNED_SHARE * free, saved, gpu=job.hardware.gpu)
     return max(lengths[0], min(largest, int(budget)))
 
 

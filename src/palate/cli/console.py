@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -62,7 +61,6 @@ def print_result(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """The result for a program: a mapping or dataclass as one JSON object on stdout; NaN and infinity become null."""
-    value = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
     print_result(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
 
 

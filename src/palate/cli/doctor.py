@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, StoreUrl
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 
 
 def command(store: StoreUrl = None, as_json: AsJson = False) -> None:
@@ -20,11 +18,7 @@ def command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
     checks = check_installation(store)
     broken = sum(check.status == "broken" for check in checks)
-    if as_json:
-        print_json({"broken": broken, "checks": [asdict(check) for check in checks]})
-    else:
-        print_result("\n".join(check.line for check in checks))
-        if broken:
-            print_result(f"{amount(broken, 'check')} failed")
+    lines = [*(check.line for check in checks), *([f"{amount(broken, 'check')} failed"] if broken else [])]
+    print_done("\n".join(lines), {"broken": broken, "checks": checks}, as_json=as_json)
     if broken:
         raise typer.Exit(1)

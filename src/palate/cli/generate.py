@@ -10,10 +10,9 @@ import typer
 
 from palate.charts.text import counts_text
 from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, ShardName, TemplateName
-from palate.cli.console import print_json, print_progress, print_result
+from palate.cli.console import print_done, print_progress, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
 from palate.cli.models import model_path
-from palate.errors import UsageError
 from palate.evaluation.answers.answerer import load_answerer
 from palate.records import DatasetRequest
 
@@ -54,15 +53,12 @@ def command(
 
     Example: palate generate prompts.jsonl -m runs/dpo -k 4 -o candidates.jsonl
     """
-    if k > 1 and temperature == 0:
-        raise UsageError(f"--k {k} with --temperature 0 would give {k} equal answers; raise the temperature")
-    if top_p == 0:
-        raise UsageError("--top-p 0 leaves no token to sample; use --temperature 0 for the likeliest one")
-
+    from palate.evaluation.answers.generate import check_sampling
     from palate.feedback.candidates import candidate_rows, write_candidates
     from palate.feedback.shards import read_shard
     from palate.models.generation.decoding import Decoding
 
+    check_sampling(k, temperature, top_p, max_new_tokens)
     part = read_shard(shard)
     asked, dropped = read_prompts(request)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
@@ -73,12 +69,8 @@ def command(
         return
     new = write_candidates(asked, answerer, k, decoding, path=output, shard=part)
     answered: dict[str, int] = getattr(answerer, "answered", {})
-    if as_json:
-        count = len(asked if part is None else part.of(asked))
-        counts = {"path": str(output), "prompts": count, "made": new, "k": k, "dropped": len(dropped)}
-        print_json({**counts, **({"endpoints": answered} if answered else {})})
-    else:
-        by_endpoint = counts_text(answered)
-        if by_endpoint:
-            print_progress(f"answered by {by_endpoint}")
-        print_result(str(output))
+    if by_endpoint := counts_text(answered):
+        print_progress(f"answered by {by_endpoint}")
+    facts = {"prompts": len(asked if part is None else part.of(asked)), "made": new, "k": k, "dropped": len(dropped)}
+    endpoints = {"endpoints": answered} if answered else {}
+    print_done(str(output), {"path": str(output), **facts, **endpoints}, as_json=as_json)

@@ -23,6 +23,7 @@ from palate.config.run import STAGES
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NUMBER = r"^\s*[-+]?[0-9._]+([eE][-+]?[0-9]+)?\s*$"
 """Quoted numbers are read as numbers."""
+_TRUTH = r"^([Yy]([Ee][Ss])?|[Nn][Oo]?|[Oo][Nn]|[Oo][Ff][Ff]|[Tt]([Rr][Uu][Ee])?|[Ff]([Aa][Ll][Ss][Ee])?|[01])$"
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}\S.*)*)", re.MULTILINE)
 _NOT_OF_SCHEMAS = ("title", "default", "of_objective", "argument")
 """What pydantic and the fields' `json_schema_extra` add."""
@@ -126,7 +127,11 @@ def _accepted(schema: Any) -> Any:
     kind = made.get("type")
     if kind == "boolean":
         del made["type"]
-        return {**made, "anyOf": [{"type": "boolean"}, {"enum": ["yes", "no", "on", "off"]}]}
+        words: list[dict[str, Any]] = [
+            {"enum": ["yes", "no", "on", "off", 0, 1]},
+            {"type": "string", "pattern": _TRUTH},
+        ]
+        return {**made, "anyOf": [{"type": "boolean"}, *words]}
     if kind in ("number", "integer"):
         return {**made, "type": [kind, "string"], "pattern": _NUMBER}
     if kind == "string" and not {"enum", "const", "pattern"} & set(made):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from palate.charts.text import amount
 from palate.data.formats.paired import CONVERSATION_NAMES
 from palate.data.formats.rows import PROMPT_NAMES
 from palate.data.load import load_records
@@ -36,6 +37,11 @@ def load_prompts(dataset: DatasetSpec | DatasetRequest, **choices: Any) -> tuple
         where = loaded.sources[0].path
         raise DataError(f"{where}: no row has a prompt, they are plain text; name a column: prompt, messages, question")
     return prompts, [*loaded.dropped, *plain]
+
+
+def left_out_line(dropped: Sequence[Dropped]) -> str:
+    """How many rows have no prompt, and the first of them."""
+    return f"left out: {amount(len(dropped), 'row')} without a prompt, first {dropped[0].id}: {dropped[0].reason}"
 
 
 def unread_columns(prompts: Sequence[Record]) -> list[str]:

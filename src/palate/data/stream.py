@@ -88,10 +88,15 @@ class RecordStream(Generic[R]):
             DataError: a file has changed since the start.
         """
         parts, wanted = iter(self._part), _HELD_OUT if held_out else _TRAIN
+        changed = DataError(f"{self._sources[0].path}: the dataset changed while it was read; run again")
         for source in self._sources:
-            reader = SourceReader(source, self._kind, self._request, keep_columns=self._keep_columns)
-            for item in reader:
-                if not isinstance(item, Dropped) and next(parts, None) == wanted:
+            for item in SourceReader(source, self._kind, self._request, keep_columns=self._keep_columns):
+                if isinstance(item, Dropped):
+                    continue
+                part = next(parts, None)
+                if part is None:
+                    raise changed
+                if part == wanted:
                     yield item
         if next(parts, None) is not None:
-            raise DataError(f"{self._sources[0].path}: the dataset changed while it was read; run again")
+            raise changed

@@ -162,50 +162,39 @@ def write_candidates(
         UsageError: there are fewer prompts than shards.
         ArtifactError: the file has candidates made with other settings, or another process writes to it.
     """
-    with sole_writer(path):
-        return _append_missing(prompts, answerer, k, decoding, path, shard)
-
-
-def _append_missing(
-    prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, path: Path, shard: Shard | None
-) -> int:
     settings = _settings(answerer, k, decoding, prompts, shard)
-    numbered = _numbered(prompts) if shard is None else shard.of(_numbered(prompts))
-    prompts = [prompt for prompt, _ in numbered]
-    done = _finished(path, settings) if path.exists() else {}
-    changed = next((row.id for row in prompts if row.id in done and done[row.id] != _prompt_fields(row)), None)
-    if changed is not None:
-        raise ArtifactError(
-            f"{path}: {changed} has another prompt or other columns there; the prompts changed, name another --output"
-        )
-    waiting = [(prompt, repeat) for prompt, repeat in numbered if prompt.id not in done]
-    before, made = len(prompts) - len(waiting), 0
-    answering = progress("prompts answered", len(prompts), done=before)
-    with JsonlWriter(path) as file, answering as answered:
-        for row in _rows(waiting, answerer, k, decoding, settings):
-            file.write(row)
-            made += 1
-            answered.advance()
-    return made
+    numbered = _numbered(prompts, shard)
+    with sole_writer(path):
+        done = _finished(path, settings) if path.exists() else {}
+        for row, _ in numbered:
+            if row.id in done and done[row.id] != _prompt_fields(row):
+                why = f"{row.id} has another prompt or other columns there; the prompts changed"
+                raise ArtifactError(f"{path}: {why}, name another --output")
+        waiting = [(row, repeat) for row, repeat in numbered if row.id not in done]
+        answering = progress("prompts answered", len(numbered), done=len(numbered) - len(waiting))
+        with JsonlWriter(path) as file, answering as answered:
+            for made in _rows(waiting, answerer, k, decoding, settings):
+                file.write(made)
+                answered.advance()
+    return len(waiting)
 
 
 def candidate_rows(
     prompts: Sequence[Record], answerer: Answerer, k: int, decoding: Decoding, shard: Shard | None = None
 ) -> Iterator[dict[str, Any]]:
     """Generate the rows in the order of the prompts."""
-    numbered = _numbered(prompts) if shard is None else shard.of(_numbered(prompts))
-    return _rows(numbered, answerer, k, decoding, _settings(answerer, k, decoding, prompts, shard))
+    return _rows(_numbered(prompts, shard), answerer, k, decoding, _settings(answerer, k, decoding, prompts, shard))
 
 
-def _numbered(prompts: Sequence[Record]) -> list[tuple[Record, int]]:
-    """Each prompt with the number of equal prompts before it, so that equal prompts get different answers."""
+def _numbered(prompts: Sequence[Record], shard: Shard | None) -> list[tuple[Record, int]]:
+    """Each prompt of a shard with the number of equal prompts before it, so that equal ones get different answers."""
     seen: Counter[str] = Counter()
     found = []
     for record in prompts:
         key = repr((record.prompt, record.tools))
         found.append((record, seen[key]))
         seen[key] += 1
-    return found
+    return found if shard is None else shard.of(found)
 
 
 def _rows(

@@ -82,12 +82,12 @@ def join_shards(shards: Sequence[str | Path], output: str | Path) -> int:
             number = int(mark[1])
             if number != (before or number):
                 raise DataError(f"{path}:{line}: is of shard {number}, after rows of shard {before}; keep them apart")
-            if files.setdefault(number, path) != path:
+            if not before and number in files:
                 raise DataError(f"{files[number]} and {path} are both shard {number}/{mark[2]}; name each shard once")
-            before = number
+            before, files[number] = number, path
             rows[number] += 1
     if not wanted:
-        raise DataError(f"{shards[0]}: has no rows")
+        raise DataError(f"{', '.join(map(str, shards)) or 'no file'}: no rows of shards; name files of --shard")
     count = wanted["shards"]
     sizes = {number: len(range(number - 1, wanted["prompts"], count)) for number in range(1, count + 1)}
     short = [

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, inspect
 
 from palate.artifacts.files import sync_folder, temporary_path
 from palate.errors import StoreError
-from palate.progress import console
+from palate.progress import print_line
 from palate.store.urls import shown_url
 
 VERSION_TABLE = "palate_version"
@@ -63,7 +63,7 @@ def prepare(engine: Engine) -> None:
             raise
     if copy is not None:
         line = f"{shown_url(engine.url)}: upgraded from schema {found} to {newest()}; {copy} is a copy from before"
-        console.print(line, highlight=False, markup=False)
+        print_line(line, notice=True)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import torch
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from palate.errors import BatchStop, Interrupted
-from palate.progress import Pace, Pass, clock, console
+from palate.progress import Pace, Pass, clock, console, print_line
 from palate.training.trainer import PalateTrainer
 
 
@@ -227,9 +227,7 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         left = None if self._pass is not None else self._pace.left(state.max_steps)
         if left is not None:
             parts.append(f"left {clock(left)}")
-        console.print(
-            f"{kind} {state.global_step}/{state.max_steps}  " + "  ".join(parts), highlight=False, markup=False
-        )
+        print_line(f"{kind} {state.global_step}/{state.max_steps}  " + "  ".join(parts))
 
     def close(self) -> None:
         """Remove the bar."""

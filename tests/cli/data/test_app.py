@@ -202,7 +202,7 @@ def test_a_mistake_is_one_line(
 def test_every_verb_has_help() -> None:
     command = typer.main.get_command(app)
     assert sorted(command.commands) == [  # type: ignore[attr-defined]
-        "augment", "convert", "curate", "from-interactions", "inspect", "margins", "mix", "split"
+        "augment", "convert", "curate", "from-interactions", "inspect", "join", "margins", "mix", "split"
     ]  # fmt: skip
     for verb in command.commands.values():  # type: ignore[attr-defined]
         assert verb.help

@@ -11,7 +11,7 @@ import typer
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, CutoffLen, TemplateName, named_numbers, verb_group
 from palate.cli.columns import text_width, wrapped
-from palate.cli.console import print_done, print_json, print_note, print_result
+from palate.cli.console import print_done, print_note
 from palate.cli.data.augment import augment_command
 from palate.cli.data.from_interactions import from_interactions_command
 from palate.cli.data.join import join_command
@@ -83,11 +83,8 @@ def inspect_command(
         from palate.report.pages.inspection import inspection_page
 
         write_text(output, inspection_page(found, ", ".join(Path(name).name for name in request.dataset)))
-    if as_json:
-        print_json(found.as_json())
-    else:
-        text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
-        print_result(wrapped(text, hang=20, width=text_width()))
+    text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
+    print_done(wrapped(text, hang=20, width=text_width()), found.as_json(), as_json=as_json)
 
 
 def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:
@@ -120,9 +117,6 @@ def convert_command(
     from palate.data.convert import convert
 
     done = convert(request, output, to=to, kind=kind)
-    if as_json:
-        print_json(done)
-        return
     print_labels(done.sources)
     kinds = ", ".join(amount(count, name.removesuffix("s")) for name, count in done.kinds.items())
     lines = [f"{done.output}: {kinds} as {done.to}"]
@@ -132,7 +126,7 @@ def convert_command(
         lines.append(f"  left out  {len(done.left_out):,} rows in all; {done.output}.data.json lists every one")
     for name, rows in done.loses.items():
         print_note(f"{done.to} cannot hold {name} ({amount(rows, 'row')} had it)")
-    print_result("\n".join(lines))
+    print_done("\n".join(lines), done, as_json=as_json)
 
 
 @app.command("curate")
@@ -168,12 +162,9 @@ def curate_command(
         raise UsageError("name a dataset and --output FOLDER (or --list-rules)")
     chosen_rules = read_rules(rules, preset=preset)
     done = curate(request, output, chosen_rules, workers=workers or all_cores(), embed=_embedder(chosen_rules))
-    if as_json:
-        print_json(done)
-        return
     print_labels(done.sources)
     kept = f"{amount(done.kept, 'row')} kept in {done.output / 'kept.jsonl'}, the others in rejected.jsonl"
-    print_result(f"{funnel_table(done.steps)}\n{kept}")
+    print_done(f"{funnel_table(done.steps)}\n{kept}", done, as_json=as_json)
 
 
 def _embedder(rules: Sequence[Rule]) -> Embedder | None:
@@ -214,9 +205,6 @@ def split_command(
     from palate.data.split_files import split_files
 
     done = split_files(request, output, sizes, threshold=threshold)
-    if as_json:
-        print_json(done)
-        return
     print_labels(done.sources)
     lines = [f"{amount(done.clusters, 'cluster')} of prompts"]
     for name, by_source in done.counts.items():
@@ -224,7 +212,7 @@ def split_command(
         lines.append(f"{sum(by_source.values()):>9,}  {done.output / (name + '.jsonl')}  ({rows})")
     if done.left_out:
         lines.append(f"{len(done.left_out):>9,}  rows cannot be used; data.json lists them")
-    print_result("\n".join(lines))
+    print_done("\n".join(lines), done, as_json=as_json)
 
 
 app.command("mix")(mix_command)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, named_numbers, opened_store, with_options
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_note
 from palate.cli.serve.interactions import read_filter
 from palate.errors import UsageError
 
@@ -64,9 +63,6 @@ def from_interactions_command(
     )
     with opened_store(store) as opened:
         done = from_interactions(opened, output, options)
-    if as_json:
-        print_json(asdict(done))
-        return
     lines = [
         f"folder               {done.output}",
         f"interactions         {done.interactions:,}, {done.usable:,} usable",
@@ -76,7 +72,7 @@ def from_interactions_command(
         lines.append(f"{name:<20} {count:,} rows{most}")
     lines += [f"  {name:<18} {count:,}" for name, count in done.sources.items()]
     lines += [f"left out             {count:,} {reason}" for reason, count in done.left_out.items()]
-    print_result("\n".join(lines))
+    print_done("\n".join(lines), done, as_json=as_json)
     if any(name.endswith("_over_cap_of_person") for name in done.left_out) and done.people * share_per_user < 1:
         most = f"at most {share_per_user:.0%} of the rows"
         print_note(f"{done.people:,} people cannot each have {most}, so each has 1; raise --share-per-user")

@@ -9,7 +9,7 @@ import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 
 
 def join_command(
@@ -24,7 +24,5 @@ def join_command(
     from palate.feedback.shards import join_shards
 
     rows = join_shards(shards, output)
-    if as_json:
-        print_json({"path": str(output), "rows": rows, "shards": len(shards)})
-    else:
-        print_result(f"{output}: {amount(rows, 'row')} of {amount(len(shards), 'shard')}")
+    text = f"{output}: {amount(rows, 'row')} of {amount(len(shards), 'shard')}"
+    print_done(text, {"path": str(output), "rows": rows, "shards": len(shards)}, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson, named_numbers
-from palate.cli.console import print_json, print_result
+from palate.cli.console import print_done
 from palate.cli.dataset import Datasets, print_labels, reads_dataset
 from palate.errors import UsageError
 from palate.records import DatasetRequest
@@ -57,9 +57,6 @@ def mix_command(
         kind=kind,
         form=form,
     )
-    if as_json:
-        print_json(done)
-        return
     print_labels(done.sources)
     total = sum(done.taken.values())
     lines = [f"{'rows':>9}  {'share':>6}  source"]
@@ -69,4 +66,4 @@ def mix_command(
         share = f"{count / total:.1%}"
         aside = f" ({', '.join(left)})" if left else ""
         lines.append(f"{count:>9,}  {share:>6}  {name}{aside}")
-    print_result("\n".join([*lines, f"{total:>9,}  rows in {done.output / f'mixed.{form}'}"]))
+    print_done("\n".join([*lines, f"{total:>9,}  rows in {done.output / f'mixed.{form}'}"]), done, as_json=as_json)

@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson, opened_store
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.errors import UsageError
 from palate.feedback.judges.settings import ApiSettings
@@ -91,10 +91,8 @@ def command(
         database.write(lambda session: save_card(session, card))
     page = write_text(path.with_suffix(".html"), judge_card_page(card))
     print_progress(f"card      {path}\npage      {page}")
-    if as_json:
-        print_json({"card": str(path), "page": str(page), **card.to_json()})
-        return
-    print_result("\n".join(two_columns(lines(card), width=text_width())))
+    text = "\n".join(two_columns(lines(card), width=text_width()))
+    print_done(text, {"card": str(path), "page": str(page), **card.to_json()}, as_json=as_json)
     if card.verdict != "may_decide_alone":
         print_note(f"judge {card.judge.name}: {card.verdict.replace('_', ' ')}")
 

@@ -148,16 +148,14 @@ def assign_command(
             _reserve(opened, name, person, tasks, days, as_json=as_json)
             return
         made = opened.write(lambda session: make_tasks(session, find_campaign(session, name), answers))
-    if as_json:
-        print_json(made)
-        return
     if made.unranked:
         print_note(f"{amount(made.unranked, 'task')} without a margin or two judges' votes, ordered as the median one")
     if made.leaks:
         print_note(f"{amount(made.leaks, 'task')} with an answer that names its maker; their votes: identity_leak")
     if made.without_pair:
         print_note(f"{amount(made.without_pair, 'item')} without two different answers: no task")
-    print_result(f"{amount(made.new, 'new task')}, {made.same:,} there before; gold tasks among all: {made.gold:,}")
+    text = f"{amount(made.new, 'new task')}, {made.same:,} there before; gold tasks among all: {made.gold:,}"
+    print_done(text, made, as_json=as_json)
 
 
 def _reserve(store: Store, name: str, person: str, tasks: int, days: float, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_note
 from palate.errors import UsageError
 
 CandidatesFile = Annotated[
@@ -40,9 +40,6 @@ def import_command(
 
     with opened_store(store, create=True) as opened:
         done = import_files(opened, candidates, votes, campaign=campaign)
-    if as_json:
-        print_json({"store": opened.url, **asdict(done)})
-        return
     lines = [
         f"store                {opened.url}",
         f"campaign             {done.campaign}{' (new)' if done.created else ''}",
@@ -50,6 +47,6 @@ def import_command(
     for name, counts in (("candidates", done.candidates), ("votes", done.votes)):
         if counts is not None:
             lines.append(f"{name:<20} {counts.new:,} new, {counts.same:,} there already")
-    print_result("\n".join(lines))
+    print_done("\n".join(lines), {"store": opened.url, **asdict(done)}, as_json=as_json)
     if done.candidates is not None and done.candidates.new:
         print_note(f"next: `palate label assign {done.campaign}` makes the tasks of the new candidates")

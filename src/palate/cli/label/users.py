@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -133,11 +132,8 @@ def erase_command(
         if not yes:
             typer.confirm(f"Erase the name {name} from {database.url}? This cannot be undone.", abort=True, err=True)
         done = erase_account(database, name, files=files or (), with_copies=with_copies)
-    if as_json:
-        print_json(asdict(done))
-        return
     lines = [f"{place:<24} {count:,} changed" for place, count in {**done.rows, **done.files}.items()]
-    print_result("\n".join([f"{name} is {done.pseudonym} now", *lines]))
+    print_done("\n".join([f"{name} is {done.pseudonym} now", *lines]), done, as_json=as_json)
     for line in done.remaining:
         print_note(f"still there: {line}")
 

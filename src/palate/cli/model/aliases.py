@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store
-from palate.cli.console import print_done, print_json, print_result
+from palate.cli.console import print_done
 from palate.cli.model.options import Reason, VersionName, Who, canary_line, move_line, user
 from palate.errors import UsageError
 
@@ -92,9 +92,7 @@ def canary_command(
 
 
 def _print(moves: Sequence[Move], ended: CanaryState | None, nothing: str, as_json: bool) -> None:
-    if as_json:
-        print_json({"moves": moves, "ended_canary": None if ended is None else ended.version})
-        return
-    print_result("\n".join(map(move_line, moves)) or f"{nothing}; nothing moved")
-    if ended is not None:
-        print_result(f"{ended.alias}: the canary {ended.version} ended")
+    lines = [*map(move_line, moves)] or [f"{nothing}; nothing moved"]
+    lines += [] if ended is None else [f"{ended.alias}: the canary {ended.version} ended"]
+    facts = {"moves": moves, "ended_canary": None if ended is None else ended.version}
+    print_done("\n".join(lines), facts, as_json=as_json)

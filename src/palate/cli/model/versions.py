@@ -207,11 +207,9 @@ def verify_command(
     with opened_store(store) as registry:
         chosen = [find(registry, name) for name in names] if names else versions(registry)
     found = {version.name: problems(version) for version in chosen}
-    if as_json:
-        print_json({"versions": [{"name": name, "problems": lines} for name, lines in found.items()]})
-    else:
-        for name, lines in found.items():
-            print_result(f"{name}: {'; '.join(lines) or 'every file has its hash'}")
+    text = "\n".join(f"{name}: {'; '.join(lines) or 'every file has its hash'}" for name, lines in found.items())
+    facts = [{"name": name, "problems": lines} for name, lines in found.items()]
+    print_done(text or "no versions", {"versions": facts}, as_json=as_json)
     damaged = [name for name, lines in found.items() if lines]
     if damaged:
         raise ArtifactError(f"{len(damaged)} of {len(found)} versions are damaged: {', '.join(damaged)}")
@@ -261,11 +259,9 @@ def gc_command(
     with opened_store(store) as registry:
         done = collect(registry, models_dir(folder, registry), older_than=age, dry_run=dry_run)
     names = [version.name for version in done.removed]
-    if as_json:
-        print_json({"removed": names, "dry_run": dry_run, "kept": done.kept})
-        return
     what = "would be deleted" if dry_run else "deleted"
     size = f"{sum(version.size for version in done.removed) / 1e6:.1f} MB"
-    print_result(f"{len(names)} versions {what}, {size}: {', '.join(names) or 'none'}")
+    text = f"{len(names)} versions {what}, {size}: {', '.join(names) or 'none'}"
     if done.kept:
-        print_result(f"stay: {', '.join(f'{name} ({reason})' for name, reason in done.kept.items())}")
+        text += f"\nstay: {', '.join(f'{name} ({reason})' for name, reason in done.kept.items())}"
+    print_done(text, {"removed": names, "dry_run": dry_run, "kept": done.kept}, as_json=as_json)

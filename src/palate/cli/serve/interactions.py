@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group, with_options
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,10 +86,8 @@ def list_command(
         ids = opened.read(lambda session: list(session.scalars(wanted.query())))
         shown = ids[-limit:] if limit else ids
         found = opened.read(lambda session: [one.to_json() for one in read_interactions(session, shown)])
-    if as_json:
-        print_json({"found": len(ids), "interactions": found})
-        return
-    print_result("\n".join(_line(one) for one in found) or "no interactions")
+    text = "\n".join(_line(one) for one in found) or "no interactions"
+    print_done(text, {"found": len(ids), "interactions": found}, as_json=as_json)
     if len(shown) < len(ids):
         print_note(f"the newest {len(shown):,} of {len(ids):,}; --limit 0 shows all")
 
@@ -186,10 +183,7 @@ def purge_command(
 
     with opened_store(store) as opened:
         deleted = purge(opened, utc_now(), days)
-    if as_json:
-        print_json({"interactions": deleted})
-    else:
-        print_result(f"{deleted:,} interactions deleted")
+    print_done(f"{deleted:,} interactions deleted", {"interactions": deleted}, as_json=as_json)
 
 
 @app.command("inventory")
@@ -209,12 +203,10 @@ def inventory_command(as_json: AsJson = False) -> None:
         for table, columns in inventory(Table.metadata).items()
         for column, kind in columns.items()
     ]
-    if as_json:
-        names = ("table", "column", "holds", "forgotten")
-        print_json({"columns": [dict(zip(names, row)) for row in found]})
-        return
+    names = ("table", "column", "holds", "forgotten")
     words = {True: "deleted with the person's rows", False: "kept: of an account, see palate label users erase"}
-    print_result("\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found))
+    text = "\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found)
+    print_done(text, {"columns": [dict(zip(names, row)) for row in found]}, as_json=as_json)
 
 
 def _line(one: Mapping[str, Any]) -> str:
@@ -230,11 +222,8 @@ def _line(one: Mapping[str, Any]) -> str:
 
 
 def _print_erased(done: Erased, as_json: bool) -> None:
-    if as_json:
-        print_json(asdict(done))
-        return
     lines = [f"{name:<24} {count:,} rows deleted" for name, count in {**done.rows, **done.files}.items()]
-    print_result("\n".join(lines) or "nothing was found")
+    print_done("\n".join(lines) or "nothing was found", done, as_json=as_json)
     for line in done.remaining:
         print_note(f"still there: {line}")
     if done.trained:

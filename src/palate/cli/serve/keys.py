@@ -63,10 +63,7 @@ def create_command(
     now = utc_now()
     with opened_store(store, create=True) as opened:
         key = opened.write(lambda session: create_key(session, name, terms, now))
-    if as_json:
-        print_json({"name": name, "key": key})
-        return
-    print_result(key)
+    print_done(key, {"name": name, "key": key}, as_json=as_json)
     print_note("this key is not shown again; a running server without keys asks for it after a restart")
 
 

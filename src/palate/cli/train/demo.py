@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,7 +83,7 @@ def _circle(output: Path, steps: int, *, as_json: bool) -> None:
     print_progress("palate demo --loop: v1.0 is served, people correct it, v1.1 learns from that; all in one folder")
     found = run_circle(output, steps=steps, on_progress=print_progress)
     if as_json:
-        print_json(asdict(found))
+        print_json(found)
         return
     for question, answers in list(found.asked.items())[:6]:
         rows = [("question", question), *((version, " ".join(text.split())) for version, text in answers.items())]

@@ -11,7 +11,7 @@ import typer
 from palate.charts.text import amount
 from palate.cli.arguments import AsJson, TemplateName, named_values
 from palate.cli.config import SCHEMA_FILE, write_schema
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_done, print_note
 from palate.cli.dataset import Datasets, Workers
 from palate.cli.models import model_path
 from palate.errors import UsageError
@@ -102,9 +102,10 @@ def command(
     write_text(output, as_yaml_text(lines, head))
     for problem in found.problems[:_PROBLEMS]:
         print_note(f"{problem.title}: {amount(problem.count, 'row')} (palate data inspect lists them)")
-    if as_json:
-        print_json({"config": str(output), "values": {line.key: line.value for line in lines}})
-        return
     shown = {line.key: line for line in lines}
     said = [f"{key} {shown[key].value}: {shown[key].reason}" for key in ("stage", "finetuning_type", "cutoff_len")]
-    print_result("\n".join([*said, f"written: {output}", f"next: palate train {shlex.quote(str(output))}"]))
+    print_done(
+        "\n".join([*said, f"written: {output}", f"next: palate train {shlex.quote(str(output))}"]),
+        {"config": str(output), "values": {line.key: line.value for line in lines}},
+        as_json=as_json,
+    )

@@ -30,7 +30,7 @@ BUILTIN: Mapping[str, str] = {
 
 _SPLIT_OF = re.compile(r"(?:^|[-_.])(train|training|test|testing|validation|valid|val|dev|eval|heldout)(?=[-_.]|$)")
 _SAME_SPLIT = {"training": "train", "testing": "test", "valid": "validation", "val": "validation"}
-_SHARD = re.compile(r"(?P<stem>.*?)(?P<number>\d{1,6})-of-(?P<of>\d{1,6})(?!\d)")
+_SHARD = re.compile(r"(?P<prefix>.*?)(?P<number>\d{1,6})-of-(?P<of>\d{1,6})(?!\d)")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -189,15 +189,15 @@ def _complete(files: list[Path]) -> list[Path]:
     numbers: dict[tuple[Path, str, str], dict[int, str]] = defaultdict(dict)
     for path in files:
         if shard := _SHARD.match(path.name):
-            numbers[path.parent, shard["stem"], shard["of"]][int(shard["number"])] = shard["number"]
-    for (folder, stem, of), found in numbers.items():
+            numbers[path.parent, shard["prefix"], shard["of"]][int(shard["number"])] = shard["number"]
+    for (folder, prefix, of), found in numbers.items():
         first = 1 if int(of) in found else 0  # some count from 1
         missing = sorted(set(range(first, first + int(of))) - set(found))
         if missing:
             width = len(next(iter(found.values())))
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise DataError(
-                f"{folder}: the shard {stem}{missing[0]:0{width}}-of-{of} is missing{more}; put it back, or name the "
+                f"{folder}: the shard {prefix}{missing[0]:0{width}}-of-{of} is missing{more}; put it back, or name the "
                 "files to read in a list"
             )
     return files

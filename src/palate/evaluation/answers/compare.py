@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from palate.charts.text import amount
-from palate.data.prompts import load_prompts
+from palate.data.prompts import left_out_line, load_prompts
 from palate.evaluation.answers.table import SideBySide, distinct_names, read_answers, side_by_side
 from palate.evaluation.subject import ModelSpec, RunSpec, Subject, read_run
 from palate.models.cpu.allocator import give_back_memory
@@ -54,9 +54,7 @@ def answer_prompts(
     """
     records, dropped = load_prompts(prompts)
     if dropped:
-        on_progress(
-            f"left out: {amount(len(dropped), 'row')} without a prompt, first {dropped[0].id}: {dropped[0].reason}"
-        )
+        on_progress(left_out_line(dropped))
     first = next(iter(runs.values()))
     on_progress(f"answering {amount(len(records), 'prompt')} with the reference, {first.reference.model}")
     reference = _answers(first.reference, records, max_new_tokens)

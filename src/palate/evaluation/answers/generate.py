@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from palate.data.prompts import load_prompts
+from palate.data.prompts import left_out_line, load_prompts
 from palate.errors import UsageError
 from palate.evaluation.answers.answerer import load_answerer
 from palate.feedback.candidates import (
@@ -33,6 +34,7 @@ def generate(
     base_url: str | None = None,
     template: str | None = None,
     precision: str = "auto",
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> list[Candidates]:
     """Sample k answers to each prompt of a dataset.
 
@@ -46,14 +48,18 @@ def generate(
         base_url: of an OpenAI-compatible engine, up to /v1; several that serve the same model as `URL,URL=2`, with
             weights. By default the model runs in this process.
         template: name of a chat template, for a model that is not a run.
+        on_progress: receives the number of rows without a prompt, which are left out.
 
     Raises:
         PalateError: the prompts or the model cannot be read, or the file has answers made with other settings.
     """
+    check_sampling(k, temperature, top_p, max_new_tokens)
     part = read_shard(shard)
     if part is not None and output is None:
         raise UsageError("a shard is a file: name it with output")
-    asked, _ = load_prompts(prompts)
+    asked, dropped = load_prompts(prompts)
+    if dropped:
+        on_progress(left_out_line(dropped))
     answerer = load_answerer(str(model), base_url, template=template, precision=precision)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     if output is None:
@@ -61,3 +67,15 @@ def generate(
     write_candidates(asked, answerer, k, decoding, path=Path(output), shard=part)
     wanted = {record.id for record in (asked if part is None else part.of(asked))}
     return [row for row in iter_candidates(output) if row.id in wanted]
+
+
+def check_sampling(k: int, temperature: float, top_p: float, max_new_tokens: int) -> None:
+    """Raise UsageError if k answers to a prompt cannot be sampled in this way."""
+    if k < 1 or max_new_tokens < 1 or not temperature >= 0:
+        raise UsageError("k and max_new_tokens must be at least 1, and temperature at least 0")
+    if k > 1 and temperature == 0:
+        raise UsageError(f"k {k} with temperature 0 would give {k} equal answers; raise the temperature")
+    if not 0 < top_p <= 1:
+        raise UsageError(
+            "top_p must be from 0 to 1, and 0 leaves no token to sample; temperature 0 takes the likeliest"
+        )

@@ -160,9 +160,9 @@ class EndpointPool:
                     with self._changed:
                         endpoint.answered += path == CHAT
                     return reply, sent
-            except EngineRefused:
-                raise
             except EngineError as error:
+                if isinstance(error, EngineRefused):
+                    raise
                 now, away = time.monotonic(), _is_away(error)
                 sent, tries, end = sent + 1, tries + (not away), min(end, now + PATIENCE)
                 # A request that breaks every endpoint must end, and so must one that alone is answered with 429.
@@ -180,12 +180,11 @@ class EndpointPool:
                 endpoint.open += 1
                 try:
                     with self._used(endpoint):
-                        self._read_list(endpoint, compare=False)
+                        self._read_list(endpoint)
                 except EngineRefused:
                     raise
                 except EngineError:
                     continue
-            check_served(self._model, self._lists())
             self._started = True
 
     def check_model(self) -> None:
@@ -196,7 +195,8 @@ class EndpointPool:
         """
         if len(self._endpoints) == 1:
             self._read_list(self._endpoints[0])
-        self.start()
+        else:
+            self.start()
 
     def close(self) -> None:
         """Requests that wait for an endpoint fail."""
@@ -204,27 +204,19 @@ class EndpointPool:
             self._closed = True
             self._changed.notify_all()
 
-    def _read_list(self, endpoint: _Endpoint, *, compare: bool = True) -> None:
+    def _read_list(self, endpoint: _Endpoint) -> None:
         """Read an endpoint's list of models, unless it is known, and compare it with the others'."""
         if endpoint.listed is not None:
             return
         try:
-            endpoint.listed = endpoint.connection.request("models", read_models, 1, seconds=_CHECK_SECONDS)
+            listed = endpoint.connection.request("models", read_models, 1, seconds=_CHECK_SECONDS)
         except EngineRefused as error:
             if error.status in (401, 403):
                 raise
-            endpoint.listed = []
-        if not compare:
-            return
-        try:
-            check_served(self._model, self._lists())
-        except EngineRefused:
-            endpoint.listed = None
-            raise
-
-    def _lists(self) -> dict[str, list[dict[str, Any]]]:
-        """Base URL → list of models, of the endpoints whose list was read."""
-        return {one.connection.base_url: one.listed for one in self._endpoints if one.listed is not None}
+            listed = []
+        known = {one.connection.base_url: one.listed for one in self._endpoints if one.listed is not None}
+        check_served(self._model, {**known, endpoint.connection.base_url: listed})
+        endpoint.listed = listed
 
     def _take(self) -> _Endpoint:
         """The endpoint of the next request, once there is one."""
@@ -243,23 +235,22 @@ class EndpointPool:
                 if self._is_down() and not any(endpoint.open for endpoint in self._endpoints):
                     left = self._down_since + PATIENCE - now
                     if left <= 0:
-                        raise self._all_down()
+                        errors = "; ".join(endpoint.error for endpoint in self._endpoints)
+                        raise EngineError(f"no endpoint answered within {PATIENCE:g} s: {errors}; {LATER}")
                     waits.append(left)
                 self._changed.wait(min(waits, default=None))
 
     @contextmanager
     def _used(self, endpoint: _Endpoint) -> Iterator[None]:
         """A context for one request, whose outcome decides on the endpoint's health and limit."""
-        began, error = time.monotonic(), None
+        began, failure = time.monotonic(), None
         try:
             yield
-        except EngineRefused:
-            raise
-        except EngineError as failure:
-            error = failure
+        except EngineError as error:
+            failure = None if isinstance(error, EngineRefused) else error
             raise
         finally:
-            self._put_back(endpoint, began, error)
+            self._put_back(endpoint, began, failure)
 
     def _put_back(self, endpoint: _Endpoint, began: float, error: EngineError | None) -> None:
         """A request ended: what it says about the endpoint's health and limit."""
@@ -288,10 +279,6 @@ class EndpointPool:
     def _is_down(self) -> bool:
         """Whether no endpoint has answered since its last failure."""
         return all(endpoint.failures for endpoint in self._endpoints)
-
-    def _all_down(self) -> EngineError:
-        errors = "; ".join(endpoint.error for endpoint in self._endpoints)
-        return EngineError(f"no endpoint answered within {PATIENCE:g} s: {errors}; {LATER}")
 
 
 def _is_away(error: EngineError) -> bool:

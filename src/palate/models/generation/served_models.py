@@ -44,7 +44,7 @@ def check_served(model: str, listed: Mapping[str, Sequence[Mapping[str, Any]]]) 
         names = ", ".join(str(entry.get("id")) for entry in listed[wrong][:5])
         remedy = f", which {right} serves; name endpoints of one model" if right else "; name one of them"
         raise EngineRefused(f"{wrong}: serves {names}, not {model}{remedy}", 404)
-    facts = {url: identifying_facts(entries[0]) if entries else {} for url, entries in found.items()}
+    facts = {url: identifying_facts(entries[0]) for url, entries in found.items() if entries}
     first = next(iter(facts), "")
     for url, name in product(facts, _IDENTIFYING):
         ours, theirs = (str(facts[one].get(name, "not given"))[:80] for one in (first, url))

@@ -89,7 +89,7 @@ def checkpoint_of(session: Session, folder: RunDir) -> Path | None:
     if newest is not None:
         check_resumable(newest)
     for path, reason in skipped:
-        session.log.info(f"{path.name} is skipped: {reason}")
+        session.log.info(f"{path.name} is skipped: {reason}", notice=True)
     where = f"resuming from {newest.name}" if newest else "no complete checkpoint yet: starting from the beginning"
     session.log.info(where)
     return newest
@@ -108,7 +108,8 @@ def check_same_run(session: Session, folder: RunDir) -> None:
     if rows not in (None, session.data.facts["identity"]):
         session.log.info(
             "warning: these are not the rows that the run began with: it continues with the new rows at this step, "
-            "and its result is not that of an uninterrupted run"
+            "and its result is not that of an uninterrupted run",
+            notice=True,
         )
     base = (began.get("model") or {}).get("identity")
     if session.config.finetuning_type == "lora" and base not in (None, session.policy.identity):

@@ -223,7 +223,7 @@ def build_health_check(session: Session, trainer: PalateTrainer, *, fresh: bool)
     return HealthCheck(
         trainer,
         limits,
-        lambda finding: session.log.info(f"warning: {finding.message}; try {finding.remedy}", keep=False),
+        lambda finding: session.log.info(f"warning: {finding.message}; try {finding.remedy}", keep=False, notice=True),
         start=start,
         answers=_answers(session, limits, trainer) if at_evaluations else None,
         at_evaluations=at_evaluations,

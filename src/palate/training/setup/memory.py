@@ -17,7 +17,7 @@ import psutil
 import torch
 from torch import nn
 
-from palate.capacity.memory import LEAST_TOKENS, MOST_TOKENS, PLANNED_SHARE, state_bytes
+from palate.capacity.memory import PLANNED_SHARE, state_bytes, token_budget
 from palate.capacity.shapes import Counts
 from palate.models.generation.generate import BATCH_SIZE
 from palate.models.precision import Precision
@@ -112,9 +112,8 @@ def plan_memory(
     per_token = _per_token(model, batch, inputs or {}, precision, device)
     base, available = _held(device), _free(device)
     if tokens is None:
-        budget = PLANNED_SHARE * available - training - trunk
-        fitting = int(budget / max(per_token, 1)) // 256 * 256
-        tokens = max(LEAST_TOKENS, min(fitting, MOST_TOKENS.get(device.type, 4096)))
+        room = PLANNED_SHARE * available - training - trunk
+        tokens = token_budget(room, per_token, gpu=device.type == "cuda")
     answers = _answer_bytes(model, answer_tokens, precision) if answer_tokens else 0
     return MemoryPlan(base, training, per_token, trunk, min(tokens, max(largest, 1)), available, answers)
 

@@ -21,7 +21,7 @@ from palate.models.reward.head import give_pad_token
 from palate.models.spec import starting_model
 from palate.models.tuning.vocabulary import add_tokens
 from palate.models.value_head import add_value_head
-from palate.progress import console
+from palate.progress import print_line
 from palate.text.template import Template
 from palate.training.methods import Method, build_method
 from palate.training.online.rewards import JudgeRewards, WeightedRewards, build_rewards
@@ -52,12 +52,12 @@ class RunLog:
     lines: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
 
-    def info(self, line: str, *, keep: bool = True) -> None:
-        """Print a line; `keep` also records it."""
+    def info(self, line: str, *, keep: bool = True, notice: bool = False) -> None:
+        """Print a line, a notice also with `--quiet`; `keep` also records it."""
         if keep:
             self.lines.append(line)
         if is_main_process():
-            console.print(line, highlight=False, markup=False)
+            print_line(line, notice=notice)
 
     @contextlib.contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -151,7 +151,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
     reset_peak_memory(device)
     precision = resolve_precision(config.precision, device)
     if precision.notice:
-        log.info(precision.notice)
+        log.info(precision.notice, notice=True)
     check_installed(config, device)
     method = build_method(config)
     spec = starting_model(config.resolved())
@@ -178,9 +178,11 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         limits = check_limits(config, policy.model, template, data)
         reference = build_reference(config, method, policy, precision, device, longest=longest)
         if about := check_shardable(config, reference, device):
-            log.info(about)
+            log.info(about, notice=True)
         if method.traits.head == "value":
             add_value_head(policy.model)
-    for line in (*policy.notices, *limits, *data.notices):
+    for line in policy.notices:
         log.info(line)
+    for line in (*limits, *data.notices):
+        log.info(line, notice=True)
     return Session(config, log, device, precision, method, template, data, policy, reference, rewards)
