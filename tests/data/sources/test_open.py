@@ -257,6 +257,9 @@ def test_shards_are_read_in_order_and_counted(tmp_path: Path) -> None:
     assert [*named.sources[0].files.values()] == [1, 3]
     with pytest.raises(DataError, match="is not there"):
         open_source(f"{tmp_path}/nothing-*.parquet")
+    (tmp_path / "README").write_text("read me")
+    with pytest.raises(DataError, match=r"README: no type that palate reads; write a pattern of data files only"):
+        open_source(f"{tmp_path}/*")
 
 
 @pytest.mark.parametrize(

@@ -168,10 +168,17 @@ def _from_path(path: Path, split: str | None, name: str | None = None) -> Source
 
 
 def _matching(pattern: Path) -> list[Path]:
-    """The data files of a pattern, sorted; `**` stands for any number of folders."""
+    """The files of a pattern, sorted; `**` stands for any number of folders.
+
+    Raises:
+        DataError: one is of a type that palate does not read.
+    """
     top = Path(pattern.anchor)
-    found = sorted(top.glob(str(pattern.relative_to(top))))
-    return [path for path in found if path.is_file() and file_type(path) is not None]
+    found = [path for path in sorted(top.glob(str(pattern.relative_to(top)))) if path.is_file()]
+    other = next((path for path in found if file_type(path) is None), None)
+    if other is not None:
+        raise DataError(f"{other}: no type that palate reads; write a pattern of data files only, such as *.jsonl")
+    return found
 
 
 def _from_files(files: Sequence[Path], name: str) -> Source:

@@ -60,7 +60,8 @@ def tokens_key(template: Template, settings: Mapping[str, Any]) -> str:
 def _code() -> str:
     """Hash of the modules that read and encode rows: in a checkout they change without a new version."""
     package = Path(__file__).parents[2]
-    files = [package / "records.py", *(file for part in ("data", "text") for file in (package / part).rglob("*.py"))]
+    parts = ("data", "text", "training/setup", "training/methods")
+    files = [package / "records.py", *(file for part in parts for file in (package / part).rglob("*.py"))]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(files))).hexdigest()
 
 
