@@ -79,20 +79,20 @@ class Workshop:
         """What is made so far, in the order of the cells: name, settings, seconds, peak_bytes, record."""
         return [found for cell in self.cells if (found := self._record(cell)) is not None]
 
-    def make(self, *, workers: int, threads: int, say: Callable[[str], None]) -> list[Record]:
+    def make(self, *, workers: int, threads: int, on_progress: Callable[[str], None]) -> list[Record]:
         """Make what is missing, `workers` cells at a time with `threads` threads each.
 
         Raises:
             CellError: names the cell and its log, and what was made stays; or another process is at work in the folder.
         """
         with held(self.folder, f"{self.folder}: another run, or a cell that one left behind, is still at work here"):
-            return self._make(workers, threads, say)
+            return self._make(workers, threads, on_progress)
 
-    def _make(self, workers: int, threads: int, say: Callable[[str], None]) -> list[Record]:
+    def _make(self, workers: int, threads: int, on_progress: Callable[[str], None]) -> list[Record]:
         waiting = [cell for cell in self.cells if self._record(cell) is None]
         done = {cell.name for cell in self.cells} - {cell.name for cell in waiting}
         if done:
-            say(f"{len(done)} of {len(self.cells)} cells are there already")
+            on_progress(f"{len(done)} of {len(self.cells)} cells are there already")
         running: dict[str, BaseProcess] = {}
         begin = time.monotonic()
         try:
@@ -108,7 +108,7 @@ class Workshop:
                     if process.exitcode:
                         raise CellError(f"{name}: {_last_line(self._log(name))}; all of it is in {self._log(name)}")
                     done.add(name)
-                    say(f"{len(done)}/{len(self.cells)} {name} ({time.monotonic() - begin:.0f} s)")
+                    on_progress(f"{len(done)}/{len(self.cells)} {name} ({time.monotonic() - begin:.0f} s)")
         finally:
             for process in running.values():
                 process.kill()

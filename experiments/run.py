@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     work: Path = options.work or Path("runs") / "experiments" / options.name
     workshop = Workshop(work, module.cells(config, work))
     begin = time.monotonic()
-    cells = workshop.make(workers=config.workers, threads=config.threads, say=_say)
+    cells = workshop.make(workers=config.workers, threads=config.threads, on_progress=_say)
     if len(cells) < len(workshop.cells):
         raise CellError(f"{len(workshop.cells) - len(cells)} cells have no record")
     result = {

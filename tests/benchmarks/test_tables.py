@@ -104,7 +104,8 @@ def test_rows_of_two_machines_stand_under_their_own(tmp_path: Path) -> None:
 def test_every_recorded_result_says_what_its_machine_multiplies() -> None:
     paths = (REPOSITORY / "benchmarks" / "results").rglob("*.json")
     recorded = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-    machines = [result["machine"] for result in recorded if result.get("benchmark") in tables.TABLES]
+    with_rates = tables.TABLES.keys() - {"soak"}  # which counts, beside other work
+    machines = [result["machine"] for result in recorded if result.get("benchmark") in with_rates]
     assert machines
     for machine in machines:
         assert machine["products"]["fp32"] > 0

@@ -30,7 +30,7 @@ def cells(folder: Path, *, factor: int = 2) -> list[Cell]:
 
 
 def make(folder: Path, given: list[Cell]) -> list[Record]:
-    return Workshop(folder, given).make(workers=2, threads=1, say=lambda line: None)
+    return Workshop(folder, given).make(workers=2, threads=1, on_progress=lambda line: None)
 
 
 def test_a_cell_finds_what_those_it_needs_left(tmp_path: Path) -> None:

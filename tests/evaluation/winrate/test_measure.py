@@ -91,7 +91,7 @@ def test_a_judge_that_takes_the_first_slot_is_flagged_at_exactly_one_half() -> N
     said = " / ".join(found.findings())
     assert "prefer the answer shown first: the first slot won 30 items in both orders, the second 0" in said
     assert "only 0 % of the verdicts are the same in both orders" in said
-    assert "no length-controlled win rate" in said
+    assert found.figures.controlled.rate.estimate == pytest.approx(0.5)
 
 
 def test_a_lover_of_length_is_flagged() -> None:
