@@ -13,10 +13,10 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
-from torch import distributed as dist
 
 from palate.config.load import load_config
 from palate.training.run import train
+from palate.training.setup.environment import leave_processes
 from palate.training.trainer import PalateTrainer
 
 _begin, _finish = PartialState.__init__, PalateTrainer.finish_step
@@ -43,5 +43,4 @@ if __name__ == "__main__":
         PalateTrainer.finish_step = _finish_or_die  # type: ignore[method-assign]
     for config in configs:
         train(config)
-    if dist.is_initialized():
-        dist.destroy_process_group()  # else gloo's threads may abort a process that ends ("terminate called …")
+    leave_processes()

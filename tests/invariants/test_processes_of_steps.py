@@ -78,7 +78,8 @@ def test_two_processes_end_with_the_weights_of_one(model: Path, two: Path, kind:
     assert run_json(two / kind)["machine"]["processes"] == 2
     moved = distance(model, one)
     assert moved > 5e-4
-    assert distance(one, two / kind) < 1e-3 * moved
+    # PPO samples again and again, so rounding grows: by up to 1e-3 of the way. A wrong mean is 0.1 or more of it.
+    assert distance(one, two / kind) < (3e-3 if kind == "ppo" else 1e-3) * moved
     for split in ("train", "eval"):
         expected, got = metrics(one, split), metrics(two / kind, split)
         assert len(expected) == len(got) > 0

@@ -39,6 +39,8 @@ class ApiError(Exception):
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        # It may quote a key of the request, and a client's key may have line ends.
+        message = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in message)
         super().__init__(message)
         self.status = status
         self.message = message
