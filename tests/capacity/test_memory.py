@@ -174,7 +174,7 @@ def test_sharding_divides_what_it_should(values: dict[str, Any], divided: tuple[
     one, four = memory_of(job()).parts, memory_of(job(devices=4, **values)).parts
     for name in ("weights", "gradients", "optimiser"):
         assert four[name] == pytest.approx(one[name] / (4 if name in divided else 1), abs=1), name
-    assert ("gradients on their way" in four) is (not values), "DDP's buckets"
+    assert ("gradient buckets" in four) is (not values), "DDP's buckets"
     assert ("gathered weights" in four) is ("weights" in divided)
     assert four["activations"] == one["activations"]
 
@@ -248,8 +248,8 @@ def test_gradients_of_earlier_passes_are_there_in_the_next_forward_pass() -> Non
     one = memory_of(job(row=row, per_device_train_batch_size=2, max_tokens_per_batch=1400))
     two = memory_of(job(row=row, per_device_train_batch_size=2, max_tokens_per_batch=700))
     assert one.tokens == 2 * two.tokens == 1400
-    fewer = one.parts["activations"] + one.parts["a layer at work"] + one.parts["logits"]
-    fewer -= two.parts["activations"] + two.parts["a layer at work"] + two.parts["logits"]
+    fewer = one.parts["activations"] + one.parts["buffers of one layer"] + one.parts["logits"]
+    fewer -= two.parts["activations"] + two.parts["buffers of one layer"] + two.parts["logits"]
     found = one.moments["forward pass"] - two.moments["forward pass"]
     assert found == pytest.approx(1.06 * (fewer - 4 * TOTAL), abs=3)
 

@@ -63,12 +63,12 @@ class Memory:
         return self.peak <= self.limit
 
 
-def token_budget(room: float, per_token: float, *, gpu: bool) -> int:
-    """Tokens of a forward pass for `max_tokens_per_batch: auto`: what fits into `room` bytes, within limits.
+def token_budget(free: float, per_token: float, *, gpu: bool) -> int:
+    """Tokens of a forward pass for `max_tokens_per_batch: auto`: what fits into `free` bytes, within limits.
 
     A pass of more than 4,096 tokens is no faster on a CPU; a GPU needs more work at a time.
     """
-    return max(512, min(int(room / max(per_token, 1)) // 256 * 256, 16384 if gpu else 4096))
+    return max(512, min(int(free / max(per_token, 1)) // 256 * 256, 16384 if gpu else 4096))
 
 
 def state_bytes(optimiser: str, trained: Counts) -> float:
@@ -100,7 +100,7 @@ def memory_of(job: Job) -> Memory:
     # On a CPU freed memory stays with the process, and large tensors do not fit into what loading freed.
     rest["freed by loading"] = 0 if gpu else 2 * _narrowed_bytes(job)
     parts: dict[str, float] = {**rest, "gradients": held["gradients"], "optimiser": held["optimiser"]}
-    parts["gradients on their way"] = 4 * trained.total if shard.name == "DDP" else 0
+    parts["gradient buckets"] = 4 * trained.total if shard.name == "DDP" else 0
     parts["gathered weights"] = _gathered_bytes(job) if shard.weights > 1 else 0
     parts["weights as multiplied"] = _cast_bytes(job)
     saved, working = activation_bytes(job)
@@ -121,7 +121,9 @@ def memory_of(job: Job) -> Memory:
     if answering := _answering_bytes(job):
         moments["sampling"] = sum(rest.values()) + parts["optimiser"] + answering
     moments = {name: size + _FRAGMENTS[gpu] * (size - _LIBRARIES[gpu]) for name, size in moments.items()}
-    shown = {name: round(size) for name, size in {**parts, "a layer at work": layer, "gradient sums": sums}.items()}
+    shown = {
+        name: round(size) for name, size in {**parts, "buffers of one layer": layer, "gradient sums": sums}.items()
+    }
     found = {name: round(size) for name, size in moments.items()}
     return Memory({name: size for name, size in shown.items() if size}, found, tokens, round(limit), round(host))
 

@@ -48,7 +48,15 @@ def after(seconds: float, answer: Callable[[dict[str, Any]], Any]) -> Callable[[
 
 def test_urls_and_weights_are_read() -> None:
     assert read_endpoints("http://a:1/v1/, https://b/v1=2.5") == [("http://a:1/v1", 1.0), ("https://b/v1", 2.5)]
-    for wrong in ("http://a/v1,", "http://a/v1,http://a/v1/=2", "http://a/v1=0", "http://a/v1=1.2.3"):
+    for wrong in (
+        "http://a/v1,",
+        "http://a/v1,http://a/v1/=2",
+        "http://a/v1=0",
+        "http://a/v1=1.2.3",
+        "http://a/v1=x",
+        "http://a/v1=-2",
+        "http://a/v1=inf",
+    ):
         with pytest.raises(EngineError, match=r"^base URL \d of \d: write each URL once"):
             read_endpoints(wrong)
     for secret in ("http://u:CANARY@a/v1,http://b/v1", "http://a/v1?key=CANARY,http://b/v1=2"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -35,18 +36,18 @@ def read_endpoints(text: str) -> list[tuple[str, float]]:
     """The base URLs and weights in `URL,URL=2`, with commas; a URL without a weight has 1.
 
     Raises:
-        EngineError: a URL is empty or there twice, or a weight is 0.
+        EngineError: a URL is empty or there twice, or a weight is no number above 0.
     """
     found: dict[str, float] = {}
     parts = text.split(",")
     for number, part in enumerate(parts, 1):
-        weighted = re.search(r"=([0-9.]+)\s*$", part)
+        weighted = None if "?" in part else re.search(r"=([^=/]*)$", part)  # a query has signs of its own
         url = part[: weighted.start() if weighted else None].strip().rstrip("/")
         try:
             weight = float(weighted[1]) if weighted else 1.0
         except ValueError:
             weight = 0.0
-        if not url or url in found or not weight:  # the text may have a password in it
+        if not url or url in found or not 0 < weight < math.inf:  # the text may have a password in it
             which = f"base URL {number} of {len(parts)}"
             raise EngineError(f"{which}: write each URL once, with commas, and a weight above 0 as URL=2")
         found[url] = weight

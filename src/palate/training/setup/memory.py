@@ -112,8 +112,8 @@ def plan_memory(
     per_token = _per_token(model, batch, inputs or {}, precision, device)
     base, available = _held(device), _free(device)
     if tokens is None:
-        room = PLANNED_SHARE * available - training - trunk
-        tokens = token_budget(room, per_token, gpu=device.type == "cuda")
+        free = PLANNED_SHARE * available - training - trunk
+        tokens = token_budget(free, per_token, gpu=device.type == "cuda")
     answers = _answer_bytes(model, answer_tokens, precision) if answer_tokens else 0
     return MemoryPlan(base, training, per_token, trunk, min(tokens, max(largest, 1)), available, answers)
 
