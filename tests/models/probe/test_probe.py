@@ -17,10 +17,11 @@ from transformers import (
 
 from palate.errors import ModelError
 from palate.models.attention import tree as attention
+from palate.models.attention.kernels import TREES
 from palate.models.attention.tree import TREE
 from palate.models.probe import probe as probing
 from palate.models.probe.group import narrow_windows, probe_groups
-from palate.models.probe.probe import TREES, probe
+from palate.models.probe.probe import probe
 from palate.models.reward.head import probe_rewards
 from tiny import BY_LENGTH, PACKED, PADDED, tiny_model
 
