@@ -14,7 +14,7 @@ from _world import PRECISION, TEMPLATE, read_reviews, world_place
 
 from palate.evaluation.frontier import FrontierModel, measure_frontier
 from palate.evaluation.subject import ModelSpec
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.records import Record as PromptRecord
 from palate.records import RewardFunction
 from palate.text.template import load_template

@@ -14,7 +14,7 @@ from palate.cli.main import main
 from palate.config.pipeline import load_pipeline
 from palate.data.scores import checked_scores
 from palate.errors import ConfigError, DataError, FunctionError
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.pipelines.pipeline import run_pipeline
 from palate.records import Message
 from runs import config_file, metrics, run, write_rows

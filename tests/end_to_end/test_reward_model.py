@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from palate.cli.main import main
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.records import Message
 from runs import command, config_file
 

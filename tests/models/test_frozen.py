@@ -15,7 +15,7 @@ from palate.models.loading.identity import model_hash
 from palate.models.loading.load import load_frozen, load_model
 from palate.models.precision import BF16, FP16, FP32
 from palate.models.probe.probe import probe
-from palate.models.reward.head import end_index, probe_rewards
+from palate.models.scoring.rewards import end_index
 from palate.text.batch import pack
 from tiny import PACKED, random_groups
 
@@ -82,7 +82,7 @@ def test_checks_at_load_compute_as_in_float32(kind: str, tmp_path: Path) -> None
 
 def test_a_reward_models_scalar_head_is_float32(tmp_path: Path) -> None:
     name = saved(tmp_path, "qwen2")
-    loaded = load_frozen(name, BF16, CPU, head="reward", probe_of=probe_rewards)
+    loaded = load_frozen(name, BF16, CPU, head="reward")
     batch = pack(random_groups(2))
     with torch.no_grad(), BF16.context(CPU):
         rewards = loaded.model(**batch.model_inputs(), end_index=end_index(batch)).rewards

@@ -16,7 +16,7 @@ from palate.errors import ConfigError
 from palate.evaluation.accuracy.rewards import is_reward_model, load_reward_model
 from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.records import Message, PreferencePair
 from palate.text.encode import EncodedGroup, encode_record
 from palate.text.template import load_template

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from palate.models.reference.kinds import Reference
-from palate.models.reward.head import Rewards
 from palate.models.scoring.forward import score
 from palate.models.scoring.logps import Logps, TokenLogps, per_completion
+from palate.models.scoring.rewards import Rewards
 from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning.experts import RouterBalance
 from palate.models.tuning.neftune import EmbeddingNoise

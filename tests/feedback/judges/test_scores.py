@@ -13,7 +13,7 @@ from palate.data.scores import WinShare
 from palate.errors import ConfigError
 from palate.feedback.judges.load import load_judge
 from palate.feedback.judges.scores import ScoreJudge
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.records import Columns, Message, Messages, Verdict
 from runs import pairs, run
 from tiny import save_tiny

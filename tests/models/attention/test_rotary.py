@@ -17,9 +17,9 @@ from palate.models.generation.decoding import Decoding
 from palate.models.generation.local.generate import generate
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
-from palate.models.reward.head import end_index, probe_rewards
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.models.scoring.logps import per_completion
+from palate.models.scoring.rewards import end_index
 from palate.records import Message
 from palate.text.batch import pack, pad
 from palate.text.encode import EncodedCompletion, EncodedGroup
@@ -129,7 +129,7 @@ def test_rewards_do_not_depend_on_the_rows_beside_them(kind: str) -> None:
     state = fresh().state_dict()
     model = fresh()
     model.load_state_dict(state)
-    assert not probe_rewards(model).packed
+    assert not probe(model, head="reward").packed
     rows = groups()
     with torch.no_grad():
         together = model(**pad(rows).model_inputs(), end_index=end_index(pad(rows))).rewards

@@ -7,7 +7,8 @@ import torch
 from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function
 
 from palate.errors import ModelError
-from palate.models.attention.tree import TreeMask, tree_attention, tree_mask
+from palate.models.attention.mask import TreeMask, tree_mask
+from palate.models.attention.tree import tree_attention
 from palate.text.batch import Layout, Span
 
 LAYOUT = Layout((Span(0, 3, (2, 4, 1)), Span(10, 2, (3,)), Span(15, 0, (2, 2))))

@@ -12,7 +12,8 @@ from palate.errors import ModelError
 from palate.models.attention import varlen
 from palate.models.attention.flex import FLEX
 from palate.models.attention.kernels import kernels_of
-from palate.models.attention.tree import TREE, TreeMask, tree_attention, tree_mask
+from palate.models.attention.mask import TreeMask, tree_mask
+from palate.models.attention.tree import TREE, tree_attention
 from palate.models.attention.varlen import VARLEN, VarlenIndex, varlen_index, varlen_kernel, varlen_tree_attention
 from palate.models.precision import BF16, FP32
 from palate.models.probe.probe import probe

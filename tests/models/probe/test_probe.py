@@ -17,12 +17,12 @@ from transformers import (
 
 from palate.errors import ModelError
 from palate.models.attention import tree as attention
-from palate.models.attention.kernels import TREES
+from palate.models.attention.kernels import ATTENTION_FUNCTIONS
+from palate.models.attention.mask import tree_mask
 from palate.models.attention.tree import TREE
 from palate.models.probe import trial
 from palate.models.probe.group import narrow_windows, probe_groups
 from palate.models.probe.probe import probe
-from palate.models.reward.head import probe_rewards
 from tiny import BY_LENGTH, PACKED, PADDED, tiny_model
 
 BASE = PACKED["qwen2"]
@@ -75,12 +75,12 @@ def broken() -> Any:
     """Replaces a registered function for the length of a test."""
 
     def register(function: Callable[..., Any]) -> None:
-        TREES[TREE] = function  # type: ignore[index]
+        ATTENTION_FUNCTIONS[TREE] = function  # type: ignore[index]
         AttentionInterface.register(TREE, function)
 
     yield register
     register(attention.tree_attention)
-    AttentionMaskInterface.register(TREE, attention.tree_mask)
+    AttentionMaskInterface.register(TREE, tree_mask)
 
 
 @pytest.mark.parametrize("window", [6, 64, 4096])
@@ -158,5 +158,5 @@ def test_reward_models_are_packed_where_their_language_models_are(kind: str) -> 
     """The outputs of GPT-2's last layer norm sum to 0, and so did the gradient that was compared."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, **PACKED[kind], num_labels=1)
-    found = probe_rewards(AutoModelForSequenceClassification.from_config(config))
+    found = probe(AutoModelForSequenceClassification.from_config(config), head="reward")
     assert found.packed, found.reason

@@ -9,7 +9,7 @@ import torch
 
 from palate.models.probe.probe import probe
 from palate.models.scoring import head
-from palate.models.scoring.head import dense_logps, head_logps
+from palate.models.scoring.head import Head, dense_logps, head_logps
 from palate.text.batch import pack
 from tiny import random_groups, tiny_model
 
@@ -30,7 +30,7 @@ def test_chunked_equals_dense(
     upstream = torch.randn(rows)
     inputs = [t for t in (hidden, weight, offset) if t is not None]
 
-    chunked = head_logps(hidden, weight, offset, targets, scale=scale, softcap=softcap)
+    chunked = head_logps(hidden, weight, offset, targets, Head(scale, softcap))
     chunked_gradients = torch.autograd.grad((chunked * upstream).sum(), inputs)
     logits = torch.nn.functional.linear(hidden, weight, offset) * scale
     if softcap is not None:
@@ -47,7 +47,7 @@ def test_chunked_equals_dense(
 def test_frozen_parts_get_no_gradient() -> None:
     hidden = torch.randn(4, 8, requires_grad=True)
     weight = torch.randn(11, 8)
-    head_logps(hidden, weight, None, torch.tensor([1, 2, 3, 4])).sum().backward()
+    head_logps(hidden, weight, None, torch.tensor([1, 2, 3, 4]), Head()).sum().backward()
     assert hidden.grad is not None
     assert weight.grad is None
 
@@ -55,7 +55,7 @@ def test_frozen_parts_get_no_gradient() -> None:
 def test_extreme_logits_stay_finite() -> None:
     hidden = torch.tensor([[300.0, -300.0]], requires_grad=True)
     weight = torch.tensor([[300.0, 0.0], [0.0, 300.0], [0.0, 0.0]])
-    value = head_logps(hidden, weight, None, torch.tensor([1]))
+    value = head_logps(hidden, weight, None, torch.tensor([1]), Head())
     value.sum().backward()
     assert torch.isfinite(value).all()
     assert hidden.grad is not None

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from palate.models.attention.tree import TREE
 from palate.models.probe.probe import probe
-from palate.models.reward.head import end_index, probe_rewards
+from palate.models.scoring.rewards import end_index
 from palate.models.tuning.experts import RouterBalance, router_balance
 from palate.text.batch import pack, pad
 from tiny import PACKED, random_groups, tiny_model
@@ -37,7 +38,7 @@ def test_even_use_by_hand() -> None:
 @pytest.mark.parametrize("packed", [True, False])
 def test_it_is_transformers_own_of_each_pair(kind: str, packed: bool) -> None:
     scored = model(kind)
-    found = probe(scored, want_packed=packed)
+    found = probe(scored, kernels=(TREE,) if packed else ())
     assert found.packed == packed
     balance, reason = router_balance(scored, 0.02)
     assert balance is not None, reason
@@ -76,7 +77,7 @@ def test_a_reward_model_gives_its_routers_too() -> None:
     torch.manual_seed(0)
     config = AutoConfig.for_model("mixtral", **PACKED["qwen2"], num_local_experts=4, num_labels=1)
     scored = AutoModelForSequenceClassification.from_config(config)
-    probe_rewards(scored)
+    probe(scored, head="reward")
     batch = pack(random_groups(2, seed=3))
     balance, reason = router_balance(scored, 0.1)
     assert balance is not None, reason

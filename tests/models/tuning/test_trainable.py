@@ -13,7 +13,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from palate.errors import ConfigError, ModelError
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.models.tuning import trainable
 from palate.records import Message
 from runs import config, metrics, run, run_json, weights

@@ -17,7 +17,7 @@ from palate.errors import DataError, ModelError
 from palate.evaluation.accuracy.rewards import is_reward_model, load_reward_model
 from palate.evaluation.subject import ModelSpec, read_run
 from palate.models.precision import FP32
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.records import Message
 from palate.text.batch import pack
 from palate.training.methods import build_method

@@ -112,7 +112,7 @@ def _reward(judge: str) -> RewardFunction:
     """The score of a reward model or rule; a judge that only compares cannot say how good an answer is in itself."""
     if judge.startswith(("openai:", "jury:")):
         raise UsageError(f"--judge {judge}: compares answers; to score them here, name a rule or a reward model")
-    from palate.models.reward.model import load_reward
+    from palate.models.reward_model import load_reward
 
     return load_reward(judge, "--judge")
 

@@ -96,7 +96,7 @@ def command(
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
     from palate.models.precision import default_device, resolve
-    from palate.models.reward.model import load_reward
+    from palate.models.reward_model import load_reward
 
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -23,7 +23,7 @@ from palate.evaluation.accuracy.preference import (
 from palate.evaluation.logs.items import ItemValues
 from palate.evaluation.subject import ModelSpec
 from palate.models.precision import Precision
-from palate.models.reward.model import RewardModel
+from palate.models.reward_model import RewardModel
 from palate.stats import Calibration, Interval, cluster_mean_interval
 
 

@@ -86,7 +86,7 @@ def _load(spec: str, key: str, settings: ApiSettings, meter: Meter) -> Judge:
         return ApiJudge(model.strip(), settings, base_url=base_url, meter=meter)
 
     if Path(spec).is_dir():
-        from palate.models.reward.model import RewardModel  # torch, which rules do not need
+        from palate.models.reward_model import RewardModel  # torch, which rules do not need
 
         return ScoreJudge(spec, RewardModel(spec), log_odds=True)
     make = load_plugin("judges", spec)

@@ -13,17 +13,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
-from palate.models.attention.tree import (
-    TreeMask,
-    check_attention_call,
-    in_one_dtype,
-    refuse_features,
-    repeated,
-    tree_mask,
-)
+from palate.models.attention.interface import AttentionCall, in_one_dtype, register, repeated
+from palate.models.attention.mask import MaskFunction
 from palate.text.batch import Layout
 
 FLEX = "palate_flex"
@@ -34,52 +27,32 @@ _BLOCK = 128
 # By default dynamo gives up after 8 variants of a function, which a model with several kinds of layers exceeds.
 _VARIANTS = 64
 
-Rule = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
-
-def flex_tree_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: TreeMask | None,
-    *,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: torch.Tensor | None = None,
-    layout: Layout | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Like `attention.tree.tree_attention`, for query [1, heads, T, d], key and value [1, kv_heads, T, d].
-
-    Raises:
-        ModelError: as there, and for dropout or attention sinks, which FlexAttention cannot express.
-    """
-    row = check_attention_call(module, attention_mask, layout, kwargs)
-    refuse_features(module, "FlexAttention", dropout=dropout, sinks=s_aux)
-    rule = causal_mask_function if attention_mask is None else attention_mask.rule
-    mask = block_mask(row, rule, query.device)
+def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
+    """See `interface.Attend`; raises ModelError for dropout and attention sinks."""
+    call.refuse("FlexAttention")
+    rule = causal_mask_function if call.mask is None else call.mask.rule
+    mask = block_mask(call.layout, rule, query.device)
     missing = mask.seq_lengths[0] - query.shape[2]
     q, k, v = (F.pad(one, (0, 0, 0, missing)) for one in in_one_dtype(query, key, value))
     ratio = q.shape[1] // k.shape[1]
     if ratio & (ratio - 1):  # kernels for a ratio that is no power of two have failed (pytorch issue 143117)
         k, v = repeated(q, k, v)
     attend: Any = _compiled() if query.device.type == "cuda" else flex_attention
-    out = attend(
+    out: torch.Tensor = attend(
         q,
         k,
         v,
-        score_mod=_softcapped(softcap) if softcap is not None else None,
+        score_mod=_softcapped(call.softcap) if call.softcap is not None else None,
         block_mask=mask,
-        scale=scaling,
+        scale=call.scaling,
         enable_gqa=q.shape[1] != k.shape[1],
     )
-    return out[:, :, : query.shape[2]].transpose(1, 2).contiguous(), None
+    return out[:, :, : query.shape[2]].transpose(1, 2).contiguous()
 
 
 @functools.lru_cache(maxsize=8)
-def block_mask(layout: Layout, rule: Rule, device: torch.device) -> BlockMask:
+def block_mask(layout: Layout, rule: MaskFunction, device: torch.device) -> BlockMask:
     """The mask of a packed row of T tokens and padding, evaluated once per row for all layers of a kind.
 
     The cache is keyed by the mask's arguments, so activation checkpointing finds the mask of its own micro-batch.
@@ -135,5 +108,4 @@ def _compiled() -> Callable[..., torch.Tensor]:
     return torch.compile(flex_attention, dynamic=True)
 
 
-AttentionInterface.register(FLEX, flex_tree_attention)
-AttentionMaskInterface.register(FLEX, tree_mask)
+flex_tree_attention = register(FLEX, _flex)

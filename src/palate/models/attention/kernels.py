@@ -14,29 +14,27 @@ from palate.models.attention.tree import TREE, tree_attention
 from palate.models.attention.varlen import VARLEN, varlen_tree_attention
 
 # Registered name → attention function of packed rows.
-TREES: Mapping[str, Callable[..., Any]] = {
+ATTENTION_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     TREE: tree_attention,
     VARLEN: varlen_tree_attention,
     FLEX: flex_tree_attention,
 }
 # The word for each in a config and in run.json.
-NAMES = {"tree": TREE, "varlen": VARLEN, "flex": FLEX}
+ATTENTION_NAMES = {"tree": TREE, "varlen": VARLEN, "flex": FLEX}
 
 
 def kernels_of(attention: str, device: torch.device) -> tuple[str, ...]:
-    """The members of `TREES` to try on a device, in order of preference.
-
-    Args:
-        attention: the config's word; `auto` and `padded` leave the choice to the device.
-    """
-    if attention in NAMES:
-        return (NAMES[attention],)
+    """Names in `ATTENTION_FUNCTIONS` to try for the config's word, in order of preference; none if `padded`."""
+    if attention == "padded":
+        return ()
+    if attention in ATTENTION_NAMES:
+        return (ATTENTION_NAMES[attention],)
     return (VARLEN, FLEX, TREE) if device.type == "cuda" else (TREE,)
 
 
-def label(kernel: str) -> str:
-    """The config's word for a member of `TREES`, with the kernel that runs it."""
-    word = next(word for word, name in NAMES.items() if name == kernel)
+def kernel_label(kernel: str) -> str:
+    """The config's word for a member of `ATTENTION_FUNCTIONS`, with the kernel that runs it."""
+    word = next(word for word, name in ATTENTION_NAMES.items() if name == kernel)
     if kernel != VARLEN:
         return word
     try:

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
 
 from palate.errors import ModelError
+from palate.models.attention.interface import AttentionCall, in_one_dtype, register
 from palate.models.attention.segments import segments
-from palate.models.attention.tree import TreeMask, check_attention_call, in_one_dtype, refuse_features, tree_mask
 from palate.text.batch import Layout
 
 VARLEN = "palate_varlen"
@@ -92,35 +91,20 @@ def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def varlen_tree_attention(
-    module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: TreeMask | None,
-    *,
-    dropout: float = 0.0,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    s_aux: torch.Tensor | None = None,
-    layout: Layout | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Like `attention.tree.tree_attention`, for query [1, heads, T, d], key and value [1, kv_heads, T, d].
+def _varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
+    """See `interface.Attend`.
 
     Raises:
-        ModelError: as there; for dropout, softcap, attention sinks, masks that are no sliding window; if no kernel is
-            installed, or it does not support the heads' width or the dtype.
+        ModelError: for dropout, softcap, attention sinks, masks that are no sliding window; if no kernel is installed,
+            or it does not support the heads' width or the dtype.
     """
-    row = check_attention_call(module, attention_mask, layout, kwargs)
-    refuse_features(module, "variable-length attention", dropout=dropout, softcap=softcap, sinks=s_aux)
-    index = varlen_index(row, query.device)
-    window = None if attention_mask is None else attention_mask.window(index.longest)
+    call.refuse("variable-length attention", softcap=True)
+    index = varlen_index(call.layout, query.device)
+    window = None if call.mask is None else call.mask.window(index.longest)
     q, k, v = (one[0].transpose(0, 1) for one in in_one_dtype(query, key, value))  # [T, heads, d] each
     if index.keys is not None:
         k, v = (_Gather.apply(one, index.keys) for one in (k, v))  # type: ignore[no-untyped-call]
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return varlen_kernel()[1](q, k, v, index, scale, window)[None], None
+    return varlen_kernel()[1](q, k, v, index, call.scaling, window)[None]
 
 
 class _Gather(torch.autograd.Function):
@@ -219,5 +203,4 @@ def _check_heads(query: torch.Tensor, value: torch.Tensor) -> None:
         )
 
 
-AttentionInterface.register(VARLEN, varlen_tree_attention)
-AttentionMaskInterface.register(VARLEN, tree_mask)
+varlen_tree_attention = register(VARLEN, _varlen)

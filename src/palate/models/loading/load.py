@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,6 @@ def load_frozen(
     adapters: Sequence[str] = (),
     tokens: int = 0,
     head: str = "lm",
-    probe_of: Callable[..., Probe] = probe,
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
@@ -180,7 +179,6 @@ def load_frozen(
         adapters: folders that are merged in this order.
         tokens: size of the tokenizer; a smaller embedding is enlarged.
         head: as in `load_model`.
-        probe_of: the probe of this head; `models.reward.head.probe_rewards` for `reward`.
 
     Raises:
         ModelError: the model or an adapter cannot be loaded, or its scores of a row depend on other rows.
@@ -197,7 +195,7 @@ def load_frozen(
     for adapter in adapters:
         model = merge_adapter(model, adapter, task=TASKS[head])
     identity = model_hash(model)
-    found = probe_of(model, kernels=kernels_of("auto", device), precision=precision, gradients=False)
+    found = probe(model, head=head, kernels=kernels_of("auto", device), precision=precision, gradients=False)
     if found.packed:
         apply_fused(model)
     model.eval().requires_grad_(False)

@@ -41,10 +41,6 @@ class ProbeGroups:
     def groups(self) -> list[EncodedGroup]:
         return [self.group] if self.beyond is None else [self.group, self.beyond]
 
-    def within(self) -> ProbeGroups:
-        """Without the group beyond a limit."""
-        return ProbeGroups(self.group)
-
     def rows(self, device: torch.device) -> list[Batch]:
         """One batch for each completion with its prompt."""
         rows = [pad([replace(self.group, completions=(one,))]) for one in self.group.completions]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from palate.models.attention.tree import TreeMask
+from palate.models.attention.mask import TreeMask
 from palate.text.batch import Layout, Span
 
 # Completions of different lengths, one group with one of them: kernels that align queries and keys to the upper left
@@ -29,7 +29,7 @@ class LayerCall:
         heads, key_heads: numbers of query and key heads.
         width, value_width: of queries and keys, and of values.
         mask: the layers' rule, which knows any row; None if causal.
-        scaling, softcap: as in `attention.tree.tree_attention`.
+        scaling, softcap: as in `attention.interface.AttentionCall`.
     """
 
     heads: int

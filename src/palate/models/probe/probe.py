@@ -17,14 +17,15 @@ from palate.models.attention.tree import TREE
 from palate.models.precision import FP32, Precision
 from palate.models.probe.trial import Probe, Trial, probing
 from palate.models.scoring.forward import install
-from palate.models.scoring.head import dense_logps, head_of
+from palate.models.scoring.head import Head, dense_logps, head_of
+from palate.models.scoring.rewards import end_index, install_rewards, states_at_ends
 from palate.text.batch import Batch
 
 
 def probe(
     model: Any,
     *,
-    want_packed: bool = True,
+    head: str = "lm",
     kernels: Sequence[str] = (TREE,),
     precision: Precision = FP32,
     longest: int | None = None,
@@ -36,9 +37,10 @@ def probe(
     attention is then in `stock_attention`.
 
     Args:
-        model: a causal LM of transformers, unwrapped, in its final dtype and on its device.
-        want_packed: False skips the tree and uses padded rows.
-        kernels: members of `TREES` for packed rows, in order of preference; the first that agrees is selected.
+        model: of transformers, unwrapped, in its final dtype and on its device.
+        head: `lm`, or `reward` for a sequence classifier, of which the states that rewards are read from are compared.
+        kernels: names in `ATTENTION_FUNCTIONS` for packed rows, in order of preference; the first that agrees is
+            selected. Without any, rows are padded.
         precision: in which they will compute.
         longest: tokens of the longest sequence that will be scored, if known.
         gradients: compare gradients too; False for a model that is not trained.
@@ -46,22 +48,32 @@ def probe(
     Raises:
         ModelError: the model's scores of a row depend on other rows in any arrangement.
     """
-    head = head_of(model)
-    install(model, head)
+    unit, rewards = 1.0, head == "reward"
+    if rewards:
+        install_rewards(model)
+        heads = [Head()]
+    else:
+        install(model, head_of(model))
+        heads = [model.head, replace(model.head, stock=True)]
 
-    def stock(batch: Batch) -> torch.Tensor:
-        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
-        if trial.groups.beyond is not None:
-            inputs["position_ids"] = batch.position_ids
+    def stock(inputs: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+        if rewards:
+            states: torch.Tensor = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+            return states[end_index(batch)].float() / unit
         logits = model.stock_forward(**inputs, use_cache=False).logits.flatten(0, 1)
         return dense_logps(logits[batch.target_index], batch.target_ids)
 
     def score(batch: Batch) -> torch.Tensor:
+        if rewards:
+            return states_at_ends(model, batch) / unit
         logps: torch.Tensor = model(**batch.model_inputs()).logps
         return logps
 
     with probing(model):
-        trial = Trial(model, longest, gradients=gradients)
-        trial.measure(stock)
-        head = trial.settle(score, lambda one: install(model, one), [head, replace(head, stock=True)])
-        return trial.conclude(score, head, kernels if want_packed else (), precision)
+        trial = Trial(model, stock, score, longest=longest, gradients=gradients)
+        if rewards:
+            # The scale of hidden states differs from model to model, unlike that of log-probabilities.
+            unit = trial.largest()
+        trial.measure()
+        found = trial.settle(lambda one: None if rewards else install(model, one), heads)
+        return trial.conclude(found, kernels, precision)

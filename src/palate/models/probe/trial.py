@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,21 +14,16 @@ from transformers import AttentionInterface
 
 from palate.errors import ModelError
 from palate.models.attention.flex import FLEX
-from palate.models.attention.kernels import TREES, label
+from palate.models.attention.kernels import ATTENTION_FUNCTIONS, kernel_label
 from palate.models.attention.rotary import LengthRule, forget_lengths
 from palate.models.attention.tree import TREE
 from palate.models.frozen import float_products
 from palate.models.precision import Precision
-from palate.models.probe.group import ProbeGroups, narrow_windows, probe_groups
+from palate.models.probe.group import narrow_windows, probe_groups
 from palate.models.probe.layer_call import LayerCall, kernel_differs
 from palate.models.scoring.head import Head
 from palate.models.upstream import CALL_ERRORS, first_line
 from palate.text.batch import Batch
-
-T = TypeVar("T")
-
-Score = Callable[[Batch], torch.Tensor]
-"""A batch's values, one row for each trained token or completion, in the order of the batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +49,7 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
-class Tolerance:
+class _Tolerance:
     """Limits far above rounding errors and far below the effect of a leaked or lost token.
 
     Attributes:
@@ -68,9 +63,7 @@ class Tolerance:
     gradients: float
 
 
-def tolerance_of(dtype: torch.dtype) -> Tolerance:
-    return Tolerance(2e-3, 5e-4, 1e-4) if dtype == torch.float32 else Tolerance(0.25, 0.15, 0.15)
-
+_TOLERANCE, _HALF_TOLERANCE = _Tolerance(2e-3, 5e-4, 1e-4), _Tolerance(0.25, 0.15, 0.15)
 
 # Parts of the names of recurrent and convolutional layer kinds. In a freshly initialised model a leak through them may
 # be smaller than rounding, and it grows as the model trains.
@@ -98,63 +91,61 @@ class Trial:
     """A few random sequences, scored one at a time by the model's own forward, then padded and packed.
 
     Args:
+        stock: a batch's values by the model's own forward, from its keywords and the batch.
+        score: a batch's values by the scoring forward. Both give one row for each trained token or completion.
         longest: tokens of the longest sequence that will be scored, if known.
         gradients: whether padded and packed rows are compared by gradients too.
-
-    Attributes:
-        groups: the sequences.
-        difference: the largest difference between packed and separate rows; inf if packed rows could not run.
     """
 
-    def __init__(self, model: Any, longest: int | None, *, gradients: bool = True) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: Any,
+        stock: Callable[[dict[str, torch.Tensor], Batch], torch.Tensor],
+        score: Callable[[Batch], torch.Tensor],
+        *,
+        longest: int | None,
+        gradients: bool,
+    ) -> None:
+        self._model, self._stock, self._score = model, stock, score
         self._gradients = gradients
-        self._longest = longest
-        self._device = next(model.parameters()).device
-        self._tolerance = tolerance_of(next(model.parameters()).dtype)
-        self.groups: ProbeGroups = probe_groups(model)
-        if not self._crosses():
-            self.groups = self.groups.within()
-        self.difference = float("inf")
+        first = next(model.parameters())
+        self._device, self._tolerance = first.device, _TOLERANCE if first.dtype == torch.float32 else _HALF_TOLERANCE
+        self._groups = probe_groups(model)
+        rule: LengthRule | None = model.length_rule
+        # Whether sequences may be long enough to change the model's rotary angles.
+        self._crosses = rule is None or longest is None or longest > rule.limits[0]
+        if not self._crosses:
+            self._groups = replace(self._groups, beyond=None)
+        self._difference = float("inf")  # the largest between packed and separate rows
         self._gradient: list[torch.Tensor] | None = None
 
-    def conclude(self, score: Score, head: Head, kernels: Sequence[str], precision: Precision) -> Probe:
-        """Check packed rows, then select the first kernel that agrees; without kernels, rows are padded."""
-        reason = self.try_tree(score) if kernels else "attention: padded was asked for"
-        refused: list[str] = []
-        if not reason:
-            for kernel in kernels:
-                why = self.try_kernel(score, kernel, precision)
-                if not why:
-                    return Probe(True, "", head, self.difference, label(kernel), tuple(refused))
-                refused.append(f"{label(kernel)}: {why}")
-            reason = refused.pop()
-            self._model.set_attn_implementation(self._model.stock_attention)
-        return Probe(False, reason, head, self.difference, f"padded: {reason}", tuple(refused))
-
-    def _crosses(self) -> bool:
-        """Whether sequences may be long enough to change the model's rotary angles."""
-        rule: LengthRule | None = self._model.length_rule
-        return rule is None or self._longest is None or self._longest > rule.limits[0]
+    @torch.no_grad()
+    def largest(self) -> float:
+        """The largest absolute value of padded rows."""
+        return float(self._score(self._groups.padded(self._device)).abs().max().clamp(min=1e-6))
 
     @torch.no_grad()
-    def measure(self, stock: Score) -> None:
+    def measure(self) -> None:
         """Values of each row alone, and the effect of another prompt on them."""
         values = []
-        for row in self.groups.rows(self._device):
+        for row in self._groups.rows(self._device):
             forget_lengths(self._model)
-            values.append(stock(row))
+            values.append(self._alone(row))
         self._expected = torch.cat(values)
-        other = stock(self.groups.with_another_prompt().padded(self._device))
+        other = self._alone(self._groups.with_another_prompt().padded(self._device))
         self._scale = float((other - self._expected).norm())
 
-    def settle(self, score: Score, use: Callable[[T], None], choices: Sequence[T]) -> T:
-        """The first choice with which padded rows give the values of separate rows; a `LengthRule` is set if needed.
+    def _alone(self, batch: Batch) -> torch.Tensor:
+        inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
+        if self._groups.beyond is not None:
+            inputs["position_ids"] = batch.position_ids
+        return self._stock(inputs, batch)
+
+    def settle(self, use: Callable[[Head], None], choices: Sequence[Head]) -> Head:
+        """The first head with which padded rows give the values of separate rows; a `LengthRule` is set if needed.
 
         Args:
-            score: scores any batch by the scoring forward.
-            use: applies a choice to the model.
-            choices: in order of preference.
+            use: gives the model a head.
 
         Raises:
             ModelError: there is none.
@@ -167,32 +158,39 @@ class Trial:
             for choice in choices:
                 use(choice)
                 try:
-                    padded = self.groups.padded(self._device)
-                    values, gradient = _with_gradient(self._model, padded, score, backward=self._gradients)
+                    padded = self._groups.padded(self._device)
+                    values, gradient = _with_gradient(self._model, padded, self._score, backward=self._gradients)
                 except AttributeError:  # this architecture's decoder has another name
                     continue
                 # In half precision these differences are rounding; only packed rows are held to the relative limit.
                 reason = self._unequal(values, self._tolerance.values if self._tolerance.absolute < 0.1 else math.inf)
                 if not reason:
-                    self._gradient = None if gradient is None else self.groups.joined(gradient)
+                    self._gradient = None if gradient is None else self._groups.joined(gradient)
                     return choice
         raise ModelError(
             f"{type(self._model).__name__}: its scores of a row depend on other rows of the batch "
             f"({reason or 'no decoder'}), so palate cannot score it"
         )
 
-    def try_tree(self, score: Score) -> str:
-        """Score the groups packed, and keep tree attention if values and gradients are those of separate rows.
+    def conclude(self, head: Head, kernels: Sequence[str], precision: Precision) -> Probe:
+        """Check packed rows, then select the first kernel that agrees; without kernels, rows are padded."""
+        reason = self._try_tree() if kernels else "attention: padded was asked for"
+        refused: list[str] = []
+        if not reason:
+            for kernel in kernels:
+                why = self._try_kernel(kernel, precision)
+                if not why:
+                    return Probe(True, "", head, self._difference, kernel_label(kernel), tuple(refused))
+                refused.append(f"{kernel_label(kernel)}: {why}")
+            reason = refused.pop()
+            self._model.set_attn_implementation(self._model.stock_attention)
+        return Probe(False, reason, head, self._difference, f"padded: {reason}", tuple(refused))
 
-        Args:
-            score: scores any batch by the scoring forward.
-
-        Returns:
-            Why tree attention cannot be used; empty if it can.
-        """
+    def _try_tree(self) -> str:
+        """Score the groups packed by tree attention: why it cannot be used, or "" if it can, and then it is kept."""
         model = self._model
         reason = mixes_tokens(model)
-        if model.length_rule is not None and self._crosses():
+        if model.length_rule is not None and self._crosses:
             reason = model.length_rule.reason
         if not self._expected.isfinite().all():
             reason = "its scores of random tokens are not finite"
@@ -204,10 +202,10 @@ class Trial:
         try:
             model.set_attn_implementation(TREE)
             with _noting(TREE) as calls:
-                values, gradient = self._packed(score, backward=self._gradients)
-            self.difference = float((values - self._expected).abs().max())
+                values, gradient = self._packed(backward=self._gradients)
+            self._difference = float((values - self._expected).abs().max())
             reason = self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
-        # An architecture may fail on a mask that is no tensor, or be refused by `tree_attention`; rows are then padded.
+        # An architecture may fail on a mask that is no tensor, or be refused by `attention.interface`.
         except (ModelError, *CALL_ERRORS) as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
         if not reason and not calls:
@@ -216,32 +214,25 @@ class Trial:
             model.set_attn_implementation(model.stock_attention)
         return reason
 
-    def try_kernel(self, score: Score, kernel: str, precision: Precision) -> str:
-        """Score the groups packed by a kernel in the run's precision, and keep it if it agrees with tree attention.
+    def _try_kernel(self, kernel: str, precision: Precision) -> str:
+        """Score the groups packed by a kernel in the run's precision: why it cannot be used, or "" as above.
 
         Each kind of layer is compared on random numbers. The model's log-probabilities are compared in float32 only:
         in half precision rounding hides an error there, and a mixture of experts turns it into another choice.
-
-        Args:
-            score: scores any batch by the scoring forward.
-            kernel: the member of `TREES` to try, after `try_tree` found no reason against packed rows.
-            precision: of the run.
-
-        Returns:
-            Why it cannot be used; empty if it can.
         """
         if kernel == TREE:
             self._model.set_attn_implementation(TREE)
             return ""
+        attention, tree = ATTENTION_FUNCTIONS[kernel], ATTENTION_FUNCTIONS[TREE]
         # FlexAttention has no backward on a CPU.
         backward = self._gradients and (kernel != FLEX or self._device.type != "cpu")
         try:
             with precision.context(self._device):
                 self._model.set_attn_implementation(kernel)
                 with _noting(kernel) as calls:
-                    values, gradient = self._packed(score, backward=backward)
+                    values, gradient = self._packed(backward=backward)
                 for call in dict.fromkeys(calls):
-                    if reason := kernel_differs(TREES[kernel], TREES[TREE], call, self._device, backward=backward):
+                    if reason := kernel_differs(attention, tree, call, self._device, backward=backward):
                         return reason
         except (ModelError, *CALL_ERRORS) as error:
             return f"{type(error).__name__}: {first_line(error)}"
@@ -251,8 +242,8 @@ class Trial:
             return ""
         return self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
 
-    def _packed(self, score: Score, *, backward: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        return _with_gradient(self._model, self.groups.packed(self._device), score, backward=backward)
+    def _packed(self, *, backward: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return _with_gradient(self._model, self._groups.packed(self._device), self._score, backward=backward)
 
     def _unequal(self, values: torch.Tensor, limit: float) -> str:
         """Why the values are not those of separate rows; empty if they are.
@@ -274,7 +265,7 @@ class Trial:
         """Why gradients in packed rows are not those of padded rows, part by part; empty if they are."""
         if gradient is None or self._gradient is None:
             return ""
-        for ours, theirs in zip(self.groups.parts(gradient), self._gradient, strict=True):
+        for ours, theirs in zip(self._groups.parts(gradient), self._gradient, strict=True):
             share = float((ours - theirs).norm() / theirs.norm().clamp(min=1e-12))
             if not share <= self._tolerance.gradients:
                 return f"the gradients of a batch and of separate rows differ by {share:.2%}"
@@ -294,7 +285,7 @@ def mixes_tokens(model: Any) -> str:
 
 
 def _with_gradient(
-    model: Any, batch: Batch, score: Score, *, backward: bool = True
+    model: Any, batch: Batch, score: Callable[[Batch], torch.Tensor], *, backward: bool
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """A batch's values, and the gradient of their weighted sum with respect to the embedded tokens [rows, T, H].
 
@@ -338,10 +329,10 @@ def _noting(tree: str) -> Iterator[list[LayerCall]]:
     ) -> Any:
         heads = query.shape[1], key.shape[1], query.shape[-1], value.shape[-1]
         calls.append(LayerCall(*heads, attention_mask, kwargs.get("scaling"), kwargs.get("softcap")))
-        return TREES[tree](module, query, key, value, attention_mask, **kwargs)
+        return ATTENTION_FUNCTIONS[tree](module, query, key, value, attention_mask, **kwargs)
 
     AttentionInterface.register(tree, noted)
     try:
         yield calls
     finally:
-        AttentionInterface.register(tree, TREES[tree])
+        AttentionInterface.register(tree, ATTENTION_FUNCTIONS[tree])

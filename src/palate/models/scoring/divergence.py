@@ -10,13 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from palate.errors import ModelError
-from palate.models.precision import compute_dtype
-from palate.models.scoring.forward import logits_at, states_at
-from palate.models.scoring.head import row_chunks, transformed
+from palate.models.scoring.forward import decoder_inputs, logits_at, states_at
+from palate.models.scoring.head import in_compute_dtype, row_chunks
 from palate.models.upstream import active_module
 from palate.objectives.kl import full_vocabulary
 from palate.text.batch import Batch
@@ -69,28 +67,14 @@ def token_divergence(policy: Any, reference: Any, batch: Batch) -> TokenDivergen
 
 def _head(model: Any, batch: Batch) -> tuple[_LogSoftmax, int]:
     """A function from rows to the log softmax of their logits, float32 [rows, V]; and V."""
-    inputs = {
-        name: value
-        for name, value in batch.model_inputs().items()
-        if name not in ("target_index", "target_ids") and value is not None
-    }
+    inputs = decoder_inputs(batch)
     if model.head.stock:
         logits = logits_at(model, inputs, batch.target_index)
         return lambda rows: logits[rows].float().log_softmax(-1), logits.shape[-1]
-    hidden = states_at(model, inputs, batch.target_index)
-    output, scale, softcap = active_module(model.get_output_embeddings()), model.head.scale, model.head.softcap
+    hidden, _ = states_at(model, model.get_decoder(), inputs, batch.target_index)
+    output, head = active_module(model.get_output_embeddings()), model.head
+    vocabulary = output.weight.shape[0]
     if type(output) is not nn.Linear:
-        return (
-            lambda rows: transformed(output(hidden[rows]).float(), scale, softcap).log_softmax(-1),
-            output.weight.shape[0],
-        )
-    compute = compute_dtype(hidden, output.weight)
-    weight = output.weight.to(compute)
-    bias = None if output.bias is None else output.bias.to(compute)
-
-    def log_softmax(rows: slice) -> torch.Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):
-            logits = F.linear(hidden[rows].to(compute), weight, bias).float()
-        return transformed(logits, scale, softcap).log_softmax(-1)
-
-    return log_softmax, weight.shape[0]
+        return lambda rows: head.transform(output(hidden[rows]).float()).log_softmax(-1), vocabulary
+    h, weight, bias = in_compute_dtype(hidden, output.weight, output.bias)
+    return lambda rows: head.logits(h[rows], weight, bias).log_softmax(-1), vocabulary

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from palate.models.attention.rotary import forward_by_length, length_rule
-from palate.models.scoring.head import Head, dense_logps, head_logps, head_square_sums, log_square_sums, transformed
+from palate.models.scoring.head import Head, dense_logps, head_logps, head_square_sums, log_square_sums
 from palate.models.scoring.logps import TokenLogps
 from palate.models.scoring.trunk import TrunkCache, TrunkRun
 from palate.models.scoring.value_head import values_of
@@ -76,33 +76,35 @@ def _scoring_forward(
     if self.head.stock:
         return _dense(logits_at(self, inputs, target_index), target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
-        hidden, routed = (
-            _routed(self, inputs, target_index) if routers else (states_at(self, inputs, target_index), None)
-        )
+        hidden, routed = states_at(self, self.get_decoder(), inputs, target_index, routers=routers)
     values = values_of(self, hidden)
     output = active_module(self.get_output_embeddings())
-    scale, softcap = self.head.scale, self.head.softcap
     if type(output) is not nn.Linear:  # a head with an adapter computes its own logits
-        dense = _dense(transformed(output(hidden).float(), scale, softcap), target_ids, square_sums)
+        dense = _dense(self.head.transform(output(hidden).float()), target_ids, square_sums)
         return dense._replace(values=values, router_logits=routed)
-    logps = head_logps(hidden, output.weight, output.bias, target_ids, scale=scale, softcap=softcap)
-    squares = None
-    if square_sums:
-        squares = head_square_sums(hidden, output.weight, output.bias, scale=scale, softcap=softcap)
+    logps = head_logps(hidden, output.weight, output.bias, target_ids, self.head)
+    squares = head_square_sums(hidden, output.weight, output.bias, self.head) if square_sums else None
     return TokenLogps(logps, squares, values, routed)
 
 
-def _routed(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """Like `states_at`, with the router logits [tokens, E] of each layer with experts."""
-    output = model.get_decoder()(**inputs, use_cache=False, output_router_logits=True)
-    return output.last_hidden_state.flatten(0, 1)[index], tuple(output.router_logits)
+def states_at(
+    model: Any, decoder: Any, inputs: dict[str, Any], index: torch.Tensor, *, routers: bool = False
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
+    """Hidden states [M, H] at offsets [M] of the flattened batch.
 
-
-def states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
-    """The decoder's hidden states [M, H] at offsets [M] of the flattened batch."""
-    decoder = model.get_decoder()
+    With `routers`, also the router logits [tokens, E] of each layer with experts; such rows are scored in one pass.
+    """
+    if routers:
+        output = decoder(**inputs, use_cache=False, output_router_logits=True)
+        return output.last_hidden_state.flatten(0, 1)[index], tuple(output.router_logits)
     states = forward_by_length(model, lambda **given: decoder(**given, use_cache=False).last_hidden_state, inputs)
-    return states.flatten(0, 1)[index]
+    return states.flatten(0, 1)[index], None
+
+
+def decoder_inputs(batch: Batch) -> dict[str, Any]:
+    """The arguments of a batch for the model without its head."""
+    inputs = batch.model_inputs().items()
+    return {name: value for name, value in inputs if name not in ("target_index", "target_ids") and value is not None}
 
 
 def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:

@@ -32,6 +32,26 @@ class Head:
     softcap: float | None = None
     stock: bool = False
 
+    def transform(self, logits: torch.Tensor) -> torch.Tensor:
+        """softcap · tanh(scale · logits / softcap) [m, V]; without a scale or softcap, that step is skipped."""
+        if self.scale != 1.0:
+            logits = logits * self.scale
+        if self.softcap is not None:
+            logits = self.softcap * torch.tanh(logits / self.softcap)
+        return logits
+
+    def logits(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """float32 [m, V] from hidden [m, H], weight [V, H] and bias [V], all in the compute dtype."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.transform(F.linear(hidden, weight, bias).float())
+
+    def logps(
+        self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor
+    ) -> torch.Tensor:
+        """log softmax(logits)[target] of one chunk, float32 [m]; arguments as in `logits`, target_ids [m]."""
+        logits = self.logits(hidden, weight, bias)
+        return logits.gather(-1, target_ids[:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
+
 
 def head_of(model: Any) -> Head:
     """The head's transform as the config describes it; the probe at load compares it with the model's own logits."""
@@ -53,59 +73,38 @@ def dense_logps(logits: torch.Tensor, target_ids: torch.Tensor) -> torch.Tensor:
     return F.log_softmax(logits.float(), dim=-1).gather(-1, target_ids[:, None]).squeeze(-1)
 
 
+def log_square_sums(logits: torch.Tensor) -> torch.Tensor:
+    """log Σ softmax(logits)² per row, [M] from float32 [M, V]."""
+    return (2.0 * logits).logsumexp(-1) - 2.0 * logits.logsumexp(-1)
+
+
 def head_logps(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    target_ids: torch.Tensor,
-    *,
-    scale: float = 1.0,
-    softcap: float | None = None,
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor, head: Head
 ) -> torch.Tensor:
-    """log softmax(softcap(scale · (h Wᵀ + b)))[target], in chunks.
+    """log softmax(head(h Wᵀ + b))[target], float32 [M], in chunks.
 
     Args:
         hidden: [M, H].
         weight: [V, H].
         bias: [V] or None.
         target_ids: int64 [M].
-        scale: factor on the logits.
-        softcap: bound of the logits.
-
-    Returns:
-        float32 [M].
     """
-    compute = compute_dtype(hidden, weight)
-    if hidden.device.type == "cpu" and scale == 1.0 and softcap is None:
-        return plain_head_logps(hidden, weight, bias, target_ids, compute)
-    return _HeadLogps.apply(hidden, weight, bias, target_ids, scale, softcap, compute)  # type: ignore[no-any-return,no-untyped-call]
+    if hidden.device.type == "cpu" and head.scale == 1.0 and head.softcap is None:
+        return plain_head_logps(hidden, weight, bias, target_ids, compute_dtype(hidden, weight))
+    return _HeadLogps.apply(hidden, weight, bias, target_ids, head)  # type: ignore[no-any-return,no-untyped-call]
 
 
 @torch.no_grad()
-def head_square_sums(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    *,
-    scale: float = 1.0,
-    softcap: float | None = None,
-) -> torch.Tensor:
+def head_square_sums(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, head: Head) -> torch.Tensor:
     """log Σ_v p_v² of the distribution at each row, float32 [M], in chunks and without gradient.
 
     Arguments as in `head_logps`. A separate product, because only one modifier (WPO, 2406.11827) reads it.
     """
-    compute = compute_dtype(hidden, weight)
     sums = hidden.new_empty(len(hidden), dtype=torch.float32)
-    h, w = hidden.to(compute), weight.to(compute)
-    b = None if bias is None else bias.to(compute)
+    h, w, b = in_compute_dtype(hidden, weight, bias)
     for rows in row_chunks(len(h), len(w)):
-        sums[rows] = log_square_sums(_chunk_logits(h[rows], w, b, scale, softcap))
+        sums[rows] = log_square_sums(head.logits(h[rows], w, b))
     return sums
-
-
-def log_square_sums(logits: torch.Tensor) -> torch.Tensor:
-    """log Σ softmax(logits)² per row, [M] from float32 [M, V]."""
-    return (2.0 * logits).logsumexp(-1) - 2.0 * logits.logsumexp(-1)
 
 
 class _HeadLogps(torch.autograd.Function):
@@ -118,17 +117,14 @@ class _HeadLogps(torch.autograd.Function):
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         target_ids: torch.Tensor,
-        scale: float,
-        softcap: float | None,
-        compute: torch.dtype,
+        head: Head,
     ) -> torch.Tensor:
-        h, w = hidden.to(compute), weight.to(compute)
-        b = None if bias is None else bias.to(compute)
+        h, w, b = in_compute_dtype(hidden, weight, bias)
         ctx.save_for_backward(h, w, b, target_ids)
-        ctx.transform = (scale, softcap)
+        ctx.head = head
         logps = hidden.new_empty(len(h), dtype=torch.float32)
         for rows in row_chunks(len(h), len(w)):
-            logps[rows] = _chunk_logps(h[rows], w, b, target_ids[rows], scale, softcap)
+            logps[rows] = head.logps(h[rows], w, b, target_ids[rows])
         return logps
 
     @staticmethod
@@ -146,44 +142,22 @@ class _HeadLogps(torch.autograd.Function):
                 for tensor, need in zip((h[rows], w, b), needs, strict=True)
             ]
             with torch.enable_grad():
-                logps = _chunk_logps(parts[0], parts[1], parts[2], target_ids[rows], *ctx.transform)
+                logps = ctx.head.logps(*parts, target_ids[rows])
             wanted = [tensor for tensor, need in zip(parts, needs, strict=True) if need]
             grads = iter(torch.autograd.grad(logps, wanted, grad[rows]))
             # A chunk has its own rows of h, but adds to all of w and b.
             for total, slot in zip(sums, (rows, slice(None), slice(None)), strict=True):
                 if total is not None:
                     total[slot] += next(grads)
-        return *sums, None, None, None, None
+        return *sums, None, None
 
 
-def _chunk_logps(
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    target_ids: torch.Tensor,
-    scale: float,
-    softcap: float | None,
-) -> torch.Tensor:
-    """float32 [m] of one chunk: hidden [m, H], weight [V, H], bias [V], target_ids [m]."""
-    logits = _chunk_logits(hidden, weight, bias, scale, softcap)
-    return logits.gather(-1, target_ids[:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
-
-
-def _chunk_logits(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, scale: float, softcap: float | None
-) -> torch.Tensor:
-    """float32 [m, V] from hidden [m, H] in the compute dtype."""
-    with torch.autocast(hidden.device.type, enabled=False):
-        return transformed(F.linear(hidden, weight, bias).float(), scale, softcap)
-
-
-def transformed(logits: torch.Tensor, scale: float, softcap: float | None) -> torch.Tensor:
-    """softcap · tanh(scale · logits / softcap) [m, V]; without a scale or softcap, that step is skipped."""
-    if scale != 1.0:
-        logits = logits * scale
-    if softcap is not None:
-        logits = softcap * torch.tanh(logits / softcap)
-    return logits
+def in_compute_dtype(
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The three in the dtype that a linear layer would multiply in."""
+    dtype = compute_dtype(hidden, weight)
+    return hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def row_chunks(rows: int, vocabulary: int) -> list[slice]:

@@ -12,8 +12,8 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from palate.models.reward.head import end_index
 from palate.models.scoring.logps import Logps
+from palate.models.scoring.rewards import end_index
 from palate.objectives import RunningMean
 from palate.records import Record
 from palate.text.batch import Batch

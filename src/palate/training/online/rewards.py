@@ -10,7 +10,7 @@ from palate.config.stages.rollout import RewardTerm
 from palate.data.scores import GROUP_OF, check_columns, checked_scores
 from palate.errors import ConfigError
 from palate.models.precision import Precision
-from palate.models.reward.model import load_reward
+from palate.models.reward_model import load_reward
 from palate.records import Columns, Messages, RewardFunction
 
 JudgeRewards: TypeAlias = Callable[[str], RewardFunction]

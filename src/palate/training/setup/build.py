@@ -13,7 +13,7 @@ from palate.config.run import RunConfig
 from palate.config.stages.optimisation import NoiseFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ConfigError
-from palate.models.attention.kernels import NAMES, kernels_of
+from palate.models.attention.kernels import ATTENTION_NAMES, kernels_of
 from palate.models.cpu.layers import apply_fused
 from palate.models.frozen import store_frozen_in
 from palate.models.loading.identity import adapter_hash, model_hash, weights_hash
@@ -21,7 +21,6 @@ from palate.models.loading.load import load_model
 from palate.models.precision import Precision
 from palate.models.probe.probe import probe
 from palate.models.probe.trial import Probe
-from palate.models.reward.head import probe_rewards
 from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning import trainable
 from palate.models.tuning.experts import RouterBalance, has_experts, router_balance
@@ -109,17 +108,11 @@ def build_policy(
     identity = model_hash(model)
     if config.use_liger_kernel:
         notices.append(apply_liger(model, precision, device))
-    probe_of = probe if head == "lm" else probe_rewards
-    found = probe_of(
-        model,
-        want_packed=config.attention != "padded",
-        kernels=kernels_of(config.attention, device),
-        precision=precision,
-        longest=longest,
-    )
+    kernels = kernels_of(config.attention, device)
+    found = probe(model, head=head, kernels=kernels, precision=precision, longest=longest)
     if found.packed:
         apply_fused(model)
-    if config.attention in NAMES and not found.packed:
+    if config.attention in ATTENTION_NAMES and not found.packed:
         raise ConfigError(
             f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
         )

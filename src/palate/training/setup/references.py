@@ -165,8 +165,7 @@ def _separate(
     def frozen(model: Any) -> Any:
         found = probe(
             model,
-            want_packed=policy.probe.packed,
-            kernels=kernels_of(config.attention, device),
+            kernels=kernels_of(config.attention, device) if policy.probe.packed else (),
             precision=precision,
             longest=longest,
             gradients=False,

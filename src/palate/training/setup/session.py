@@ -19,7 +19,7 @@ from palate.models.loading.spec import starting_model
 from palate.models.precision import Precision, default_device
 from palate.models.precision import resolve as resolve_precision
 from palate.models.reference.kinds import Reference
-from palate.models.reward.head import give_pad_token
+from palate.models.reward_model import give_pad_token
 from palate.models.scoring.value_head import add_value_head
 from palate.models.tuning.vocabulary import add_tokens
 from palate.progress import print_line

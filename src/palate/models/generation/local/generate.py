@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from palate.errors import DataError
-from palate.models.attention.kernels import TREES
+from palate.models.attention.kernels import ATTENTION_FUNCTIONS
 from palate.models.attention.rotary import length_rule
 from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.generation.local.decode import Choose, Reader, decode, linear_weights_in
@@ -164,7 +164,7 @@ def stock_attention(model: Any) -> Iterator[None]:
     """A context in which the model has its original attention, because tree attention needs a packed layout."""
     base = base_of(model)
     chosen = base.config._attn_implementation
-    if chosen not in TREES:
+    if chosen not in ATTENTION_FUNCTIONS:
         yield
         return
     try:

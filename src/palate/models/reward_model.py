@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.loading.load import load_frozen, load_tokenizer
 from palate.models.loading.resolve import resolve_name
 from palate.models.precision import FP32, Precision, default_device
-from palate.models.probe.limits import check_sequences, rows_of, trained_length
-from palate.models.reward.head import end_index, probe_rewards
+from palate.models.probe.limits import check_sequences, rows_of, token_rows, trained_length
+from palate.models.scoring.rewards import end_index
 from palate.models.tuning.vocabulary import add_tokens_of
 from palate.records import Demonstration, Dropped, Message, Messages, RewardFunction
 from palate.text.batch import Batch, score_completions
@@ -72,7 +72,6 @@ class RewardModel:
             self._device,
             adapters=adapters,
             head="reward",
-            probe_of=probe_rewards,
             **origin,
         )
         self._model, self._packed = loaded.model, loaded.probe.packed
@@ -143,6 +142,22 @@ def load_reward(spec: str, key: str, *, precision: Precision = FP32) -> RewardFu
             "module:function, file.py:function or a reward model's folder"
         )
     return score
+
+
+def give_pad_token(model: Any, tokenizer: PreTrainedTokenizerBase, ends: Collection[int]) -> None:
+    """Let model and tokenizer pad with a token that ends no answer.
+
+    transformers reads the score at the last token that is not padding. If the padding token is the end-of-turn token,
+    as in many chat models, that would be the token before the trained one.
+    """
+    pad_id: int | None = tokenizer.pad_token_id
+    rows = token_rows(model)  # a tokenizer may have tokens that the embedding lacks
+    if pad_id is None or pad_id in ends or pad_id >= rows:
+        special = [token for token in tokenizer.all_special_ids if token not in ends and token < rows]
+        pad_id = special[0] if special else max(set(range(min(rows, len(tokenizer)))) - set(ends))
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id)
+    for config in (model.config, model.config.get_text_config()):
+        config.pad_token_id = pad_id
 
 
 def _check(folder: str, **origin: Any) -> None:
