@@ -11,7 +11,7 @@ import torch
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy
-from palate.models.reference.precomputed import StoredReference, fill
+from palate.models.reference.precomputed import PrecomputedReference, fill
 from palate.models.reference.store import ReferenceStore
 from palate.models.scoring.forward import score
 from palate.models.scoring.logps import TokenLogps, per_completion
@@ -74,7 +74,7 @@ def test_stored_values_give_the_gradients_of_the_live_reference(kind: str, tmp_p
     # Scored in an order and in batches that no step will have.
     fill(store, live, groups[::-1], lambda them: [pack(them[:1]), pack(them[1:])], CPU)
     store.save()
-    again = StoredReference(ReferenceStore.open(store.path, "start"), live)
+    again = PrecomputedReference(ReferenceStore.open(store.path, "start"), live)
     again.release()
     assert again.live is None
     moved(model)

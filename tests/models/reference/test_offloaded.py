@@ -12,7 +12,7 @@ from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy, PolicyAtStart, Reference, SeparateModel
 from palate.models.reference.offloaded import offload
-from palate.models.reference.precomputed import StoredReference
+from palate.models.reference.precomputed import PrecomputedReference
 from palate.models.reference.store import ReferenceStore
 from palate.models.scoring.forward import score
 from palate.text.batch import pack
@@ -43,8 +43,8 @@ def policy() -> torch.nn.Module:
     return model.train()
 
 
-def stored(live: Reference, folder: Path) -> StoredReference:
-    return StoredReference(ReferenceStore(folder / "references.safetensors", "some"), live)
+def stored(live: Reference, folder: Path) -> PrecomputedReference:
+    return PrecomputedReference(ReferenceStore(folder / "references.safetensors", "some"), live)
 
 
 def test_the_starting_weights_are_read_from_disk_and_the_policy_goes_on(

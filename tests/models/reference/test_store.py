@@ -14,7 +14,7 @@ from palate.errors import ArtifactError
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy
-from palate.models.reference.precomputed import StoredReference, fill, verify
+from palate.models.reference.precomputed import PrecomputedReference, fill, verify
 from palate.models.reference.store import ReferenceStore
 from palate.text.batch import Batch, pack
 from palate.text.encode import EncodedGroup
@@ -79,7 +79,7 @@ def test_values_outlive_order_rows_and_other_batches(
     found = ReferenceStore.open(store.path, "start")
     more = [*groups[::-1], *random_groups(2, seed=77)]
     assert [group.id for group in found.missing(more)] == [group.id for group in more[-2:]]
-    stored = StoredReference(found, live)
+    stored = PrecomputedReference(found, live)
     batch = pack([groups[5], groups[2]])
     torch.testing.assert_close(stored.logps([batch])[0].logps, live.logps([batch])[0].logps, atol=1e-5, rtol=1e-5)
 

@@ -11,7 +11,7 @@ import torch
 from palate.models.precision import BF16, FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy, SeparateModel
-from palate.models.reference.precomputed import StoredReference
+from palate.models.reference.precomputed import PrecomputedReference
 from palate.models.reference.store import ReferenceStore
 from palate.models.scoring.logps import TokenLogps
 from palate.text.batch import pack
@@ -61,7 +61,7 @@ def test_a_policy_that_moved_is_well(tmp_path: Path, stored: bool) -> None:
         store = ReferenceStore(tmp_path / "values.safetensors", "start")
         (scores,) = policy.reference.logps([policy.batch])
         store.put(policy.batch.groups[0].content_hash, scores.logps.numpy() + 1e-4)
-        reference = StoredReference(store, policy.reference)
+        reference = PrecomputedReference(store, policy.reference)
     plateau = PlateauCheck(policy.model, reference, policy.batch, FP32)
     found = plateau.diagnose()
     assert found is not None

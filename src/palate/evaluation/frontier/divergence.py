@@ -11,7 +11,7 @@ import torch
 
 from palate.errors import ModelError
 from palate.evaluation.subject import Subject
-from palate.models.generation.local.generate import stock_attention
+from palate.models.attention.kernels import stock_attention
 from palate.models.scoring.divergence import token_divergence
 from palate.progress import progress
 from palate.text.batch import Batch, score_completions

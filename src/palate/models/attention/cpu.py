@@ -37,18 +37,12 @@ def tree_forward(
     scaling: float,
     keep: bool,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Attention of a packed row.
+    """Attention [T, H, d_v] of a packed row, of query [H, T, d], key [Hkv, T, d] and value [Hkv, T, d_v].
 
     Args:
-        query: [H, T, d].
-        key: [Hkv, T, d]; H is a multiple of Hkv.
-        value: [Hkv, T, d_v].
         parts: the row's segments, which cover it.
         scaling: factor on the scores.
-        keep: save the probabilities for a backward pass.
-
-    Returns:
-        [T, H, d_v], and per block the saved probabilities [Hkv, G·n, keys], with G = H / Hkv.
+        keep: save the probabilities for a backward pass, per block [Hkv, G·n, keys] with G = H / Hkv.
     """
     heads, tokens, _ = query.shape
     width = value.shape[-1]

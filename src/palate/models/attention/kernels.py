@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from palate.models.attention import varlen
 from palate.models.attention.flex import FLEX, flex_tree_attention
 from palate.models.attention.tree import TREE, tree_attention
 from palate.models.attention.varlen import VARLEN, varlen_tree_attention
+from palate.models.upstream import base_of
 
 # Registered name → attention function of packed rows.
 ATTENTION_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
@@ -41,3 +43,18 @@ def kernel_label(kernel: str) -> str:
         return f"{word} ({varlen.varlen_kernel()[0]})"
     except ModelError:
         return word
+
+
+@contextlib.contextmanager
+def stock_attention(model: Any) -> Iterator[None]:
+    """A context in which the model has its original attention, because tree attention needs a packed layout."""
+    base = base_of(model)
+    chosen = base.config._attn_implementation
+    if chosen not in ATTENTION_FUNCTIONS:
+        yield
+        return
+    try:
+        base.set_attn_implementation(base.stock_attention)
+        yield
+    finally:
+        base.set_attn_implementation(chosen)

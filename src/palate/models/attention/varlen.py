@@ -49,6 +49,11 @@ class VarlenIndex:
     queries: int
     longest: int
 
+    @property
+    def places(self) -> tuple[torch.Tensor, torch.Tensor, int, int]:
+        """In the order in which both kernels take them."""
+        return self.query_ends, self.key_ends, self.queries, self.longest
+
 
 VarlenKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, VarlenIndex, float, int | None], torch.Tensor]
 """Output [T, H, d] of query [T, H, d], key and value [K, Hkv, d], the index, the factor on the scores, and the number
@@ -62,13 +67,8 @@ def varlen_index(layout: Layout, device: torch.device) -> VarlenIndex:
     The cache is keyed by the layout, so activation checkpointing finds the index of its own micro-batch.
     """
     parts = segments(layout)
-    keys = [
-        torch.cat([torch.arange(*part.prefix), torch.arange(part.start, part.end)])
-        if part.prefix[0] < part.prefix[1]
-        # The queries are the keys; a prefix without tokens is a prompt within its segment.
-        else torch.arange(part.start, part.end)
-        for part in parts
-    ]
+    # An empty prefix is a prompt within its segment.
+    keys = [torch.cat([torch.arange(*part.prefix), torch.arange(part.start, part.end)]) for part in parts]
     query_counts = [part.end - part.start for part in parts]
     key_counts = [len(part) for part in keys]
     gathered = torch.cat(keys) if sum(key_counts) > layout.tokens else None
@@ -162,7 +162,7 @@ def _torch_kernel(function: Callable[..., Any]) -> VarlenKernel:
         else:
             repeat = q.shape[1] // k.shape[1]
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-        found: torch.Tensor = function(q, k, v, *_places(index), window_size=_reach(window), **options)
+        found: torch.Tensor = function(q, k, v, *index.places, window_size=_reach(window), **options)
         return found
 
     return call
@@ -173,17 +173,10 @@ def _flash_kernel(function: Callable[..., Any]) -> VarlenKernel:
         q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, index: VarlenIndex, scale: float, window: int | None
     ) -> torch.Tensor:
         _check_heads(q, v)
-        found: torch.Tensor = function(
-            q, k, v, *_places(index), softmax_scale=scale, causal=True, window_size=_reach(window)
-        )
-        return found
+        options = {"softmax_scale": scale, "causal": True, "window_size": _reach(window)}
+        return function(q, k, v, *index.places, **options)  # type: ignore[no-any-return]
 
     return call
-
-
-def _places(index: VarlenIndex) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-    """In the order in which both kernels take them."""
-    return index.query_ends, index.key_ends, index.queries, index.longest
 
 
 def _reach(window: int | None) -> tuple[int, int]:

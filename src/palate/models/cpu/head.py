@@ -30,17 +30,9 @@ _TINY = 1e-30
 def plain_head_logps(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor, dtype: torch.dtype
 ) -> torch.Tensor:
-    """log softmax(W h + b)[target] of each row.
+    """log softmax(W h + b)[target] float32 [M], of hidden [M, H], weight [V, H], bias [V] and target_ids int64 [M].
 
-    Args:
-        hidden: [M, H].
-        weight: [V, H].
-        bias: [V] or None.
-        target_ids: int64 [M].
-        dtype: dtype of the matrix products.
-
-    Returns:
-        float32 [M].
+    Matrix products are in `dtype`.
     """
     if not torch.is_grad_enabled():
         # needs_input_grad ignores grad mode: without detach, unused gradients would be computed.
@@ -100,13 +92,8 @@ class _PlainHead(torch.autograd.Function):
                     grad_w = grad_w.float().add_(error.T @ scaled[part])
                 if grad_b is not None:
                     grad_b = grad_b.float().add_(error.T @ factor[part, 0].to(error.dtype))
-        return (
-            grad_h,
-            grad_w.to(w_dtype) if grad_w is not None else None,
-            grad_b.to(b_dtype) if grad_b is not None else None,
-            None,
-            None,
-        )
+        grad_w = grad_w.to(w_dtype) if grad_w is not None else None
+        return grad_h, grad_w, grad_b.to(b_dtype) if grad_b is not None else None, None, None
 
 
 def _score(

@@ -52,10 +52,9 @@ class FusedDecoderLayer(nn.Module):
 
 
 def apply_fused(model: nn.Module) -> list[str]:
-    """Give every layer that passes the test its fused forward; returns the names of these layers.
+    """Give every layer that passes the test its fused forward, before PEFT or accelerate wrap the model.
 
-    Call it on the loaded model before PEFT or accelerate wrap it. Calls on other devices, with a cache or without a
-    packed layout are not affected.
+    Returns the names of these layers. Calls on other devices, with a cache or without a packed layout are not affected.
     """
     fused: list[str] = []
     for name, module in model.named_modules():
@@ -80,11 +79,9 @@ def has_llama_parts(layer: Any) -> bool:
     for module, names, optional in ((attention, ATTENTION, set()), (mlp, MLP, {"act_fn"})):
         if module._parameters or not set(names) <= set(module._modules) <= {*names, *optional}:
             return False
-    numbers = (
-        isinstance(getattr(attention, "scaling", None), float),
-        isinstance(getattr(attention, "head_dim", None), int),
-    )
-    return all(numbers) and projections(layer) is not None
+    if not isinstance(getattr(attention, "scaling", None), float):
+        return False
+    return isinstance(getattr(attention, "head_dim", None), int) and projections(layer) is not None
 
 
 def _recognised(layer: Any) -> bool:

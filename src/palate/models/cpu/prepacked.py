@@ -15,21 +15,16 @@ from palate.models.cpu.projection import Projection
 from palate.models.precision import native_bf16
 
 
-def step_dtype(autocast: torch.dtype | None, weight: torch.dtype) -> torch.dtype:
-    """The dtype of matrix products in decoding on this CPU.
+def decoding_dtype(autocast: torch.dtype | None, weight: torch.dtype) -> torch.dtype:
+    """The dtype of matrix products in decoding on this CPU, for the run's autocast dtype and that of the parameters.
 
-    Args:
-        autocast: the run's autocast dtype; None for float32.
-        weight: dtype of the model's parameters.
-
-    Returns:
-        bf16 if requested and the CPU supports it; otherwise float32, which rounds less.
+    bf16 if requested and the CPU supports it; otherwise float32, which rounds less.
     """
     wanted = autocast or weight
     return torch.bfloat16 if wanted == torch.bfloat16 and native_bf16() else torch.float32
 
 
-class StepMap:
+class PackedLinear:
     """x ↦ [x W₁ᵀ + b₁, x W₂ᵀ + b₂, …] of projections with the same input, as one product.
 
     LoRA adapters are merged into float32 weights. In bf16 they stay separate products, because small changes of a
@@ -81,12 +76,8 @@ def _joined_bias(projections: Sequence[Projection], dtype: torch.dtype) -> torch
     """All biases, [sum of outs], 0 for a projection without one; None if none has one."""
     if all(part.bias is None for part in projections):
         return None
-    return torch.cat(
-        [
-            torch.zeros(len(part.weight), dtype=dtype) if part.bias is None else part.bias.detach().to(dtype)
-            for part in projections
-        ]
-    )
+    biases = [part.weight.new_zeros(len(part.weight)) if part.bias is None else part.bias for part in projections]
+    return torch.cat([bias.detach().to(dtype) for bias in biases])
 
 
 def _joined_adapters(projections: Sequence[Projection], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:

@@ -9,8 +9,7 @@ Under autocast, matrix products run in its dtype and the residual stream keeps i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,12 +22,8 @@ from palate.models.precision import compute_dtype
 Grads = tuple[torch.Tensor | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tree:
-    """Arguments of attention that need no gradient: cos, sin [T, d], segments, scaling.
-
-    `keep` saves the probabilities for a backward pass.
-    """
+class _Tree(NamedTuple):
+    """Arguments of attention that need no gradient: cos, sin [T, d]; `keep` saves the probabilities for backward."""
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -163,18 +158,14 @@ def _inputs_backward(
     needs: Sequence[bool],
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[torch.Tensor | None]]:
-    """Backward through the maps that read the norm, the norm itself, and the residual connection.
+    """Gradients of x, the norm's weight and the tensors of the maps that read the norm.
 
     Args:
-        projections: the maps that read the norm.
-        grads: gradients of their outputs, [T, out] each.
+        grads: gradients of the maps' outputs, [T, out] each.
         saved: x [T, d], scale [T, 1] and weight [d] of the norm.
         residual: gradient [T, d] of the sub-layer's output.
         needs_norm: whether x and the norm's weight need gradients.
         needs: the same for the tensors of the maps, TENSORS for each.
-
-    Returns:
-        Gradients of x, the norm's weight and the maps' tensors.
     """
     x, scale, norm = saved
     lows = [part.lowered(grad, dtype) for part, grad in zip(projections, grads, strict=True)]

@@ -13,7 +13,7 @@ from palate.artifacts import json_hash
 
 # Keys of a model's or an adapter's config that change no output in evaluation mode. Every other key is hashed: an
 # unknown key can only make equal models different, which costs one reference pass, and never different ones equal.
-_NOT_COMPUTING = frozenset(
+_NO_EFFECT = frozenset(
     {
         # names and versions
         "_name_or_path",
@@ -77,7 +77,7 @@ def weights_hash(tensors: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def computing(config: Any) -> Any:
+def output_config(config: Any) -> Any:
     """The entries of a config that may change a model's outputs, at every depth, in JSON types.
 
     Without dropout, because a reference scores without it.
@@ -85,14 +85,14 @@ def computing(config: Any) -> Any:
     if isinstance(config, Mapping):
         kept = {str(key): value for key, value in config.items()}
         return {
-            key: computing(value)
+            key: output_config(value)
             for key, value in sorted(kept.items())
-            if key not in _NOT_COMPUTING and "dropout" not in key and not key.endswith("_pdrop")
+            if key not in _NO_EFFECT and "dropout" not in key and not key.endswith("_pdrop")
         }
     if isinstance(config, set | frozenset):
         return sorted(map(str, config))
     if isinstance(config, list | tuple):
-        return [computing(item) for item in config]
+        return [output_config(item) for item in config]
     return config if isinstance(config, int | float | str | None) else str(config)
 
 
@@ -101,18 +101,18 @@ def _digest(*parts: Any) -> str:
 
 
 def model_hash(model: nn.Module) -> str:
-    """16 hexadecimal digits over the class, all parameters and persistent buffers, and the config (`computing`).
+    """16 hexadecimal digits over the class, all parameters and persistent buffers, and the config (`output_config`).
 
     Models with equal weights but another sliding window, rotary positions or norm epsilon score differently, so they
     have different hashes.
     """
     config: Any = getattr(model, "config", None)
-    facts = computing(config.to_dict()) if config is not None else None
+    facts = output_config(config.to_dict()) if config is not None else None
     return _digest(type(model).__name__, facts, weights_hash(model.state_dict()))
 
 
 def adapter_hash(model: Any) -> str:
     """16 hexadecimal digits over the weights of a PEFT model's adapters and their configs (rank, α, scaling)."""
     weights = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
-    configs = {name: computing(config.to_dict()) for name, config in model.peft_config.items()}
+    configs = {name: output_config(config.to_dict()) for name, config in model.peft_config.items()}
     return _digest(configs, weights_hash(weights))

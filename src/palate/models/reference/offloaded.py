@@ -14,7 +14,7 @@ from torch import nn
 
 from palate.artifacts import temporary_path, write_errors
 from palate.models.reference.kinds import PolicyAtStart, Reference, SeparateModel, evaluating, swapped
-from palate.models.reference.precomputed import StoredReference
+from palate.models.reference.precomputed import PrecomputedReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def offload(reference: Reference, folder: Path) -> OffloadedModel:
     Args:
         folder: where the starting weights are written, if needed; `close` deletes the file.
     """
-    live = reference.live if isinstance(reference, StoredReference) else reference
+    live = reference.live if isinstance(reference, PrecomputedReference) else reference
     assert live is not None  # `release` was not called yet
     if isinstance(live, PolicyAtStart):
         # `temporary_path` gives a name that the next run in the directory deletes if a kill leaves the file behind.
@@ -47,7 +47,7 @@ def offload(reference: Reference, folder: Path) -> OffloadedModel:
         with write_errors(file):
             save_file(start, file)
         return OffloadedModel(partial(_start_from, file, live.model), partial(file.unlink, missing_ok=True))
-    if isinstance(reference, StoredReference) and isinstance(live, SeparateModel) and live.reload is not None:
+    if isinstance(reference, PrecomputedReference) and isinstance(live, SeparateModel) and live.reload is not None:
         return OffloadedModel(partial(_reloaded, live.reload))
     return OffloadedModel(live.active)
 

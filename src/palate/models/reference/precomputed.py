@@ -27,7 +27,7 @@ _SAMPLE = 4
 _SAVE_EVERY = 60.0
 
 
-class StoredReference:
+class PrecomputedReference:
     """Log-probabilities from a store, filled before the first step.
 
     Args:

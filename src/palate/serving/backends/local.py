@@ -19,7 +19,7 @@ from palate.evaluation.subject import Subject, model_spec
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.local.continuous import Batcher
 from palate.models.generation.local.continuous import Busy as Full
-from palate.models.generation.local.request import NewToken, Ticket
+from palate.models.generation.local.request import GenerationRequest, NewToken
 from palate.models.generation.local.stream import TextPieces
 from palate.models.precision import default_device, resolve
 from palate.models.probe.limits import trained_length
@@ -80,7 +80,7 @@ class Local:
         tokens = _Tokens(asyncio.get_running_loop(), _UNREAD * len(rows))
         try:
             for row, (prompt, seed) in zip(rows, asked.rows(), strict=True):
-                tokens.tickets.append(self._submit(asked, prompt, seed, partial(tokens.put, row.index)))
+                tokens.requests.append(self._submit(asked, prompt, seed, partial(tokens.put, row.index)))
             if asked.chat:
                 for row in rows:
                     yield {**head, "choices": [row.choice({"role": "assistant", "content": ""})]}
@@ -94,15 +94,17 @@ class Local:
                 if (choice := row.add(token)) is not None:
                     yield {**head, "choices": [choice]}
                 if row.ended:
-                    tokens.tickets[index].cancel()
+                    tokens.requests[index].cancel()
         finally:
-            for ticket in tokens.tickets:
-                ticket.cancel()
+            for request in tokens.requests:
+                request.cancel()
         prompts, written = sum(map(len, asked.prompts)), sum(row.tokens for row in rows)
         usage = {"prompt_tokens": prompts, "completion_tokens": written, "total_tokens": prompts + written}
         yield {**head, "choices": [], "usage": usage}
 
-    def _submit(self, asked: LocalRequest, prompt: Any, seed: int, put: Callable[[NewToken], None]) -> Ticket:
+    def _submit(
+        self, asked: LocalRequest, prompt: Any, seed: int, put: Callable[[NewToken], None]
+    ) -> GenerationRequest:
         try:
             return self._batch.submit(prompt, asked.decoding, seed, put, top_logprobs=asked.logprobs or 0)
         except Full as error:
@@ -140,7 +142,7 @@ class _Tokens:
 
     loop: asyncio.AbstractEventLoop
     most: int
-    tickets: list[Ticket] = field(default_factory=list)
+    requests: list[GenerationRequest] = field(default_factory=list)
     queue: asyncio.Queue[tuple[int, NewToken]] = field(default_factory=asyncio.Queue)
 
     def put(self, index: int, token: NewToken) -> None:
@@ -150,8 +152,8 @@ class _Tokens:
 
     def _put(self, index: int, token: NewToken) -> None:
         if self.queue.qsize() >= self.most:
-            for ticket in self.tickets:
-                ticket.cancel()
+            for request in self.requests:
+                request.cancel()
             return
         self.queue.put_nowait((index, token))
 

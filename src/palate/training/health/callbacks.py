@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from palate.artifacts import RunDir
 from palate.config.stages.health import DEFAULT_LIMITS, HealthFields
-from palate.models.reference.precomputed import StoredReference
+from palate.models.reference.precomputed import PrecomputedReference
 from palate.training.health.evaluation import AnswerEvaluation, length_correlation
 from palate.training.health.metrics import WINDOW, HealthFinding, exceeded
 from palate.training.health.plateau import PlateauCheck, StartCheck
@@ -216,7 +216,7 @@ def build_health_check(session: Session, trainer: PalateTrainer, *, fresh: bool)
         start = StartCheck(
             PlateauCheck(session.policy.model, reference, batch, session.precision, sharded=sharded).diagnose,
             lambda: loss_at_start(trainer),
-            exact=not isinstance(reference, StoredReference) or session.precision.autocast is None,
+            exact=not isinstance(reference, PrecomputedReference) or session.precision.autocast is None,
         )
     limits = config if isinstance(config, HealthFields) else DEFAULT_LIMITS
     at_evaluations = limits is not DEFAULT_LIMITS and limits.health != "off" and bool(session.data.evaluation)

@@ -30,7 +30,7 @@ from palate.models.reference.kinds import (
     SeparateModel,
     check_separate,
 )
-from palate.models.reference.precomputed import StoredReference, fill, share, verify
+from palate.models.reference.precomputed import PrecomputedReference, fill, share, verify
 from palate.models.reference.store import ReferenceStore
 from palate.models.tuning.vocabulary import embedding_rows
 from palate.text.batch import Batch
@@ -75,14 +75,14 @@ def build_reference(
     # The same weights give other values in another precision.
     identity = f"{live.identity}-{precision.name}"
     if cache != "auto":
-        return StoredReference(ReferenceStore.open(cache, identity), live)
+        return PrecomputedReference(ReferenceStore.open(cache, identity), live)
     path = references_root() / f"{identity}.safetensors"
     try:
         store = ReferenceStore.open(path, identity)
     except ArtifactError:  # a damaged file that the user did not name is written anew
         path.unlink(missing_ok=True)
         store = ReferenceStore(path, identity)
-    return StoredReference(store, live)
+    return PrecomputedReference(store, live)
 
 
 def references_root() -> Path:
@@ -108,7 +108,7 @@ def fill_reference(
     Raises:
         ArtifactError: stored values are not the reference's, or the file cannot be written.
     """
-    if not isinstance(reference, StoredReference) or reference.live is None:
+    if not isinstance(reference, PrecomputedReference) or reference.live is None:
         return
     store, live = reference.store, reference.live
     # Each rank opened the file at its own time: make them agree on what is missing.

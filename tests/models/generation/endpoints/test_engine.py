@@ -290,3 +290,10 @@ def test_an_engine_that_does_not_serve_the_model_is_asked_once(
     with pytest.raises(EngineError, match=said):
         engine(lambda _: listed).check_model()
     assert waits == []
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-3", "inf", ""])
+def test_a_time_out_that_is_no_number_of_seconds_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PALATE_ENGINE_TIMEOUT", text)
+    with pytest.raises(EngineError, match=r"^PALATE_ENGINE_TIMEOUT=.*: write the seconds"):
+        Engine("http://h/v1", "m")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -238,3 +239,39 @@ def test_a_request_that_breaks_every_endpoint_ends(
     with pytest.raises(EngineError, match="answered 500"):
         ask(Engine(urls(three_endpoints), "m", attempts=4), 40)
     assert sum(prompt_text(body) == "p3" for one in three_endpoints for body in one.requests) == 4
+
+
+def test_a_stream_keeps_its_endpoint_busy_until_it_ends(three_endpoints: list[ChatServer]) -> None:
+    first, second = three_endpoints[:2]
+    lines = [{"delta": {"content": "a"}}, {"delta": {"content": "b"}, "finish_reason": "stop"}]
+    usual = first.answer
+
+    def answer(body: dict[str, Any]) -> Any:
+        if not body.get("stream"):
+            return usual(body)
+        sent = "".join(f"data: {json.dumps({'id': 'x', 'choices': [{'index': 0, **line}]})}\n\n" for line in lines)
+        return Response(sent + "data: [DONE]\n\n", content_type="text/event-stream")
+
+    first.answer = answer
+    engine = Engine(urls([first, second]), "m")
+    pieces: list[str] = []
+
+    def on_text(piece: str) -> None:
+        pieces.append(piece)
+        if piece == "a":
+            ask(engine, 1)
+            ask(engine, 1)  # both endpoints have got one request; the first still writes
+
+    assert engine.stream((Message("user", "p"),), HOW, 0, on_text).text == "ab"
+    assert "".join(pieces) == "ab"
+    assert (len(first.requests), len(second.requests)) == (1, 2)
+    assert engine.answered == {first.url: 1, second.url: 2}
+
+
+def test_the_time_out_of_the_environment_ends_a_reply(
+    monkeypatch: pytest.MonkeyPatch, three_endpoints: list[ChatServer]
+) -> None:
+    monkeypatch.setenv("PALATE_ENGINE_TIMEOUT", "0.1")
+    three_endpoints[0].answer = after(0.5, three_endpoints[0].answer)
+    with pytest.raises(EngineError, match=r"cannot be reached \(ReadTimeout"):
+        ask(Engine(three_endpoints[0].url, "m", attempts=1), 1)

@@ -16,7 +16,7 @@ from palate.models.generation.decoding import Decoding
 from palate.models.generation.local import continuous
 from palate.models.generation.local.continuous import Batcher, Busy
 from palate.models.generation.local.generate import generate
-from palate.models.generation.local.request import NewToken, Ticket
+from palate.models.generation.local.request import GenerationRequest, NewToken
 from palate.models.precision import FP32
 from tiny import tiny_model
 
@@ -31,13 +31,13 @@ class Heard:
     tokens: list[NewToken] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
     cancel_at: int = 0
-    ticket: Ticket | None = None
+    request: GenerationRequest | None = None
 
     def __call__(self, token: NewToken) -> None:
         assert not self.ended.is_set(), "nothing comes after the end"
         self.tokens.append(token)
-        if self.ticket is not None and len(self.tokens) == self.cancel_at:
-            self.ticket.cancel()
+        if self.request is not None and len(self.tokens) == self.cancel_at:
+            self.request.cancel()
         if token.finish_reason is not None:
             self.ended.set()
 
@@ -78,7 +78,7 @@ def alone(model: Any, asked: Asked) -> list[int]:
 
 def submit(batcher: Batcher, asked: Asked, heard: Heard | None = None, *, top_logprobs: int = 0) -> Heard:
     heard = heard or Heard()
-    heard.ticket = batcher.submit(asked.prompt, asked.decoding, asked.seed, heard, top_logprobs=top_logprobs)
+    heard.request = batcher.submit(asked.prompt, asked.decoding, asked.seed, heard, top_logprobs=top_logprobs)
     return heard
 
 
@@ -131,7 +131,7 @@ def endless(batcher: Batcher, *, most: int = 100_000) -> Heard:
         heard(token)
         begun.set()
 
-    heard.ticket = batcher.submit([5, 6, 7], Decoding(most, temperature=1.0), 1, on_token)
+    heard.request = batcher.submit([5, 6, 7], Decoding(most, temperature=1.0), 1, on_token)
     assert begun.wait(SECONDS)
     return heard
 
@@ -194,8 +194,8 @@ def test_answers_begin_in_the_order_in_which_they_were_asked_for(model: Any) -> 
             both = note(number), ends[-1]
             batcher.submit(one.prompt, one.decoding, 1, lambda token, both=both: [call(token) for call in both])  # type: ignore[misc]
         assert all(one.end for one in ends)
-        assert first.ticket is not None
-        first.ticket.cancel()
+        assert first.request is not None
+        first.request.cancel()
         assert first.end == NewToken(None, finish_reason="cancelled")
     assert begun == sorted(begun)
     assert len(begun) == 9
@@ -225,12 +225,12 @@ def test_too_many_waiting_prompts_are_refused(model: Any) -> None:
         waiting = [submit(batcher, LONG) for _ in range(2)]
         with pytest.raises(Busy, match=r"^2 prompts are waiting for an answer; try again later$"):
             submit(batcher, LONG)
-        assert waiting[0].ticket is not None
-        waiting[0].ticket.cancel()
+        assert waiting[0].request is not None
+        waiting[0].request.cancel()
         assert waiting[0].end == NewToken(None, finish_reason="cancelled")
-        assert submit(batcher, Asked([5], Decoding(1), 1)).ticket is not None
-        assert running.ticket is not None
-        running.ticket.cancel()
+        assert submit(batcher, Asked([5], Decoding(1), 1)).request is not None
+        assert running.request is not None
+        running.request.cancel()
         assert waiting[1].end.finish_reason == "length"
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from palate.errors import DataError
+from palate.models.attention.kernels import stock_attention
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.models.generation.local.generate import generate, stock_attention
+from palate.models.generation.local.generate import generate
 from palate.models.generation.local.sampling import draw_tokens
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe

@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from palate.models.attention.kernels import stock_attention
 from palate.models.attention.tree import TREE
 from palate.models.cpu import prepacked
 from palate.models.cpu.layers import apply_fused
@@ -19,8 +20,8 @@ from palate.models.cpu.llama_like import base_of, recognised
 from palate.models.frozen import store_frozen_in
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.local import llama_decoder
-from palate.models.generation.local.generate import generate, stock_attention
-from palate.models.generation.local.llama_decoder import StepDecoder, step_decoder
+from palate.models.generation.local.generate import generate
+from palate.models.generation.local.llama_decoder import LlamaDecoder, llama_decoder_of
 from palate.models.precision import BF16, FP32
 from palate.models.probe.probe import probe
 from palate.models.scoring.forward import install
@@ -57,10 +58,10 @@ def test_logits_are_the_models_own_while_rows_leave(kind: str, copy: bool) -> No
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             parameter.normal_()
-    decoder = StepDecoder(model, torch.float32, copy=copy, rows=6)
+    decoder = LlamaDecoder(model, torch.float32, copy=copy, rows=6)
     random = torch.Generator().manual_seed(0)
     texts = [list(prompt) for prompt in PROMPTS for _ in range(2)]
-    got = decoder.first(PROMPTS, 2)
+    got = decoder.prefill(PROMPTS, 2)
     # Prompt 0 loses a sample, then prompt 1 both, then one row is left; the answers outgrow a buffer on the way.
     leaving = {3: [0, 2, 3, 4, 5], 6: [0, 3, 4], 9: [1]}
     for step in range(70):
@@ -72,15 +73,15 @@ def test_logits_are_the_models_own_while_rows_leave(kind: str, copy: bool) -> No
         tokens = torch.randint(199, (len(texts),), generator=random)
         for text, token in zip(texts, tokens.tolist(), strict=True):
             text.append(token)
-        got = decoder.next(tokens)
+        got = decoder.step(tokens)
 
 
 @torch.no_grad()
 def test_long_prompts_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
-    whole = StepDecoder(model, torch.float32, copy=True, rows=3).first(PROMPTS, 1)
+    whole = LlamaDecoder(model, torch.float32, copy=True, rows=3).prefill(PROMPTS, 1)
     monkeypatch.setattr(llama_decoder, "_PREFILL_TOKENS", 5)
-    parts = StepDecoder(model, torch.float32, copy=True, rows=3).first(PROMPTS, 1)
+    parts = LlamaDecoder(model, torch.float32, copy=True, rows=3).prefill(PROMPTS, 1)
     torch.testing.assert_close(parts, whole)
 
 
@@ -90,7 +91,7 @@ def test_answers_equal_those_of_the_models_forward(make: Any, monkeypatch: pytes
     prompts = [prompt for prompt in PROMPTS for _ in range(3)]
     sampled = Decoding(max_new_tokens=20, temperature=1.0)
     fast = [generate(model, prompts, how, stop_ids=[5, 17], precision=FP32) for how in (GREEDY, sampled)]
-    monkeypatch.setattr("palate.models.generation.local.generate.step_decoder", lambda *_: None)
+    monkeypatch.setattr("palate.models.generation.local.generate.llama_decoder_of", lambda *_: None)
     slow = [generate(model, prompts, how, stop_ids=[5, 17], precision=FP32) for how in (GREEDY, sampled)]
     assert fast == slow
     assert fast[0] != fast[1]
@@ -105,11 +106,11 @@ def test_what_training_makes_of_a_model_is_recognised() -> None:
     install(model, Head())
     model.value_head = nn.Linear(32, 1)
     with stock_attention(model):
-        assert step_decoder(model, None, 4) is not None
+        assert llama_decoder_of(model, None, 4) is not None
     with stock_attention(model):
         store_frozen_in(model.requires_grad_(False), BF16)
-        assert step_decoder(model, BF16.autocast, 4) is not None
-    assert step_decoder(lora(), None, 4) is not None
+        assert llama_decoder_of(model, BF16.autocast, 4) is not None
+    assert llama_decoder_of(lora(), None, 4) is not None
 
 
 @torch.no_grad()
@@ -127,10 +128,10 @@ def test_a_model_that_accelerate_has_wrapped_in_autocast_is_recognised(
     wanted = [stock_logits(model, prompt) for prompt in PROMPTS]
     model = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(model)
     assert not torch.equal(stock_logits(model, PROMPTS[0]), wanted[0]), "autocast is on"
-    assert step_decoder(model, BF16.autocast, 4) is not None
-    decoder = step_decoder(model, None, 4)
+    assert llama_decoder_of(model, BF16.autocast, 4) is not None
+    decoder = llama_decoder_of(model, None, 4)
     assert decoder is not None
-    torch.testing.assert_close(decoder.first(PROMPTS, 1), torch.stack(wanted), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(decoder.prefill(PROMPTS, 1), torch.stack(wanted), rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
@@ -161,7 +162,7 @@ def test_a_twist_that_only_the_trial_sees() -> None:
 
     model.forward = scaled
     assert recognised(model)
-    assert step_decoder(model, None, 4) is None
+    assert llama_decoder_of(model, None, 4) is None
 
 
 def test_the_model_is_left_as_it_was_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,11 +216,11 @@ def test_weights_that_change_between_calls_are_read_anew() -> None:
 @pytest.mark.parametrize("make", [tiny_model, lora])
 def test_bf16_stays_near_float32(make: Any) -> None:
     model = make()
-    exact = StepDecoder(model, torch.float32, copy=True, rows=4)
-    low = StepDecoder(model, torch.bfloat16, copy=True, rows=4)
+    exact = LlamaDecoder(model, torch.float32, copy=True, rows=4)
+    low = LlamaDecoder(model, torch.bfloat16, copy=True, rows=4)
     tokens = torch.tensor([3, 4, 5])
     for wanted, got in (
-        (exact.first(PROMPTS, 1), low.first(PROMPTS, 1)),
+        (exact.prefill(PROMPTS, 1), low.prefill(PROMPTS, 1)),
         (exact.next(tokens), low.next(tokens)),
     ):
         assert got.dtype == torch.float32
@@ -229,9 +230,9 @@ def test_bf16_stays_near_float32(make: Any) -> None:
 def test_bf16_is_used_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for native, dtype in ((True, torch.bfloat16), (False, torch.float32)):
         monkeypatch.setattr(prepacked, "native_bf16", lambda native=native: native)
-        assert prepacked.step_dtype(BF16.autocast, torch.float32) == dtype
-        assert prepacked.step_dtype(None, torch.bfloat16) == dtype
-        assert prepacked.step_dtype(None, torch.float32) == torch.float32
+        assert prepacked.decoding_dtype(BF16.autocast, torch.float32) == dtype
+        assert prepacked.decoding_dtype(None, torch.bfloat16) == dtype
+        assert prepacked.decoding_dtype(None, torch.float32) == torch.float32
 
 
 def twisted(kind: str, **changes: Any) -> Any:
@@ -251,7 +252,7 @@ def test_queries_that_grow_beyond_a_length_keep_their_forward() -> None:
         sliding_window=None,
         rope_parameters={**rope, "original_max_position_embeddings": 16},
     )
-    assert step_decoder(model, None, 2) is None
+    assert llama_decoder_of(model, None, 2) is None
     prompt = list(range(3, 40))
     answer = generate(model, [prompt], Decoding(max_new_tokens=1), stop_ids=[], precision=FP32)[0]
     assert answer == [int(stock_logits(model, prompt).argmax())]
@@ -295,13 +296,13 @@ def test_ceilings_other_gates_and_foreign_tensors_keep_their_forward() -> None:
 def test_no_second_copy_of_weights_beyond_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     half = tiny_model("qwen2").bfloat16()
     models = [half, lora()]
-    assert all(step_decoder(model, None, 4) is not None for model in models)
+    assert all(llama_decoder_of(model, None, 4) is not None for model in models)
     monkeypatch.setattr(llama_decoder, "COPIED_BYTES", 1000)
-    assert all(step_decoder(model, None, 4) is None for model in models)
-    monkeypatch.setattr(llama_decoder, "step_dtype", lambda *_: torch.bfloat16)
-    assert step_decoder(tiny_model(), BF16.autocast, 4) is None
-    monkeypatch.setattr(llama_decoder, "step_dtype", lambda *_: torch.float32)
+    assert all(llama_decoder_of(model, None, 4) is None for model in models)
+    monkeypatch.setattr(llama_decoder, "decoding_dtype", lambda *_: torch.bfloat16)
+    assert llama_decoder_of(tiny_model(), BF16.autocast, 4) is None
+    monkeypatch.setattr(llama_decoder, "decoding_dtype", lambda *_: torch.float32)
     model = tiny_model()
-    decoder = step_decoder(model, None, 4)
+    decoder = llama_decoder_of(model, None, 4)
     assert decoder is not None
     assert decoder.layers[0].down._weights[0].data_ptr() == model.model.layers[0].mlp.down_proj.weight.data_ptr()

@@ -53,13 +53,8 @@ class Completion:
 
     def without(self, secret: str) -> Completion:
         """The same with `secret` replaced in its texts."""
-        return replace(
-            self,
-            text=self.text.replace(secret, "<key>"),
-            reasoning=self.reasoning.replace(secret, "<key>"),
-            finish_reason=self.finish_reason.replace(secret, "<key>"),
-            model=self.model.replace(secret, "<key>"),
-        )
+        names = ("text", "reasoning", "finish_reason", "model")
+        return replace(self, **{name: getattr(self, name).replace(secret, "<key>") for name in names})
 
 
 def read_completion(reply: Any, url: str, *, retries: int = 0) -> Completion:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate.errors import EngineRefused
+from palate.errors import EngineError, EngineRefused
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.endpoints.completion import Completion, read_completion
 from palate.models.generation.endpoints.connection import Connection
@@ -31,12 +33,20 @@ _SECRET_LENGTH = 8
 """Keys from this length on are removed from replies; shorter ones are placeholders (`none`, `EMPTY`), also words."""
 
 
+def _default_timeout() -> float:
+    text = os.environ.get("PALATE_ENGINE_TIMEOUT", "300")
+    seconds = float(text) if re.fullmatch(r"\d+(\.\d*)?", text.strip()) else 0.0
+    if not seconds:
+        raise EngineError(f"PALATE_ENGINE_TIMEOUT={text}: write the seconds to wait for one answer, above 0")
+    return seconds
+
+
 class Engine:
     """A chat engine at a base URL, or at several that serve the same model.
 
     Args:
         base_url: URL that ends in `/v1`; or several, with weights if they are not equal: `URL,URL=2`.
-        timeout: seconds to wait for one answer.
+        timeout: seconds to wait for one answer; None for those of PALATE_ENGINE_TIMEOUT, 300 by default.
         attempts: number of times a request is sent if the engine is busy or cannot be reached.
         in_flight: most requests at once for each URL.
         http_client: for tests.
@@ -54,7 +64,7 @@ class Engine:
         base_url: str,
         model: str,
         *,
-        timeout: float = 300.0,
+        timeout: float | None = None,
         attempts: int = 7,
         in_flight: int = 8,
         http_client: DefaultHttpxClient | None = None,
@@ -67,13 +77,14 @@ class Engine:
         self.name = model
         self.identity: str | None = None
         self._attempts = attempts
+        timeout = _default_timeout() if timeout is None else timeout
         client = http_client or DefaultHttpxClient(timeout=timeout, follow_redirects=False)
         limit_replies(client, seconds=timeout)
         weakref.finalize(self, client.close)  # idle connections end with the engine
         self._http = client
         self._pool = EndpointPool(base_url, model, in_flight=in_flight, timeout=timeout, http_client=client)
         self.base_url = self._pool.base_urls
-        self.most_in_flight = self._pool.most
+        self.most_in_flight = self._pool.max_in_flight
         self._connection: Connection = self._pool.connections[0]
 
     @property
@@ -145,12 +156,11 @@ class Engine:
         def send(client: OpenAI, url: str) -> tuple[Stream[ChatCompletionChunk], str]:
             return client.chat.completions.create(**request, stream=True), url
 
-        (chunks, url), _ = self._pool.request(CHAT, send, self._attempts)
-        answer = StreamedAnswer(url, decoding)
-        with chunks:
+        with self._pool.reply(CHAT, send, self._attempts) as ((chunks, url), _), chunks:
+            answer = StreamedAnswer(url, decoding)
             for chunk in self._read(chunks, answer):
                 on_text(answer.add(chunk))
-        return answer.finish()
+            return answer.finish()
 
     def _read(self, chunks: Iterable[ChatCompletionChunk], answer: StreamedAnswer) -> Iterator[ChatCompletionChunk]:
         """The chunks; an EngineError if the connection breaks or the engine reports an error between them."""

@@ -60,34 +60,34 @@ class _Endpoint:
 
     Attributes:
         weight: its share of the requests.
-        most: most requests in flight; `limit` is how many it gets now.
-        open, sent, answered: requests in flight, sent, and replies to chat requests.
+        max_in_flight: most requests in flight; `limit` is how many it gets now.
+        in_flight, sent, answered: requests in flight, sent, and replies to chat requests.
         failures: in a row; while there are any, it gets one request at a time.
-        failed_at, back_at: of its last failure, and when it is tried again, `time.monotonic()`.
+        failed_at, retry_at: of its last failure, and when it is tried again, `time.monotonic()`.
         error: the last one.
         listed: its list of models; None until it was read.
     """
 
     connection: Connection
     weight: float
-    most: int
+    max_in_flight: int
     limit: float
-    open: int = 0
+    in_flight: int = 0
     sent: int = 0
     answered: int = 0
     failures: int = 0
     failed_at: float = -1.0
-    back_at: float = 0.0
+    retry_at: float = 0.0
     error: str = ""
     listed: list[dict[str, Any]] | None = None
 
     @property
     def load(self) -> tuple[float, float]:
         """Requests in flight relative to the weight, then those that it got in all."""
-        return self.open / self.weight, self.sent / self.weight
+        return self.in_flight / self.weight, self.sent / self.weight
 
     def is_free(self, now: float) -> bool:
-        return self.back_at <= now and self.open < (1 if self.failures else int(self.limit))
+        return self.retry_at <= now and self.in_flight < (1 if self.failures else int(self.limit))
 
 
 class EndpointPool:
@@ -114,11 +114,11 @@ class EndpointPool:
         named = read_endpoints(endpoints)
         total = sum(weight for _, weight in named)
         self.base_urls = ",".join(url if weight == 1 else f"{url}={weight:g}" for url, weight in named)
-        self.most = in_flight * len(named)
+        self.max_in_flight = in_flight * len(named)
         self._model = model
         self._endpoints = []
         for url, weight in named:
-            most = max(1, round(self.most * weight / total))
+            most = max(1, round(self.max_in_flight * weight / total))
             connection = Connection(url, timeout=timeout, http_client=http_client)
             self._endpoints.append(_Endpoint(connection, weight, most, most))
         self.connections = [endpoint.connection for endpoint in self._endpoints]
@@ -134,7 +134,13 @@ class EndpointPool:
         return {endpoint.connection.base_url: endpoint.answered for endpoint in self._endpoints}
 
     def request(self, path: str, send: Callable[[OpenAI, str], T], attempts: int) -> tuple[T, int]:
-        """What `send` makes of an endpoint's reply, and how often the request was sent before.
+        """What `send` makes of an endpoint's reply, and how often the request was sent before; arguments as `reply`."""
+        with self.reply(path, send, attempts) as found:
+            return found
+
+    @contextmanager
+    def reply(self, path: str, send: Callable[[OpenAI, str], T], attempts: int) -> Iterator[tuple[T, int]]:
+        """A context for reading a reply: its endpoint is busy until the end, and an EngineError inside is its failure.
 
         Args:
             send: gets the client and the URL; an EngineError that it raises is a failure of the endpoint too.
@@ -146,23 +152,25 @@ class EndpointPool:
         """
         if len(self._endpoints) == 1:
             (only,) = self._endpoints
-            reply = only.connection.request(path, send, attempts)
+            yield only.connection.request(path, send, attempts), 0
             with self._changed:
                 only.answered += path == CHAT
-            return reply, 0
+            return
         self.start()
         sent, tries, end = 0, 0, float("inf")
         while True:
-            endpoint = self._take()
+            endpoint, replied = self._acquire(), False
             try:
                 with self._used(endpoint):
                     self._read_list(endpoint)
                     reply = endpoint.connection.request(path, send, 1)
+                    replied = True
+                    yield reply, sent
                     with self._changed:
                         endpoint.answered += path == CHAT
-                    return reply, sent
+                    return
             except EngineError as error:
-                if isinstance(error, EngineRefused):
+                if replied or isinstance(error, EngineRefused):
                     raise
                 now, away = time.monotonic(), _is_away(error)
                 sent, tries, end = sent + 1, tries + (not away), min(end, now + PATIENCE)
@@ -178,7 +186,7 @@ class EndpointPool:
         """
         with self._starting:
             for endpoint in () if self._started else self._endpoints:
-                endpoint.open += 1
+                endpoint.in_flight += 1
                 try:
                     with self._used(endpoint):
                         self._read_list(endpoint)
@@ -219,7 +227,7 @@ class EndpointPool:
         check_served(self._model, {**known, endpoint.connection.base_url: listed})
         endpoint.listed = listed
 
-    def _take(self) -> _Endpoint:
+    def _acquire(self) -> _Endpoint:
         """The endpoint of the next request, once there is one."""
         with self._changed:
             while True:
@@ -229,11 +237,11 @@ class EndpointPool:
                     raise EngineError(f"{self.base_urls}: closed; {LATER}")
                 if free:
                     chosen = min(free, key=lambda endpoint: endpoint.load)
-                    chosen.open += 1
+                    chosen.in_flight += 1
                     chosen.sent += 1
                     return chosen
-                waits = [endpoint.back_at - now for endpoint in self._endpoints if endpoint.back_at > now]
-                if self._is_down() and not any(endpoint.open for endpoint in self._endpoints):
+                waits = [endpoint.retry_at - now for endpoint in self._endpoints if endpoint.retry_at > now]
+                if self._is_down() and not any(endpoint.in_flight for endpoint in self._endpoints):
                     left = self._down_since + PATIENCE - now
                     if left <= 0:
                         errors = "; ".join(endpoint.error for endpoint in self._endpoints)
@@ -251,18 +259,18 @@ class EndpointPool:
             failure = None if isinstance(error, EngineRefused) else error
             raise
         finally:
-            self._put_back(endpoint, began, failure)
+            self._release(endpoint, began, failure)
 
-    def _put_back(self, endpoint: _Endpoint, began: float, error: EngineError | None) -> None:
+    def _release(self, endpoint: _Endpoint, began: float, error: EngineError | None) -> None:
         """A request ended: what it says about the endpoint's health and limit."""
         with self._changed:
-            endpoint.open -= 1
+            endpoint.in_flight -= 1
             now = time.monotonic()
             # Requests that were in flight at the last failure say nothing new: they count as one.
             is_news = began > endpoint.failed_at
             if error is None and is_news:
                 endpoint.failures = 0
-                endpoint.limit = min(endpoint.most, endpoint.limit + 1 / endpoint.limit)
+                endpoint.limit = min(endpoint.max_in_flight, endpoint.limit + 1 / endpoint.limit)
                 self._down_since = float("inf")
             elif error is not None:
                 pause = _retry_after(error)
@@ -272,7 +280,7 @@ class EndpointPool:
                     endpoint.failed_at = now
                     pause = max(pause, min(_FIRST_PAUSE * 2 ** min(endpoint.failures - 1, 20), _LONGEST_PAUSE))
                 endpoint.error = str(error).removesuffix(f"; {LATER}")
-                endpoint.back_at = max(endpoint.back_at, now + pause)
+                endpoint.retry_at = max(endpoint.retry_at, now + pause)
                 if self._is_down():
                     self._down_since = min(self._down_since, now)
             self._changed.notify_all()

@@ -18,11 +18,11 @@ import torch
 
 from palate.errors import DataError, EngineError
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.local.decode import linear_weights_in
-from palate.models.generation.local.generate import refuse_empty, stock_attention
-from palate.models.generation.local.llama_batch import llama_rows
-from palate.models.generation.local.request import NewToken, Ticket
-from palate.models.generation.local.running_batch import Chunk, Rows, StockRows
+from palate.models.generation.local.decode import prepared_decoder
+from palate.models.generation.local.generate import refuse_empty
+from palate.models.generation.local.llama_batch import llama_batch_of
+from palate.models.generation.local.request import GenerationRequest, NewToken
+from palate.models.generation.local.running_batch import Chunk, RunningBatch, TransformersBatch
 from palate.models.generation.local.sampling import draw_tokens, uniform_numbers
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, trained_length
@@ -36,7 +36,7 @@ _CHUNK = 128
 _CHUNK_ALONE = 256
 # A GPU is not busy with so few.
 _GPU_CHUNKS = 8
-# Tokens for which the cache has room by default, for each row.
+# Tokens of the key/value cache for each row, by default.
 _ROW_TOKENS = 2048
 
 
@@ -54,8 +54,8 @@ class Batcher:
         model: a causal LM, with or without the scoring forward, possibly under PEFT.
         stop_ids: token ids that end an answer.
         max_rows: answers written at a time.
-        max_tokens_in_flight: tokens for which the key/value cache has room, with padding; by default 2,048 for each
-            row, but at least the longest sequence of the model.
+        max_tokens_in_flight: size of the key/value cache in tokens, with padding; by default 2,048 for each row, but at
+            least the longest sequence of the model.
         max_waiting: prompts that may wait for a row.
     """
 
@@ -75,15 +75,16 @@ class Batcher:
         self._max_waiting = max_waiting
         self._limit = max_tokens_in_flight or max(max_rows * _ROW_TOKENS, trained_length(base_of(model)) or 0)
         self._changed = threading.Condition()
-        self._waiting: deque[Ticket] = deque()
-        self._reading: dict[int, Ticket] = {}
-        self._running: dict[int, Ticket] = {}
+        self._waiting: deque[GenerationRequest] = deque()
+        self._reading: dict[int, GenerationRequest] = {}
+        self._running: dict[int, GenerationRequest] = {}
         self._asked = 0
         self._ended: str | None = None  # why no more answers are written
         with contextlib.ExitStack() as stack:
-            self._rows = stack.enter_context(_prepared(model, precision, max_rows))
+            prepared = prepared_decoder(model, precision, max_rows, llama_batch_of, TransformersBatch)
+            self._rows: RunningBatch = stack.enter_context(prepared)
             self._opened = stack.pop_all()
-        self._max_rows = max_rows if self._rows.joins else 1
+        self._max_rows = max_rows if self._rows.can_join else 1
         if self._max_rows < max_rows:
             _log.warning("the answers of this kind of model cannot share a batch: they are written one after another")
         self._thread = threading.Thread(target=self._run, name="palate-batcher", daemon=True)
@@ -97,7 +98,7 @@ class Batcher:
         on_token: Callable[[NewToken], None],
         *,
         top_logprobs: int = 0,
-    ) -> Ticket:
+    ) -> GenerationRequest:
         """Ask for an answer.
 
         Args:
@@ -116,8 +117,8 @@ class Batcher:
         refuse_empty([prompt])
         check_sequences(self._model, [("the prompt", prompt)], new_tokens=decoding.max_new_tokens)
         uniform = uniform_numbers(decoding, seed) if decoding.temperature else torch.empty(0)
-        answer = Ticket(prompt, decoding, on_token, top_logprobs, uniform)
-        if self._rows.cells([answer.length]) > self._limit:
+        answer = GenerationRequest(prompt, decoding, on_token, top_logprobs, uniform)
+        if self._rows.cache_tokens([answer.max_length]) > self._limit:
             raise DataError(
                 f"the prompt: {len(prompt)} tokens and {decoding.max_new_tokens} new ones are too many, the cache has "
                 f"room for {self._limit}; ask for fewer new tokens"
@@ -165,7 +166,7 @@ class Batcher:
                 answer.send(NewToken(None, finish_reason="error", error=self._ended))
 
     def _next_step(self) -> bool:
-        """Wait for something to do, and take prompts that there is room for; False at the end."""
+        """Wait for something to do, and take prompts that fit; False at the end."""
         with self._changed:
             while not (self._waiting or self._reading or self._running or self._ended):
                 self._changed.wait()
@@ -175,18 +176,18 @@ class Batcher:
             self._waiting = deque(answer for answer in self._waiting if not answer.cancelled)
         for answers in (self._reading, self._running):
             cancelled += [answers.pop(number) for number, one in tuple(answers.items()) if one.cancelled]
-        self._rows.leave([answer.number for answer in cancelled])
+        self._rows.remove([answer.number for answer in cancelled])
         for answer in cancelled:
             answer.send(NewToken(None, finish_reason="cancelled"))
         with self._changed:
-            while self._waiting and self._has_room(self._waiting[0]):
+            while self._waiting and self._fits(self._waiting[0]):
                 answer = self._waiting.popleft()
                 self._reading[answer.number] = answer
         return True
 
-    def _has_room(self, answer: Ticket) -> bool:
-        lengths = [one.length for one in (*self._running.values(), *self._reading.values(), answer)]
-        return len(lengths) <= self._max_rows and self._rows.cells(lengths) <= self._limit
+    def _fits(self, answer: GenerationRequest) -> bool:
+        lengths = [one.max_length for one in (*self._running.values(), *self._reading.values(), answer)]
+        return len(lengths) <= self._max_rows and self._rows.cache_tokens(lengths) <= self._limit
 
     def _step(self) -> None:
         """One more token of each answer, and the next chunks of prompts."""
@@ -206,13 +207,13 @@ class Batcher:
         left = (_CHUNK if self._running else _CHUNK_ALONE) * (_GPU_CHUNKS if self._device.type != "cpu" else 1)
         for answer in self._reading.values():
             prompt, read = answer.prompt, answer.read
-            ids = prompt[read : read + left] if self._rows.joins else prompt
+            ids = prompt[read : read + left] if self._rows.can_join else prompt
             left -= len(ids)
             yield Chunk(answer.number, ids, len(prompt), read + len(ids) == len(prompt))
             if left <= 0:
                 return
 
-    def _add(self, answers: Sequence[Ticket], logits: torch.Tensor) -> None:
+    def _add(self, answers: Sequence[GenerationRequest], logits: torch.Tensor) -> None:
         """Choose the next token of each answer by logits [answers, V]; those that are complete leave."""
         tokens = _choose(answers, logits)
         totals = logits.logsumexp(-1)
@@ -228,10 +229,10 @@ class Batcher:
                 del self._running[answer.number]
             answer.send(NewToken(token, logprobs[place], _top(answer, logits[place], totals[place]), reason))
         if complete:
-            self._rows.leave(complete)
+            self._rows.remove(complete)
 
 
-def _choose(answers: Sequence[Ticket], logits: torch.Tensor) -> torch.Tensor:
+def _choose(answers: Sequence[GenerationRequest], logits: torch.Tensor) -> torch.Tensor:
     """The next tokens int64 [answers], as `generate` chooses them; answers with equal settings are drawn together."""
     tokens = torch.empty(len(answers), dtype=torch.long, device=logits.device)
     alike: dict[tuple[float, float], list[int]] = {}
@@ -247,30 +248,9 @@ def _choose(answers: Sequence[Ticket], logits: torch.Tensor) -> torch.Tensor:
     return tokens
 
 
-def _top(answer: Ticket, logits: torch.Tensor, total: torch.Tensor) -> tuple[tuple[int, float], ...]:
+def _top(answer: GenerationRequest, logits: torch.Tensor, total: torch.Tensor) -> tuple[tuple[int, float], ...]:
     """The likeliest tokens with their log-probabilities, of logits [V] and their logsumexp []."""
     if answer.top_logprobs <= 0:
         return ()
     values, tokens = logits.topk(min(answer.top_logprobs, len(logits)))
     return tuple(zip(tokens.tolist(), (values - total).tolist(), strict=True))
-
-
-@contextlib.contextmanager
-def _prepared(model: Any, precision: Precision, rows: int) -> Iterator[Rows]:
-    """A context with the model prepared for decoding; afterwards it is as before.
-
-    Its rows are those of the CPU decoder if that supports the model, else of the model's own forward.
-    """
-    was_training = model.training
-    try:
-        model.eval()
-        with stock_attention(model):
-            with torch.no_grad():
-                fast = llama_rows(model, precision.autocast, rows)
-            if fast is not None:
-                yield fast
-                return
-            with linear_weights_in(model, precision.autocast):
-                yield StockRows(model)
-    finally:
-        model.train(was_training)

@@ -13,18 +13,21 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from palate.models.attention.kernels import stock_attention
+from palate.models.precision import Precision
+
 Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 """(logits float32 [rows, V], numbers of the rows int64 [rows], step) → tokens int64 [rows]."""
 
 
-class Reader(Protocol):
+class BatchDecoder(Protocol):
     """A model that reads a batch of prompts, then one token at a time for each row."""
 
-    def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
         """Logits float32 [prompts · copies, V] of the token after each prompt; copies of a prompt are consecutive."""
         ...
 
-    def next(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits float32 [rows, V] after one more token for each row, int64 [rows]."""
         ...
 
@@ -34,7 +37,7 @@ class Reader(Protocol):
 
 
 def decode(
-    reader: Reader,
+    decoder: BatchDecoder,
     prompts: Sequence[Sequence[int]],
     copies: int,
     *,
@@ -46,14 +49,12 @@ def decode(
     """Token ids of the answers to one batch of prompts, `copies` of each, in the order of the prompts.
 
     Args:
-        reader: the model; gradient must be off.
-        copies: answers to each prompt.
-        max_new_tokens: maximum length of an answer.
+        decoder: the model; gradient must be off.
         stop_ids: token ids that end an answer.
-        choose: picks the next tokens from logits; row numbers are those of the returned answers.
+        choose: picks the next tokens; row numbers are those of the returned answers.
         on_token: called with the row and the token of each new token; what it raises ends the decoding.
     """
-    logits = reader.first(prompts, copies)
+    logits = decoder.prefill(prompts, copies)
     device = logits.device
     rows = torch.arange(len(prompts) * copies, device=device)
     stops = torch.tensor(list(stop_ids), device=device)
@@ -73,9 +74,9 @@ def decode(
         # Removing rows copies the cache, so it is done only when a quarter of them have finished.
         if remaining <= 0.75 * len(rows):
             kept = unfinished.nonzero().squeeze(-1)
-            if reader.keep(kept):
+            if decoder.keep(kept):
                 rows, tokens, unfinished = rows[kept], tokens[kept], unfinished[kept]
-        logits = reader.next(tokens)
+        logits = decoder.step(tokens)
     return answers
 
 
@@ -96,3 +97,33 @@ def linear_weights_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[N
     finally:
         for module, weight in swapped:
             module.weight = weight
+
+
+@contextlib.contextmanager
+def prepared_decoder(
+    model: Any,
+    precision: Precision,
+    rows: int,
+    llama: Callable[[Any, torch.dtype | None, int], Any],
+    own: Callable[[Any], Any],
+) -> Iterator[Any]:
+    """A context with the model prepared for decoding and its decoder; afterwards the model is as before.
+
+    Args:
+        rows: answers decoded at a time.
+        llama: makes the decoder for Llama-like models on a CPU, or None for other models.
+        own: makes a decoder that calls the model's own forward, whose linear weights then have the run's precision.
+    """
+    was_training = model.training
+    try:
+        model.eval()
+        with stock_attention(model):
+            with torch.no_grad():
+                fast = llama(model, precision.autocast, rows)
+            if fast is not None:
+                yield fast
+                return
+            with linear_weights_in(model, precision.autocast):
+                yield own(model)
+    finally:
+        model.train(was_training)

@@ -7,26 +7,26 @@ from typing import Any
 
 import torch
 
-from palate.models.generation.local.llama_decoder import StepDecoder, step_decoder
+from palate.models.generation.local.llama_decoder import LlamaDecoder, llama_decoder_of
 from palate.models.generation.local.row_cache import AttentionShape, PartialPrompt, RowCache, block_size
 from palate.models.generation.local.running_batch import Chunk
 
 
-class LlamaRows:
-    """`rows.Rows` with a copy of the model's current weights.
+class LlamaBatch:
+    """`RunningBatch` with a copy of the model's current weights.
 
     The rows' new tokens and the chunks of prompts go through the layers together, so the weights are read once a step.
     """
 
-    joins = True
+    can_join = True
 
-    def __init__(self, decoder: StepDecoder, shape: AttentionShape) -> None:
+    def __init__(self, decoder: LlamaDecoder, shape: AttentionShape) -> None:
         self._decoder, self._shape = decoder, shape
         self._cache = RowCache(shape)
         self._prompts: dict[int, PartialPrompt] = {}
 
     def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], torch.Tensor]:
-        """See Rows."""
+        """See RunningBatch."""
         self._cache.begin_step()
         rows, positions = self._cache.rows, self._cache.lengths
         ids = [tokens[row] for row in rows]
@@ -51,14 +51,14 @@ class LlamaRows:
                     places.append(part.stop - 1)
             return rows, self._decoder.logits(x[places]) if rows else torch.empty(0)
 
-    def leave(self, rows: Collection[int]) -> None:
-        """See Rows."""
+    def remove(self, rows: Collection[int]) -> None:
+        """See RunningBatch."""
         for row in rows:
             self._prompts.pop(row, None)
         self._cache.remove(rows)
 
-    def cells(self, lengths: Sequence[int]) -> int:
-        """See Rows."""
+    def cache_tokens(self, lengths: Sequence[int]) -> int:
+        """See RunningBatch."""
         return sum(map(block_size, lengths))
 
     def _hidden(
@@ -75,12 +75,12 @@ class LlamaRows:
         return x
 
 
-def llama_rows(model: Any, autocast: torch.dtype | None, most: int) -> LlamaRows | None:
-    """Rows of a Llama-like model, or None if the model's own forward must be used; as for `step_decoder`."""
-    decoder = step_decoder(model, autocast, most)
+def llama_batch_of(model: Any, autocast: torch.dtype | None, most: int) -> LlamaBatch | None:
+    """A batch of a Llama-like model, or None if the model's own forward must be used; as for `llama_decoder_of`."""
+    decoder = llama_decoder_of(model, autocast, most)
     if decoder is None:
         return None
     shapes = {(layer.heads, layer.key_heads, layer.width, layer.scaling) for layer in decoder.layers}
     if len(shapes) > 1:
         return None
-    return LlamaRows(decoder, AttentionShape(len(decoder.layers), *shapes.pop()))
+    return LlamaBatch(decoder, AttentionShape(len(decoder.layers), *shapes.pop()))

@@ -22,7 +22,7 @@ from palate.models.attention.segments import Segment
 from palate.models.cpu import kernels
 from palate.models.cpu.layers import projections, rms_eps
 from palate.models.cpu.llama_like import recognised
-from palate.models.cpu.prepacked import StepMap, step_dtype
+from palate.models.cpu.prepacked import PackedLinear, decoding_dtype
 from palate.models.cpu.projection import projection_of
 from palate.models.generation.local.prompt_cache import LayerCache, Slots
 from palate.models.upstream import CALL_ERRORS, base_of
@@ -54,9 +54,9 @@ class _Layer:
         found = projections(layer)
         assert found is not None  # checked by `recognised`
         attention, mlp = found
-        step_map = partial(StepMap, dtype=dtype, copy=copy, rows=rows)
-        self.qkv, self.out = step_map(attention[:3]), step_map(attention[3:])
-        self.gate_up, self.down = step_map(mlp[:2]), step_map(mlp[2:])
+        packed_linear = partial(PackedLinear, dtype=dtype, copy=copy, rows=rows)
+        self.qkv, self.out = packed_linear(attention[:3]), packed_linear(attention[3:])
+        self.gate_up, self.down = packed_linear(mlp[:2]), packed_linear(mlp[2:])
         self.norms = _norm(layer.input_layernorm), _norm(layer.post_attention_layernorm)
         self.scaling: float = layer.self_attn.scaling
         self.width: int = layer.self_attn.head_dim
@@ -82,8 +82,8 @@ class _Layer:
         return x + self.down(kernels.swiglu(gate, up))
 
 
-class StepDecoder:
-    """A `decode.Reader` with a copy of the model's current weights; reusable for several batches.
+class LlamaDecoder:
+    """A `decode.BatchDecoder` with a copy of the model's current weights; reusable for several batches.
 
     Attributes:
         layers: with the weights of each decoder layer.
@@ -104,12 +104,12 @@ class StepDecoder:
         self._norm = _norm(decoder.norm)
         head = projection_of(base.lm_head)
         assert head is not None  # checked by `recognised`
-        self._head = StepMap([head], dtype, copy=copy, rows=rows)
+        self._head = PackedLinear([head], dtype, copy=copy, rows=rows)
         self._slots = Slots(0, 1)
         self._positions = torch.zeros(0, dtype=torch.long)
 
-    def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
-        """See Reader."""
+    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+        """See BatchDecoder."""
         with torch.autocast("cpu", enabled=False):
             self._slots = Slots(len(prompts), copies)
             self._positions = torch.tensor([len(prompt) for prompt in prompts]).repeat_interleave(copies)
@@ -120,15 +120,15 @@ class StepDecoder:
             return self.logits(torch.cat(last)).repeat_interleave(copies, 0)
 
     def keep(self, kept: torch.Tensor) -> bool:
-        """See Reader."""
+        """See BatchDecoder."""
         self._positions = self._positions[kept]
         moved, prompts = self._slots.keep(kept)
         for layer in self.layers:
             layer.cache.keep(moved, prompts)
         return True
 
-    def next(self, tokens: torch.Tensor) -> torch.Tensor:
-        """See Reader."""
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """See BatchDecoder."""
         with torch.autocast("cpu", enabled=False):
             x = self.embedded(tokens)
             cos, sin = self.angles(self._positions)
@@ -167,7 +167,7 @@ class StepDecoder:
         return self._head(self._norm(x)).float()
 
 
-def step_decoder(model: Any, autocast: torch.dtype | None, rows: int) -> StepDecoder | None:
+def llama_decoder_of(model: Any, autocast: torch.dtype | None, rows: int) -> LlamaDecoder | None:
     """A decoder with the model's current weights, or None if the model's own forward must be used.
 
     Gradient must be off, and the model in eval mode with an attention that takes a mask.
@@ -185,18 +185,18 @@ def step_decoder(model: Any, autocast: torch.dtype | None, rows: int) -> StepDec
     derived = base_of(model) is not model or any(p.dtype != torch.float32 for p in parameters)
     if derived and size * torch.float32.itemsize > COPIED_BYTES:
         return None
-    dtype = step_dtype(autocast, parameters[0].dtype)
+    dtype = decoding_dtype(autocast, parameters[0].dtype)
     copy = size * dtype.itemsize <= COPIED_BYTES
     if not copy and dtype != torch.float32:
         return None
-    plain = StepDecoder(model, torch.float32, copy=False, rows=rows)
+    plain = LlamaDecoder(model, torch.float32, copy=False, rows=rows)
     if not _matches_model(plain, model, autocast):
         return None
     del plain
-    return StepDecoder(model, dtype, copy=copy, rows=rows)
+    return LlamaDecoder(model, dtype, copy=copy, rows=rows)
 
 
-def _matches_model(decoder: StepDecoder, model: Any, autocast: torch.dtype | None) -> bool:
+def _matches_model(decoder: LlamaDecoder, model: Any, autocast: torch.dtype | None) -> bool:
     """Whether the decoder's logits after two random prompts, and after one more token, equal the model's own."""
     generator = torch.Generator().manual_seed(0)
     vocabulary = base_of(model).model.embed_tokens.num_embeddings
@@ -212,7 +212,7 @@ def _matches_model(decoder: StepDecoder, model: Any, autocast: torch.dtype | Non
     try:
         with torch.autocast("cpu", dtype=autocast, enabled=mixed):
             whole = own(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
-            ours = decoder.first([ids[0, :-1].tolist(), ids[1, 3:-1].tolist()], 1), decoder.next(ids[:, -1])
+            ours = decoder.prefill([ids[0, :-1].tolist(), ids[1, 3:-1].tolist()], 1), decoder.step(ids[:, -1])
     except CALL_ERRORS:  # the model's forward takes other arguments, so it must be used for decoding
         return False
     tolerance = (_TOLERANCE if dtypes == {torch.float32} else 0.05) * float(whole.abs().max())

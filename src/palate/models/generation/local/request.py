@@ -34,7 +34,7 @@ class NewToken:
 
 
 @dataclass(slots=True, eq=False)
-class Ticket:
+class GenerationRequest:
     """An answer that was asked for: it is waiting, its prompt is being read, or it is being written.
 
     Attributes:
@@ -63,7 +63,7 @@ class Ticket:
         self.cancelled = True
 
     @property
-    def length(self) -> int:
+    def max_length(self) -> int:
         """Most tokens that it can have, with its prompt."""
         return len(self.prompt) + self.decoding.max_new_tokens
 

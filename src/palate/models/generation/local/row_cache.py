@@ -59,7 +59,7 @@ class PartialPrompt:
 class RowCache:
     """Keys and values of rows, float32. Rows of about the same length are read together.
 
-    A row is in the smallest block that has room for it, of 64, 128, 256 … tokens, and moves to the next one when that
+    A row is in the smallest block that it fits into, of 64, 128, 256 … tokens, and moves to the next one when that
     is full, so less than half of what the attention reads is padding.
     """
 
@@ -92,7 +92,7 @@ class RowCache:
         self._blocks = {size: block for size, block in self._blocks.items() if block.rows}
 
     def begin_step(self) -> None:
-        """Make room for one more token of each row; call it before `rows` and `lengths` are read for a step."""
+        """Make space for one more token of each row; call it before `rows` and `lengths` are read for a step."""
         full = [(block, row) for block in self._blocks.values() for row in block.full_rows]
         for block, row in full:
             self.add(row, *block.read(row))

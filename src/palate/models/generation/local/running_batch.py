@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch
 
-from palate.models.generation.local.transformers_decoder import StockReader
+from palate.models.generation.local.transformers_decoder import TransformersDecoder
 
 
 class Chunk(NamedTuple):
@@ -26,14 +26,14 @@ class Chunk(NamedTuple):
     last: bool
 
 
-class Rows(Protocol):
+class RunningBatch(Protocol):
     """A batch of answers; gradient must be off.
 
     Attributes:
-        joins: whether rows can join. If not, there is one row at a time, and its prompt is one chunk.
+        can_join: whether rows can join. If not, there is one row at a time, and its prompt is one chunk.
     """
 
-    joins: bool
+    can_join: bool
 
     def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], torch.Tensor]:
         """Read one more token of every row, and chunks of prompts.
@@ -47,42 +47,44 @@ class Rows(Protocol):
         """
         ...
 
-    def leave(self, rows: Collection[int]) -> None:
+    def remove(self, rows: Collection[int]) -> None:
         """Remove rows, and prompts that were not read to their end."""
         ...
 
-    def cells(self, lengths: Sequence[int]) -> int:
-        """Tokens for which the cache has room if it holds rows of these lengths."""
+    def cache_tokens(self, lengths: Sequence[int]) -> int:
+        """Tokens that the cache takes for rows of these lengths, with padding."""
         ...
 
 
-class StockRows:
-    """`Rows` by the model's own forward.
-
-    Args:
-        model: as for `StockReader`.
-    """
+class TransformersBatch:
+    """`RunningBatch` by the model's own forward; the model as for `TransformersDecoder`."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._device = next(model.parameters()).device
-        self._prompts: dict[int, StockReader] = {}
+        self._prompts: dict[int, TransformersDecoder] = {}
         self._rows: list[int] = []
-        self._batch = StockReader(model)
-        self.joins = self._batch.joins
+        self._batch = TransformersDecoder(model)
+        self.can_join = self._batch.can_join
 
     def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], torch.Tensor]:
-        """See Rows."""
-        logits = [self._batch.next(self._tensor([tokens[row] for row in self._rows]))] if self._rows else []
+        """See RunningBatch."""
+        logits = [self._batch.step(self._tensor([tokens[row] for row in self._rows]))] if self._rows else []
         for chunk in chunks:
             read = self._read(chunk)
-            if chunk.last:
-                logits.append(read)
-                self._join(chunk.row, self._prompts.pop(chunk.row))
+            if not chunk.last:
+                continue
+            logits.append(read)
+            decoder = self._prompts.pop(chunk.row)
+            if self._rows:
+                self._batch.join(decoder)
+            else:
+                self._batch = decoder
+            self._rows.append(chunk.row)
         return list(self._rows), torch.cat(logits) if logits else torch.empty(0)
 
-    def leave(self, rows: Collection[int]) -> None:
-        """See Rows."""
+    def remove(self, rows: Collection[int]) -> None:
+        """See RunningBatch."""
         for row in rows:
             self._prompts.pop(row, None)
         kept = [place for place, row in enumerate(self._rows) if row not in rows]
@@ -92,25 +94,18 @@ class StockRows:
         if self._rows:
             self._batch.keep(self._tensor(kept))
         else:
-            self._batch = StockReader(self._model)
+            self._batch = TransformersDecoder(self._model)
 
-    def cells(self, lengths: Sequence[int]) -> int:
-        """See Rows."""
+    def cache_tokens(self, lengths: Sequence[int]) -> int:
+        """See RunningBatch."""
         return len(lengths) * max(lengths, default=0)
 
     def _read(self, chunk: Chunk) -> torch.Tensor:
-        reader = self._prompts.get(chunk.row)
-        if reader is not None:
-            return reader.read(self._tensor(chunk.ids)[None])
-        reader = self._prompts[chunk.row] = StockReader(self._model)
-        return reader.first([chunk.ids], 1)
-
-    def _join(self, row: int, reader: StockReader) -> None:
-        if self._rows:
-            self._batch.join(reader)
-        else:
-            self._batch = reader
-        self._rows.append(row)
+        decoder = self._prompts.get(chunk.row)
+        if decoder is not None:
+            return decoder.read(self._tensor(chunk.ids)[None])
+        decoder = self._prompts[chunk.row] = TransformersDecoder(self._model)
+        return decoder.prefill([chunk.ids], 1)
 
     def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor(list(ids), device=self._device)

@@ -1,4 +1,4 @@
-"""A model's own forward as a `decode.Reader`, with the kind of cache that it uses."""
+"""A model's own forward as a `decode.BatchDecoder`, with the kind of cache that it uses."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _grown(old: torch.Tensor | None, new: torch.Tensor, length: int) -> torch.Te
     return buffer
 
 
-class StockReader:
+class TransformersDecoder:
     """The model's own forward, with the kind of cache that it uses.
 
     Args:
@@ -85,8 +85,8 @@ class StockReader:
         on = getattr(config.get_text_config(), "output_router_logits", False)
         self._routers_off = {"output_router_logits": False} if on else {}
 
-    def first(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
-        """See Reader."""
+    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+        """See BatchDecoder."""
         if self._rule is not None:
             if len({len(prompt) for prompt in prompts}) > 1:
                 raise ValueError("prompts of different lengths have different rotary positions in this model")
@@ -108,8 +108,8 @@ class StockReader:
             self._position = self._position.repeat_interleave(copies, 0)
         return logits
 
-    def next(self, tokens: torch.Tensor) -> torch.Tensor:
-        """See Reader."""
+    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+        """See BatchDecoder."""
         if self._rule is None:
             return self.read(tokens[:, None])
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], dim=1)
@@ -132,13 +132,13 @@ class StockReader:
         return self._logits(tokens, positions)
 
     @property
-    def joins(self) -> bool:
+    def can_join(self) -> bool:
         """Whether rows can join: every layer of the cache has keys and values of all tokens, or of a window of them."""
         kinds = {type(layer) for layer in _growing_cache(self._model).layers}
         return self._rule is None and kinds <= {GrowingLayer, DynamicSlidingWindowLayer}
 
-    def join(self, other: StockReader) -> None:
-        """Append the rows of another reader of the same model, whose cache it takes; see `joins`."""
+    def join(self, other: TransformersDecoder) -> None:
+        """Append the rows of another decoder of the same model, whose cache it takes; see `can_join`."""
         # Rows end in the same column; columns that only rows which have left had are removed.
         columns = max(int(mask.sum(1).max()) for mask in (self._mask, other._mask))
         for mine, theirs in zip(self._cache.layers, other._cache.layers, strict=True):
@@ -153,7 +153,7 @@ class StockReader:
         self._ids = self._ids.new_empty(len(self._mask), 0)  # read again only under a LengthRule
 
     def keep(self, kept: torch.Tensor) -> bool:
-        """See Reader."""
+        """See BatchDecoder."""
         if self._selectable:
             self._cache.batch_select_indices(kept)
             self._mask, self._position, self._ids = self._mask[kept], self._position[kept], self._ids[kept]
