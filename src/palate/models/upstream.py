@@ -32,6 +32,19 @@ def quiet() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """A context in which a model or module is in eval mode, without dropout."""
+    training = model.training
+    if training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
+
+
 def base_of(model: Any) -> Any:
     """The transformers model itself, without PEFT around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

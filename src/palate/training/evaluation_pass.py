@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from palate.models.reference.kinds import evaluating
+from palate.models.upstream import evaluating
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledLoss, same_random_state

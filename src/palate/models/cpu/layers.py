@@ -22,7 +22,7 @@ from palate.models.attention.segments import segments
 from palate.models.cpu.projection import Projection, hooked, projection_of
 from palate.models.cpu.sublayers import attention_sublayer, mlp_sublayer
 from palate.models.frozen import float_products
-from palate.models.upstream import CALL_ERRORS
+from palate.models.upstream import CALL_ERRORS, evaluating
 from palate.text.batch import Layout, Span
 
 PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -157,10 +157,8 @@ def _equals_stock(layer: Any) -> bool:
     positions = angle.cos().to(dtype), angle.sin().to(dtype)
     mask = torch.full((tokens, tokens), float("-inf"), dtype=dtype).triu_(1)[None, None]
     upstream = torch.randn(1, tokens, width, generator=generator).to(dtype)
-    training = layer.training
-    layer.eval()
     try:
-        with _eager(layer.self_attn.config), float_products(), torch.enable_grad():
+        with evaluating(layer), _eager(layer.self_attn.config), float_products(), torch.enable_grad():
             a, b = hidden.clone().requires_grad_(True), hidden.clone().requires_grad_(True)
             stock = layer.forward(a, attention_mask=mask, position_embeddings=positions)
             fused = _fused_forward(layer, b, positions, _PROBE, maps)
@@ -168,8 +166,6 @@ def _equals_stock(layer: Any) -> bool:
             (d_fused,) = torch.autograd.grad(fused, b, upstream)
     except CALL_ERRORS:  # the stock forward takes other arguments, so the layer keeps it
         return False
-    finally:
-        layer.train(training)
     return _close(fused, stock) and _close(d_fused, d_stock)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import AttentionInterface
 
+from palate.models.attention.kernels import ATTENTION_FUNCTIONS
 from palate.models.attention.mask import TreeMask
+from palate.models.attention.tree import TREE
 from palate.text.batch import Layout, Span
 
 # Completions of different lengths, one group with one of them: kernels that align queries and keys to the upper left
@@ -45,16 +49,27 @@ class LayerCall:
         return f"{self.heads} query and {self.key_heads} key heads of width {self.width}{window}"
 
 
-def kernel_differs(
-    kernel: Callable[..., Any], tree: Callable[..., Any], call: LayerCall, device: torch.device, *, backward: bool
-) -> str:
-    """Why a kernel is not equal to tree attention, forward and backward; empty if it is.
+@contextlib.contextmanager
+def attention_calls(kernel: str, calls: list[LayerCall]) -> Iterator[None]:
+    """Inside, adds to `calls` how a model calls the attention function with this name."""
+    function = ATTENTION_FUNCTIONS[kernel]
 
-    Args:
-        kernel, tree: registered attention functions; `tree` computes in float32.
-        call: what both compute.
-        backward: compare gradients too.
-    """
+    def noted(
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
+    ) -> Any:
+        heads = query.shape[1], key.shape[1], query.shape[-1], value.shape[-1]
+        calls.append(LayerCall(*heads, attention_mask, kwargs.get("scaling"), kwargs.get("softcap")))
+        return function(module, query, key, value, attention_mask, **kwargs)
+
+    AttentionInterface.register(kernel, noted)
+    try:
+        yield
+    finally:
+        AttentionInterface.register(kernel, function)
+
+
+def kernel_differs(kernel: str, call: LayerCall, device: torch.device, *, backward: bool) -> str:
+    """Why a kernel is not equal to tree attention in float32, forward and with `backward`; empty if it is."""
     half = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
     generator = torch.Generator().manual_seed(0)
 
@@ -62,14 +77,12 @@ def kernel_differs(
         # Both sides get the same rounded numbers.
         return torch.randn(1, heads, _ROW.tokens, width, generator=generator).to(half).to(device)
 
-    inputs = (
-        random(call.heads, call.width),
-        random(call.key_heads, call.width),
-        random(call.key_heads, call.value_width),
-    )
+    shapes = (call.heads, call.width), (call.key_heads, call.width), (call.key_heads, call.value_width)
+    inputs = [random(*shape) for shape in shapes]
     upstream = random(call.heads, call.value_width).transpose(1, 2)
-    found = _with_gradients(kernel, call, inputs, upstream, backward=backward)
+    found = _with_gradients(ATTENTION_FUNCTIONS[kernel], call, inputs, upstream, backward=backward)
     with torch.autocast(device.type, enabled=False):
+        tree = ATTENTION_FUNCTIONS[TREE]
         expected = _with_gradients(tree, call, [one.float() for one in inputs], upstream.float(), backward=backward)
     names = ("outputs", "gradients of queries", "gradients of keys", "gradients of values")
     for name, ours, theirs in zip(names, found, expected, strict=False):

@@ -10,19 +10,18 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AttentionInterface
 
 from palate.errors import ModelError
 from palate.models.attention.flex import FLEX
-from palate.models.attention.kernels import ATTENTION_FUNCTIONS, kernel_label
+from palate.models.attention.kernels import kernel_label
 from palate.models.attention.rotary import LengthRule, forget_lengths
 from palate.models.attention.tree import TREE
 from palate.models.frozen import float_products
 from palate.models.precision import Precision
 from palate.models.probe.group import narrow_windows, probe_groups
-from palate.models.probe.layer_call import LayerCall, kernel_differs
+from palate.models.probe.layer_call import LayerCall, attention_calls, kernel_differs
 from palate.models.scoring.head import Head
-from palate.models.upstream import CALL_ERRORS, first_line
+from palate.models.upstream import CALL_ERRORS, evaluating, first_line
 from palate.text.batch import Batch
 
 
@@ -73,18 +72,15 @@ _MIXING = ("conv", "linear", "mamba", "recurrent")
 @contextlib.contextmanager
 def probing(model: Any) -> Iterator[None]:
     """Inside, the model is in eval mode, no parameter takes a gradient, and wide attention windows are narrow."""
-    was_training = model.training
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
-        with narrow_windows(model), float_products():
+        with evaluating(model), narrow_windows(model), float_products():
             yield
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-        model.train(was_training)
 
 
 class Trial:
@@ -198,11 +194,10 @@ class Trial:
             return reason
         # Generation uses the stock attention, by the name that this model came with.
         model.stock_attention = model.config._attn_implementation
-        calls: Sequence[LayerCall] = ()
+        calls: list[LayerCall] = []
         try:
-            model.set_attn_implementation(TREE)
-            with _noting(TREE) as calls:
-                values, gradient = self._packed(backward=self._gradients)
+            with attention_calls(TREE, calls):
+                values, gradient = self._packed(TREE, backward=self._gradients)
             self._difference = float((values - self._expected).abs().max())
             reason = self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
         # An architecture may fail on a mask that is no tensor, or be refused by `attention.interface`.
@@ -223,16 +218,15 @@ class Trial:
         if kernel == TREE:
             self._model.set_attn_implementation(TREE)
             return ""
-        attention, tree = ATTENTION_FUNCTIONS[kernel], ATTENTION_FUNCTIONS[TREE]
         # FlexAttention has no backward on a CPU.
         backward = self._gradients and (kernel != FLEX or self._device.type != "cpu")
+        calls: list[LayerCall] = []
         try:
             with precision.context(self._device):
-                self._model.set_attn_implementation(kernel)
-                with _noting(kernel) as calls:
-                    values, gradient = self._packed(backward=backward)
+                with attention_calls(kernel, calls):
+                    values, gradient = self._packed(kernel, backward=backward)
                 for call in dict.fromkeys(calls):
-                    if reason := kernel_differs(attention, tree, call, self._device, backward=backward):
+                    if reason := kernel_differs(kernel, call, self._device, backward=backward):
                         return reason
         except (ModelError, *CALL_ERRORS) as error:
             return f"{type(error).__name__}: {first_line(error)}"
@@ -242,7 +236,8 @@ class Trial:
             return ""
         return self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
 
-    def _packed(self, *, backward: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _packed(self, kernel: str, *, backward: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        self._model.set_attn_implementation(kernel)
         return _with_gradient(self._model, self._groups.packed(self._device), self._score, backward=backward)
 
     def _unequal(self, values: torch.Tensor, limit: float) -> str:
@@ -317,22 +312,3 @@ def _with_gradient(
 def _unequal_weights(count: int, like: torch.Tensor) -> torch.Tensor:
     """Different numbers between 1 and 2, [count]."""
     return (1.0 + torch.arange(count, device=like.device) * 0.618 % 1.0).to(like.dtype)
-
-
-@contextlib.contextmanager
-def _noting(tree: str) -> Iterator[list[LayerCall]]:
-    """Inside, notes how the tree attention function is called."""
-    calls: list[LayerCall] = []
-
-    def noted(
-        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
-    ) -> Any:
-        heads = query.shape[1], key.shape[1], query.shape[-1], value.shape[-1]
-        calls.append(LayerCall(*heads, attention_mask, kwargs.get("scaling"), kwargs.get("softcap")))
-        return ATTENTION_FUNCTIONS[tree](module, query, key, value, attention_mask, **kwargs)
-
-    AttentionInterface.register(tree, noted)
-    try:
-        yield calls
-    finally:
-        AttentionInterface.register(tree, ATTENTION_FUNCTIONS[tree])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +25,7 @@ from palate.models.precision import Precision
 from palate.models.scoring.forward import score
 from palate.models.scoring.logps import TokenLogps
 from palate.models.scoring.trunk import TrunkCache
+from palate.models.upstream import evaluating
 from palate.text.batch import Batch
 
 
@@ -53,20 +55,16 @@ class Reference(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class _LiveReference:
     """Base of references with a model in memory; scores without gradient under the run's autocast."""
 
-    kind: str
+    model: Any
+    precision: Precision
+    device: torch.device
+    identity: str
+    trunk: TrunkCache | None = None
     is_start = True
-
-    def __init__(
-        self, model: Any, precision: Precision, device: torch.device, identity: str, trunk: TrunkCache | None = None
-    ) -> None:
-        self.model = model
-        self.identity = identity
-        self._precision = precision
-        self._device = device
-        self._trunk = trunk
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
         with self.active() as model:
@@ -81,8 +79,8 @@ class _LiveReference:
         """Does nothing: the model is needed until the end of the run."""
 
     def _score(self, call: Callable[..., TokenLogps], batches: Sequence[Batch]) -> list[TokenLogps]:
-        with torch.no_grad(), self._precision.context(self._device):
-            return [TokenLogps(score(call, batch, self._trunk).logps.float()) for batch in batches]
+        with torch.no_grad(), self.precision.context(self.device):
+            return [TokenLogps(score(call, batch, self.trunk).logps.float()) for batch in batches]
 
 
 class PolicyAtStart(_LiveReference):
@@ -111,17 +109,14 @@ class FrozenCopy(_LiveReference):
 
     kind = "copy"
 
-    def __init__(
-        self, model: Any, precision: Precision, device: torch.device, identity: str, trunk: TrunkCache | None = None
-    ) -> None:
-        super().__init__(model, precision, device, identity, trunk)
-        linear_only = _linear_only(model)
+    def __post_init__(self) -> None:
+        linear_only = _linear_only(self.model)
         self.copies: dict[str, torch.Tensor] = {}
-        for name, parameter in model.named_parameters():
+        for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 copy = parameter.detach().clone()
-                if precision.autocast is not None and id(parameter) in linear_only:
-                    copy = copy.to(precision.autocast)
+                if self.precision.autocast is not None and id(parameter) in linear_only:
+                    copy = copy.to(self.precision.autocast)
                 self.copies[name] = copy
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
@@ -139,6 +134,7 @@ class FrozenCopy(_LiveReference):
             yield self.model
 
 
+@dataclass(eq=False, kw_only=True)
 class SeparateModel(_LiveReference):
     """A separate model, loaded from `ref_model`.
 
@@ -146,21 +142,12 @@ class SeparateModel(_LiveReference):
         reload: loads the same model again after this one was freed; None if that is not possible.
     """
 
+    is_start: bool = False
+    reload: Callable[[], nn.Module] | None = None
     kind = "model"
 
-    def __init__(
-        self,
-        model: nn.Module,
-        precision: Precision,
-        device: torch.device,
-        identity: str,
-        *,
-        is_start: bool,
-        reload: Callable[[], nn.Module] | None = None,
-    ) -> None:
-        super().__init__(model.eval().requires_grad_(False), precision, device, identity)
-        self.is_start = is_start
-        self.reload = reload
+    def __post_init__(self) -> None:
+        self.model.eval().requires_grad_(False)
 
 
 def _linear_only(model: nn.Module) -> set[int]:
@@ -171,19 +158,6 @@ def _linear_only(model: nn.Module) -> set[int]:
         for parameter in module.parameters(recurse=False):
             (linear if type(module) is nn.Linear else other).add(id(parameter))
     return linear - other
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """A context in which the model is in eval mode, without dropout."""
-    training = model.training
-    if training:
-        model.eval()
-    try:
-        yield
-    finally:
-        if training:
-            model.train()
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from palate.artifacts import temporary_path, write_errors
-from palate.models.reference.kinds import PolicyAtStart, Reference, SeparateModel, evaluating, swapped
+from palate.models.reference.kinds import PolicyAtStart, Reference, SeparateModel, swapped
 from palate.models.reference.precomputed import PrecomputedReference
+from palate.models.upstream import evaluating
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def log_square_sums(logits: torch.Tensor) -> torch.Tensor:
 def head_logps(
     hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor, head: Head
 ) -> torch.Tensor:
-    """log softmax(head(h Wᵀ + b))[target] float32 [M], of hidden [M, H], weight [V, H], bias [V], target_ids int64 [M]."""
+    """log softmax(head(h Wᵀ + b))[target] float32 [M], of hidden [M, H], weight [V, H], bias [V], target_ids [M]."""
     if hidden.device.type == "cpu" and head.scale == 1.0 and head.softcap is None:
         return plain_head_logps(hidden, weight, bias, target_ids, compute_dtype(hidden, weight))
     return _HeadLogps.apply(hidden, weight, bias, target_ids, head)  # type: ignore[no-any-return,no-untyped-call]

@@ -19,7 +19,7 @@ import torch
 
 from palate.models.frozen import float_products
 from palate.models.precision import FP32, Precision
-from palate.models.upstream import first_line, quiet
+from palate.models.upstream import evaluating, first_line, quiet
 
 _PARTS = {"rope": True, "rms_norm": True, "layer_norm": True, "swiglu": True, "geglu": True}
 _LOSSES = {"cross_entropy": False, "fused_linear_cross_entropy": False}
@@ -97,15 +97,10 @@ def _outputs(model: Any, precision: Precision, device: torch.device) -> list[tor
     ids = torch.randint(len(embedding), (2, 12), generator=generator).to(device)
     embedded = embedding.detach()[ids].requires_grad_(True)
     norms = [p for name, p in model.named_parameters() if p.dim() == 1 and "norm" in name and p.requires_grad]
-    training = model.training
-    model.eval()
-    try:
-        with precision.context(device), float_products(), torch.enable_grad():
-            hidden = model.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
-            upstream = torch.randn(hidden.shape, generator=generator).to(hidden)
-            gradients = torch.autograd.grad(hidden, [embedded, *norms], upstream)
-    finally:
-        model.train(training)
+    with evaluating(model), precision.context(device), float_products(), torch.enable_grad():
+        hidden = model.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
+        upstream = torch.randn(hidden.shape, generator=generator).to(hidden)
+        gradients = torch.autograd.grad(hidden, [embedded, *norms], upstream)
     return [tensor.detach().float() for tensor in (hidden, *gradients)]
 
 

@@ -19,10 +19,11 @@ from palate.errors import ArtifactError
 from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.generation.local.generate import generate
 from palate.models.precision import Precision
-from palate.models.reference.kinds import Reference, evaluating
+from palate.models.reference.kinds import Reference
 from palate.models.scoring.forward import score
 from palate.models.scoring.logps import TokenLogps
 from palate.models.scoring.value_head import load_value_head, save_value_head
+from palate.models.upstream import evaluating
 from palate.records import Record
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup

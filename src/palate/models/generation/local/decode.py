@@ -15,6 +15,7 @@ from torch import nn
 
 from palate.models.attention.kernels import stock_attention
 from palate.models.precision import Precision
+from palate.models.upstream import evaluating
 
 Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
 """(logits float32 [rows, V], numbers of the rows int64 [rows], step) → tokens int64 [rows]."""
@@ -114,16 +115,11 @@ def prepared_decoder(
         llama: makes the decoder for Llama-like models on a CPU, or None for other models.
         own: makes a decoder that calls the model's own forward, whose linear weights then have the run's precision.
     """
-    was_training = model.training
-    try:
-        model.eval()
-        with stock_attention(model):
-            with torch.no_grad():
-                fast = llama(model, precision.autocast, rows)
-            if fast is not None:
-                yield fast
-                return
-            with linear_weights_in(model, precision.autocast):
-                yield own(model)
-    finally:
-        model.train(was_training)
+    with evaluating(model), stock_attention(model):
+        with torch.no_grad():
+            fast = llama(model, precision.autocast, rows)
+        if fast is not None:
+            yield fast
+            return
+        with linear_weights_in(model, precision.autocast):
+            yield own(model)

@@ -72,12 +72,17 @@ def generate(
                 max_new_tokens=decoding.max_new_tokens,
                 stop_ids=stop_ids,
                 choose=_chooser(decoding, [seeds[i] for i in indices], device),
-                on_token=on_token and (lambda row, token, of=indices: on_token(of[row], token)),
+                on_token=_numbered(on_token, indices),
             )
             for i, ids in zip(indices, decoded, strict=True):
                 answers[i] = ids
             made.advance(len(indices))
     return answers
+
+
+def _numbered(on_token: Callable[[int, int], None] | None, indices: Sequence[int]) -> Callable[[int, int], None] | None:
+    """The same callback for a batch, whose rows are these prompts."""
+    return on_token and (lambda row, token: on_token(indices[row], token))
 
 
 def refuse_empty(prompts: Sequence[Sequence[int]]) -> None:
