@@ -67,11 +67,7 @@ _NUMBERS = ("memory", "tflops", "bandwidth", "link", *_SHARES)
 
 
 def parse_hardware(text: str, this: Hardware | None = None) -> Hardware:
-    """A device by name, by numbers, or by name with other numbers: `H100`, `memory=48,tflops=200,bandwidth=900`.
-
-    Args:
-        text: as the user writes it.
-        this: the device that the name `this` stands for.
+    """A device by name (`this` too), by numbers, or both: `H100`, `memory=48,tflops=200,bandwidth=900`, `H100,link=50`.
 
     Raises:
         UsageError: an unknown name or key, or an impossible number.

@@ -88,11 +88,7 @@ class RewardModel:
     def score(
         self, groups: Sequence[EncodedGroup], advance: Callable[[int], None] = lambda _: None
     ) -> list[list[float]]:
-        """Per group the rewards of its completions, in the order of the groups.
-
-        Args:
-            advance: called with the number of groups of each batch.
-        """
+        """Per group the rewards of its completions; `advance` is called with the number of groups of each batch."""
         check_sequences(self._model, rows_of(groups))
 
         def rewards(batch: Batch) -> list[float]:
@@ -123,14 +119,10 @@ class RewardModel:
 
 
 def load_reward(spec: str, key: str, *, precision: Precision = FP32) -> RewardFunction:
-    """The reward that a text names.
-
-    Args:
-        spec: `module:function`, `file.py:function`, `lexicon:…`, `length:…`, or a reward model's folder.
-        key: the config key or option, for messages.
+    """The reward that a text names; `key` is the config key or option, for messages.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: it is no rule, function or folder.
         ModelError: a folder holds no reward model.
     """
     if Path(spec).is_dir():

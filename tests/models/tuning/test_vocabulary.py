@@ -40,7 +40,7 @@ def test_the_tokens_of_a_saved_tokenizer_get_the_same_ids(tmp_path: Path) -> Non
     add_tokens(saved, ["over there"], ["<a>"])
     saved.save_pretrained(tmp_path)
     tokenizer = tiny_tokenizer()
-    assert add_tokens_of(tokenizer, [str(tmp_path), str(tmp_path / "none")]) == 2
+    add_tokens_of(tokenizer, [str(tmp_path), str(tmp_path / "none")])
     assert tokenizer("<a>over there").input_ids == saved("<a>over there").input_ids
     assert tokenizer.decode(tokenizer("<a>over there").input_ids, skip_special_tokens=True) == "over there"
     other = tiny_tokenizer(size=280)

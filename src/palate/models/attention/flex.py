@@ -53,13 +53,9 @@ def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Att
 
 @functools.lru_cache(maxsize=8)
 def block_mask(layout: Layout, rule: MaskFunction, device: torch.device) -> BlockMask:
-    """The mask of a packed row of T tokens and padding, evaluated once per row for all layers of a kind.
+    """The mask of a packed row and padding by the architecture's rule, evaluated once for all layers of a kind.
 
     The cache is keyed by the mask's arguments, so activation checkpointing finds the mask of its own micro-batch.
-
-    Args:
-        layout: the row's tree.
-        rule: the architecture's own mask function, evaluated at logical positions.
     """
     length = -(-layout.tokens // _BLOCK) * _BLOCK
     owner, part, position = (tensor.to(device) for tensor in addresses(layout, length))

@@ -40,8 +40,7 @@ def rms_norm_backward(
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary positions (2104.09864): [H, T, d] from a projection x [T, H·d], in x's dtype, computed in float32.
 
-    Args:
-        cos, sin: float32 [T, d], of Llama's half-split form.
+    cos, sin: float32 [T, d], of Llama's half-split form.
     """
     half = cos.shape[-1] // 2
     heads = x.view(x.shape[0], -1, cos.shape[-1]).transpose(0, 1)

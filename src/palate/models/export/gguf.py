@@ -29,12 +29,7 @@ def check_converter(llama_cpp: Path) -> Path:
 
 
 def export_gguf(folder: Path, llama_cpp: Path, output: Path, *, dtype: str) -> None:
-    """Convert a merged model; the converter is a program of its own, run with this Python.
-
-    Args:
-        folder: config, safetensors and tokenizer.
-        output: the `.gguf` file, which appears when it is complete.
-        dtype: `bf16`, `fp16` or `fp32`.
+    """Convert a merged model to a `.gguf` file; the converter is a program of its own, run with this Python.
 
     Raises:
         ModelError: the converter fails, with its last line, or writes no GGUF file.

@@ -46,8 +46,7 @@ def export_merged(spec: ModelSpec, folder: Path, *, dtype: str, head: str = "lm"
 
     Args:
         folder: created when all files are complete.
-        dtype: `bf16`, `fp16` or `fp32`.
-        head: as in `load_model`.
+        dtype: a key of DTYPES.
 
     Raises:
         ModelError: the model cannot be loaded, or a weight is beyond the range of fp16.

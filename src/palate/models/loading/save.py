@@ -22,11 +22,7 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
 
 def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
-    """Write a model, or under PEFT its adapter: safetensors and config.
-
-    Args:
-        state_dict: written instead of the model's own tensors (gathered ones, if they are sharded).
-    """
+    """Write a model, or under PEFT its adapter; a `state_dict` (gathered from shards) replaces its own tensors."""
     folder = Path(folder)
     with quiet(), _as_for_inference(model.config), without_value_head(model), _in_one_dtype(model):
         given = None if state_dict is None else _cast(_untied(model, state_dict))

@@ -88,11 +88,7 @@ def adapter_spec(folder: Path, *, template: str | None = None) -> ModelSpec:
 
 
 def starting_model(config: Mapping[str, Any], *, name: str = "start", saved_in: str | Path | None = None) -> ModelSpec:
-    """The model that a run starts from.
-
-    Args:
-        saved_in: a folder with the run's tokenizer, for the tokens that the run adds.
-    """
+    """The model that a run starts from; `saved_in` has the run's tokenizer, for the tokens that the run adds."""
     adds_tokens = config.get("add_tokens") or config.get("add_special_tokens")
     return ModelSpec(
         name,

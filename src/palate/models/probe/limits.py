@@ -48,10 +48,7 @@ def token_rows(model: Any) -> int:
 
 
 def check_sequences(model: Any, rows: Iterable[tuple[str, Sequence[int]]], *, new_tokens: int = 0) -> None:
-    """Refuse sequences that the model cannot read, before it reads any.
-
-    Args:
-        rows: a name for messages, and the token ids, of each row.
+    """Refuse rows (a name for messages, and token ids) that the model cannot read, before it reads any.
 
     Raises:
         DataError: names the first row with a token id that has no embedding, or that is too long.

@@ -138,10 +138,7 @@ class Trial:
         return self._stock(inputs, batch)
 
     def settle(self, use: Callable[[Head], None], choices: Sequence[Head]) -> Head:
-        """The first head with which padded rows give the values of separate rows; a `LengthRule` is set if needed.
-
-        Args:
-            use: gives the model a head.
+        """The first head, given by `use`, with which padded rows equal separate rows; sets a `LengthRule` if needed.
 
         Raises:
             ModelError: there is none.
@@ -241,11 +238,7 @@ class Trial:
         return _with_gradient(self._model, self._groups.packed(self._device), self._score, backward=backward)
 
     def _unequal(self, values: torch.Tensor, limit: float) -> str:
-        """Why the values are not those of separate rows; empty if they are.
-
-        Args:
-            limit: of the difference, relative to the effect of another prompt.
-        """
+        """Why the values are not those of separate rows; empty if they are, within a limit relative to the effect."""
         difference = float((values - self._expected).abs().max())
         if difference <= 4 * torch.finfo(torch.float32).eps * float(self._expected.abs().max()):
             return ""  # rounding

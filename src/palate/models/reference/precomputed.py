@@ -75,7 +75,6 @@ def fill(
     """Score groups once without gradient, and put the values into the store.
 
     Args:
-        live: the reference, in memory.
         split: divides groups into batches within the token budget, one after the other.
         save: called about once a minute, so that values survive if the run is killed.
     """

@@ -36,11 +36,7 @@ def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
 
 
 def install(model: Any, head: Head) -> None:
-    """Give a causal LM the scoring forward. Calls without `target_index` still reach the stock forward.
-
-    Args:
-        head: its transform of hidden states into logits.
-    """
+    """Give a causal LM the scoring forward. Calls without `target_index` still reach the stock forward."""
     if not hasattr(model, "stock_forward"):
         model.stock_forward = model.forward
     model.head = head

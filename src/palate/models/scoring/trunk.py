@@ -32,12 +32,7 @@ def first_trainable_layer(model: Any) -> int:
 
 
 class TrunkCache:
-    """Hidden states of groups after the frozen layers, within a memory limit.
-
-    Args:
-        model: the unwrapped causal LM.
-        limit_bytes: size of the cache; groups beyond it are computed each time.
-    """
+    """Hidden states of groups after the frozen layers; groups beyond the limit of bytes are computed each time."""
 
     def __init__(self, model: Any, limit_bytes: int) -> None:
         self.layers = list(decoder_layers(model))[: first_trainable_layer(model)]

@@ -29,11 +29,7 @@ class RouterBalance:
     top_k: int
 
     def loss(self, router_logits: Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:
-        """float32 [G]; top_k is the minimum, for evenly used experts.
-
-        Args:
-            router_logits: one tensor for each layer with experts, [tokens of the batch, E].
-        """
+        """float32 [G], of a tensor [tokens of the batch, E] for each layer with experts; at least top_k."""
         weights, owner = token_weights(batch)
         groups = len(batch.groups)
         counted = torch.zeros(groups, device=weights.device).index_add(0, owner, weights) * len(router_logits)
@@ -70,14 +66,9 @@ def has_experts(model: Any) -> bool:
 
 
 def router_balance(model: Any, coefficient: float | None) -> tuple[RouterBalance | None, str]:
-    """The term of a causal LM or reward model, or the reason why there is none.
+    """The term of an unwrapped model with the scoring forward, or the reason why there is none ("" if none is wanted).
 
-    Args:
-        model: unwrapped, with the scoring forward.
-        coefficient: None for the model's own, if its config has `output_router_logits` on, as in TRL.
-
-    Returns:
-        The term and an empty reason, or None and the reason; None and an empty reason if no term is wanted.
+    A coefficient of None is the model's own, if its config has `output_router_logits` on, as in TRL.
     """
     config = model.config.get_text_config()
     if coefficient is None:

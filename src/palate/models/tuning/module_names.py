@@ -19,14 +19,7 @@ def names_module(name: str, path: str) -> bool:
 
 
 def check_module_names(model: nn.Module, key: str, names: Sequence[str], *, linear: bool = False) -> None:
-    """Refuse names that no module has.
-
-    Args:
-        linear: list only the linear layers in the message.
-
-    Raises:
-        ConfigError: with the unknown names and the existing ones.
-    """
+    """Raise ConfigError for names that no module has, with the existing ones, or only those of linear layers."""
     paths = [path for path, _ in model.named_modules(remove_duplicate=False) if path]
     # PEFT finds fused experts by their names in checkpoints.
     if any(path.endswith("experts.gate_up_proj") for path, _ in model.named_parameters()):

@@ -21,8 +21,7 @@ class EmbeddingNoise:
     The noise comes from torch's generator, as dropout does: a step that is scored twice (`training.coupled`) and a
     resumed run get the same numbers.
 
-    Args:
-        model: with its trained parameters chosen; the embedding may be wrapped by PEFT.
+    The model has its trained parameters chosen; the embedding may be wrapped by PEFT.
     """
 
     def __init__(self, model: Any, alpha: float) -> None:

@@ -20,12 +20,7 @@ _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "e
 
 
 def add_tokens(tokenizer: PreTrainedTokenizerBase, plain: Sequence[str], special: Sequence[str]) -> list[str]:
-    """Add new tokens to the tokenizer, and return notices about them.
-
-    Args:
-        plain: tokens of ordinary text, which decoding shows.
-        special: tokens of markup, which decoding omits.
-    """
+    """Add tokens of ordinary text, and special ones, which decoding omits; returns notices about them."""
     lines = []
     for kind, tokens in (("tokens", plain), ("special tokens", special)):
         known = [token for token in tokens if token in tokenizer.get_vocab()]
@@ -38,15 +33,12 @@ def add_tokens(tokenizer: PreTrainedTokenizerBase, plain: Sequence[str], special
     return lines
 
 
-def add_tokens_of(tokenizer: PreTrainedTokenizerBase, folders: Sequence[str]) -> int:
-    """Add the extra tokens of the tokenizers in these folders, and return how many were added.
-
-    An adapter that was trained with new tokens is saved with its tokenizer.
+def add_tokens_of(tokenizer: PreTrainedTokenizerBase, folders: Sequence[str]) -> None:
+    """Add the extra tokens of the tokenizers in these folders: an adapter with new tokens is saved with its tokenizer.
 
     Raises:
         ModelError: the folders disagree about the id of a token.
     """
-    before = len(tokenizer)
     for folder in folders:
         if not (Path(folder) / "tokenizer.json").is_file():
             continue
@@ -60,7 +52,6 @@ def add_tokens_of(tokenizer: PreTrainedTokenizerBase, folders: Sequence[str]) ->
                     f"{folder}: its token {token.content} has the id {number}, which is not the next one of the "
                     f"model's tokenizer ({len(tokenizer)} tokens); the adapter was trained on another model"
                 )
-    return len(tokenizer) - before
 
 
 def embedding_rows(model: Any) -> int:

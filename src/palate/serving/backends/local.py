@@ -17,8 +17,7 @@ from typing import Any
 from palate.errors import EngineError
 from palate.evaluation.subject import Subject, model_spec
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.local.continuous import Batcher
-from palate.models.generation.local.continuous import Busy as Full
+from palate.models.generation.local.continuous import Batcher, QueueFull
 from palate.models.generation.local.request import GenerationRequest, NewToken
 from palate.models.generation.local.stream import TextPieces
 from palate.models.precision import default_device, resolve
@@ -107,7 +106,7 @@ class Local:
     ) -> GenerationRequest:
         try:
             return self._batch.submit(prompt, asked.decoding, seed, put, top_logprobs=asked.logprobs or 0)
-        except Full as error:
+        except QueueFull as error:
             raise Busy(f"{self.version}: {error}") from error
         except EngineError as error:
             self._failed = str(error)

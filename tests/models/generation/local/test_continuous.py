@@ -14,7 +14,7 @@ import torch
 from palate.errors import DataError, EngineError
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.local import continuous
-from palate.models.generation.local.continuous import Batcher, Busy
+from palate.models.generation.local.continuous import Batcher, QueueFull
 from palate.models.generation.local.generate import generate
 from palate.models.generation.local.request import GenerationRequest, NewToken
 from palate.models.precision import FP32
@@ -223,7 +223,7 @@ def test_too_many_waiting_prompts_are_refused(model: Any) -> None:
     with open_batcher(model, max_rows=1, max_waiting=2) as batcher:
         running = endless(batcher)
         waiting = [submit(batcher, LONG) for _ in range(2)]
-        with pytest.raises(Busy, match=r"^2 prompts are waiting for an answer; try again later$"):
+        with pytest.raises(QueueFull, match=r"^2 prompts are waiting for an answer; try again later$"):
             submit(batcher, LONG)
         assert waiting[0].request is not None
         waiting[0].request.cancel()

@@ -20,12 +20,7 @@ _CONNECT_SECONDS = 10.0
 
 
 class Connection:
-    """An endpoint at a base URL.
-
-    Args:
-        base_url: URL that ends in `/v1`.
-        timeout: seconds to wait for one reply.
-        http_client: several connections may share one.
+    """An endpoint at a base URL that ends in `/v1`; `timeout` seconds are waited for a reply.
 
     Attributes:
         base_url: without a slash at its end.

@@ -207,15 +207,10 @@ class Engine:
         connection.request(path, lambda client, _: client.post(f"/{path}", body=body, cast_to=str), self._attempts)
 
     def complete(self, request: Mapping[str, Any], *, attempts: int | None = None) -> Completion:
-        """The reply to one chat request.
-
-        Args:
-            request: `messages` and the other fields of the OpenAI API but for `model`.
-            attempts: number of times that it is sent if the engine is busy or cannot be reached; default as given to
-                the engine.
+        """The reply to one chat request: `messages` and the other fields of the OpenAI API but for `model`.
 
         Raises:
-            EngineError: the engine cannot be reached, refuses, or its reply is not a chat completion.
+            EngineError: as in `answers`.
         """
 
         def send(client: OpenAI, url: str) -> Completion:

@@ -99,8 +99,7 @@ class EndpointPool:
     flight is halved, and grows by one for about each `limit` replies (additive increase, multiplicative decrease).
 
     Args:
-        endpoints: as `URL,URL=2`.
-        model: that every endpoint must serve.
+        endpoints: as `URL,URL=2`; all must serve `model`.
         in_flight: most requests at once for each endpoint; of several, the weights share out the sum.
 
     Attributes:

@@ -28,11 +28,7 @@ def identifying_facts(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_served(model: str, listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Compare the lists of endpoints.
-
-    Args:
-        model: the name that all must serve.
-        listed: base URL → list of models; an empty list says nothing.
+    """Compare the lists of endpoints that must serve one model: base URL → list; an empty one says nothing.
 
     Raises:
         EngineRefused: an endpoint lists other models only, or two say different things of the model.

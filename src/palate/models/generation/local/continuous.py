@@ -40,7 +40,7 @@ _GPU_CHUNKS = 8
 _ROW_TOKENS = 2048
 
 
-class Busy(EngineError):  # noqa: N818 - says how it is
+class QueueFull(EngineError):  # noqa: N818 - says how it is
     """Too many prompts are waiting; try again later."""
 
 
@@ -80,10 +80,9 @@ class Batcher:
         self._running: dict[int, GenerationRequest] = {}
         self._asked = 0
         self._ended: str | None = None  # why no more answers are written
-        with contextlib.ExitStack() as stack:
-            prepared = prepared_decoder(model, precision, max_rows, llama_batch_of, TransformersBatch)
-            self._rows: RunningBatch = stack.enter_context(prepared)
-            self._opened = stack.pop_all()
+        self._opened = contextlib.ExitStack()
+        prepared = prepared_decoder(model, precision, max_rows, llama_batch_of, TransformersBatch)
+        self._rows: RunningBatch = self._opened.enter_context(prepared)
         self._max_rows = max_rows if self._rows.can_join else 1
         if self._max_rows < max_rows:
             _log.warning("the answers of this kind of model cannot share a batch: they are written one after another")
@@ -103,14 +102,13 @@ class Batcher:
 
         Args:
             prompt: token ids, at least one.
-            decoding: settings of this answer; its own `seed` is not used.
-            seed: of this answer.
+            decoding: its own `seed` is not used.
             on_token: called from the batcher's thread with each token; the last one has a finish reason. It must
                 return soon: every answer waits for it.
             top_logprobs: number of likeliest tokens that each token is reported with.
 
         Raises:
-            Busy: too many prompts are waiting.
+            QueueFull: too many prompts are waiting.
             DataError: the prompt is empty or too long, or has token ids outside the model's vocabulary.
             EngineError: the batcher is closed or has failed.
         """
@@ -127,7 +125,7 @@ class Batcher:
             if self._ended is not None:
                 raise EngineError(self._ended)
             if len(self._waiting) >= self._max_waiting:
-                raise Busy(f"{len(self._waiting)} prompts are waiting for an answer; try again later")
+                raise QueueFull(f"{len(self._waiting)} prompts are waiting for an answer; try again later")
             answer.number = self._asked = self._asked + 1
             self._waiting.append(answer)
             self._changed.notify()

@@ -85,14 +85,9 @@ class _Layer:
 class LlamaDecoder:
     """A `decode.BatchDecoder` with a copy of the model's current weights; reusable for several batches.
 
-    Attributes:
-        layers: with the weights of each decoder layer.
-
     Args:
         model: a causal LM that `recognised` accepts.
-        dtype: dtype of matrix products.
-        copy: whether a second copy of the weights is allowed.
-        rows: answers decoded at a time.
+        dtype, copy, rows: as for `PackedLinear`.
     """
 
     def __init__(self, model: Any, dtype: torch.dtype, *, copy: bool, rows: int) -> None:
@@ -170,12 +165,8 @@ class LlamaDecoder:
 def llama_decoder_of(model: Any, autocast: torch.dtype | None, rows: int) -> LlamaDecoder | None:
     """A decoder with the model's current weights, or None if the model's own forward must be used.
 
-    Gradient must be off, and the model in eval mode with an attention that takes a mask.
-
-    Args:
-        model: a causal LM, possibly under PEFT.
-        autocast: dtype of the run's matrix products; None for float32.
-        rows: answers decoded at a time.
+    Gradient must be off, and the model, possibly under PEFT, in eval mode with an attention that takes a mask; `rows`
+    answers are decoded at a time.
     """
     if not recognised(model):
         return None

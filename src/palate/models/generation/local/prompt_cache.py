@@ -29,9 +29,8 @@ class Slots:
     def keep(self, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Continue with these rows only (int64 indices), in the smallest grid that fits them.
 
-        Returns:
-            For each cell of the new grid the old cell that moves there, int64 [prompts, copies], and the old indices of
-            the remaining prompts.
+        Returns for each cell of the new grid the old cell that moves there, int64 [prompts, copies], and the old
+        indices of the remaining prompts.
         """
         old = self._rows[kept]
         prompt = old // self.copies
@@ -46,12 +45,7 @@ class Slots:
 
 
 class LayerCache:
-    """Keys and values of one layer, float32.
-
-    Args:
-        key_heads: number of key heads; `heads` is a multiple of it.
-        scaling: factor on the scores.
-    """
+    """Keys and values of one layer, float32; `heads` is a multiple of `key_heads`, `scaling` a factor on the scores."""
 
     def __init__(self, heads: int, key_heads: int, width: int, scaling: float) -> None:
         self._repeat, self._key_heads, self._width, self._scaling = heads // key_heads, key_heads, width, scaling
@@ -85,15 +79,9 @@ class LayerCache:
         self._values = self._values.transpose(1, 2)[cell].transpose(1, 2).contiguous()
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, slots: Slots) -> torch.Tensor:
-        """Append one token to each row and compute its attention to the prompt and its own tokens.
+        """Append one token to each row and compute its attention [rows, H · d] to the prompt and its own tokens.
 
-        Args:
-            q: [rows, H, d], rotated.
-            k, v: [rows, Hkv, d].
-            slots: grid of the rows.
-
-        Returns:
-            [rows, H · d].
+        q: [rows, H, d], rotated; k, v: [rows, Hkv, d].
         """
         # P prompts, C copies, Hkv key heads with G query heads each, of width d.
         p, c, h, g, d = slots.prompts, slots.copies, self._key_heads, self._repeat, self._width

@@ -36,14 +36,9 @@ class RunningBatch(Protocol):
     can_join: bool
 
     def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], torch.Tensor]:
-        """Read one more token of every row, and chunks of prompts.
+        """Read one more token of every row, and chunks of prompts: in order, and at most one of a prompt.
 
-        Args:
-            tokens: of each row in the batch.
-            chunks: of prompts; those of one prompt come in order, at most one in a step.
-
-        Returns:
-            The numbers of all rows, with those that have just joined, and their logits float32 [rows, V].
+        Returns the numbers of all rows, with those that have just joined, and their logits float32 [rows, V].
         """
         ...
 

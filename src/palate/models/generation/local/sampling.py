@@ -22,10 +22,7 @@ def uniform_numbers(decoding: Decoding, seed: int) -> torch.Tensor:
 def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
     """The token of each row at which the cumulative probability exceeds `uniform`, int64 [rows, 1].
 
-    Args:
-        scores: logits [rows, vocabulary].
-        uniform: float64 [rows, 1] in [0, 1).
-        top_p: draw only from the likeliest tokens up to this total probability.
+    Of logits [rows, V] and uniform float64 [rows, 1] in [0, 1); with top_p, only of the likeliest tokens.
     """
     probabilities = torch.softmax(scores.float(), dim=-1)
     if top_p >= 1.0:

@@ -31,9 +31,7 @@ def stream(
     text. A tokenizer with byte fallback may decode a character that the token limit cuts in another way than before;
     then the returned text is the right one.
 
-    Args:
-        model: as in `generate`; no other thread may use it at the same time.
-        on_text: what it raises ends the generation and is raised here.
+    No other thread may use the model at the same time. What `on_text` raises ends the generation and is raised here.
 
     Raises:
         DataError: the chat template refuses the prompt, or the prompt is too long.

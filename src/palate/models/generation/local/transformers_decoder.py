@@ -66,11 +66,7 @@ def _grown(old: torch.Tensor | None, new: torch.Tensor, length: int) -> torch.Te
 
 
 class TransformersDecoder:
-    """The model's own forward, with the kind of cache that it uses.
-
-    Args:
-        model: a causal LM with its stock attention selected, in eval mode; gradient must be off.
-    """
+    """The forward of a model with its own attention selected, in eval mode; gradient must be off."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
