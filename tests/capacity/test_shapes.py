@@ -51,14 +51,14 @@ def test_parameters_are_those_of_the_built_model(tmp_path: Path, kind: str, furt
     words = model.get_input_embeddings().weight.numel()
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert (shape.counts.embedding, shape.counts.head) == (words, 0 if tied else words)
-    assert shape.longest == 512
+    assert shape.max_positions == 512
 
 
 def test_a_token_reads_only_the_active_experts() -> None:
     shape = shape_of({**SMALL, **EXPERTS, "model_type": "mixtral"}, "m")
     one = 3 * 256 * 640
     attention = 256 * 256 * 2 + 2 * 256 * 64
-    assert shape.read_by_a_token == 6 * (attention + 2 * one + 4 * 256)
+    assert shape.active_weights == 6 * (attention + 2 * one + 4 * 256)
     assert shape.counts.linear == 6 * (attention + 4 * 256)
 
 
@@ -92,4 +92,4 @@ def test_a_missing_model_names_the_sizes(tmp_path: Path) -> None:
 
 def test_a_state_space_model_counts_heads_of_64() -> None:
     mamba = {"model_type": "mamba2", "num_hidden_layers": 2, "hidden_size": 256, "vocab_size": 100}
-    assert (shape_of(mamba, "m").heads, shape_of(mamba, "m").head_width) == (4, 64)
+    assert (shape_of(mamba, "m").heads, shape_of(mamba, "m").head_dim) == (4, 64)

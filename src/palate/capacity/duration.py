@@ -59,12 +59,12 @@ def forward(job: Job, shape: ModelShape) -> Operations:
 
     def pairs(row: Row) -> float:
         padded = job.config.attention == "padded"
-        return sum(Row(row.prompt, (n,)).pairs() for n in row.answers) if padded else row.pairs()
+        return sum(Row(row.prompt, (n,)).pairs() for n in row.completions) if padded else row.pairs()
 
-    head = 0 if job.config.stage == "rm" or shape in job.rewards else 2.0 * shape.words
+    head = 0 if job.config.stage == "rm" or shape in job.rewards else 2.0 * shape.embedding_size
     return Operations(
-        2.0 * shape.read_by_a_token * job.mean(job.tokens),
-        4.0 * shape.head_width * shape.heads * shape.layers * job.mean(pairs),
+        2.0 * shape.active_weights * job.mean(job.tokens),
+        4.0 * shape.head_dim * shape.heads * shape.layers * job.mean(pairs),
         head * job.mean(lambda row: row.trained),
     )
 
@@ -84,7 +84,7 @@ def duration_of(job: Job, tokens: int) -> Duration:
     """The time of the run, with forward passes of `tokens`; sampled answers are taken to use all `max_new_tokens`."""
     hardware, rows, shard = job.hardware, job.rows_of_step, job.sharding
     # A device that multiplies bf16 is about a quarter as fast in float32.
-    rate = hardware.tflops * 1e12 * hardware.efficiency * (0.25 if job.half == "fp32" and hardware.bf16 else 1)
+    rate = hardware.tflops * 1e12 * hardware.efficiency * (0.25 if job.precision == "fp32" and hardware.bf16 else 1)
     memory = hardware.bandwidth * 1e9 * hardware.traffic
 
     def seconds(operations: Operations) -> Operations:
@@ -110,7 +110,7 @@ def duration_of(job: Job, tokens: int) -> Duration:
     step["optimiser"] = update / (_HOST if shard.offloaded else memory)
     step["exchange not hidden"] = max(0.0, _exchange(job, passes) - hidden)
     step["sampling answers"] = _answers(job, rate, memory) / job.updates if job.generations else 0.0
-    used = min(job.work.rows, job.steps * rows * job.devices / job.updates) / job.devices
+    used = min(job.workload.rows, job.steps * rows * job.devices / job.updates) / job.devices
     return Duration({name: part for name, part in step.items() if part}, used * sum(seconds(once)), job.steps)
 
 
@@ -148,7 +148,7 @@ def _answers(job: Job, rate: float, memory: float) -> float:
     shape, count = job.shape, job.rows_of_step * job.generations
     rows, new = job.answers_at_once(min(count, ANSWERS_AT_A_TIME))
     prompt = job.mean(lambda row: row.prompt)
-    keys = 2 * shape.layers * shape.key_heads * shape.head_width * (prompt + new / 2) * rows
-    read = job.width * (shape.counts.linear + shape.words + keys) / memory
-    token = max(read, 2 * rows * (shape.read_by_a_token + shape.words) / rate)
-    return -(-count // rows) * new * token + 2 * shape.read_by_a_token * prompt * job.rows_of_step / rate
+    keys = 2 * shape.layers * shape.kv_heads * shape.head_dim * (prompt + new / 2) * rows
+    read = job.width * (shape.counts.linear + shape.embedding_size + keys) / memory
+    token = max(read, 2 * rows * (shape.active_weights + shape.embedding_size) / rate)
+    return -(-count // rows) * new * token + 2 * shape.active_weights * prompt * job.rows_of_step / rate

@@ -46,11 +46,11 @@ class Capacity:
         return {
             "measured": False,
             "model": {"name": job.shape.name, "parameters": job.model.total, "trained": job.trained.total},
-            "data": {"rows": job.work.rows, "lengths": job.work.source},
+            "data": {"rows": job.workload.rows, "lengths": job.workload.source},
             "hardware": asdict(job.hardware),
             "devices": job.devices,
             "sharding": job.sharding.name,
-            "precision": job.half,
+            "precision": job.precision,
             "memory": {**asdict(memory), "peak": memory.peak, "fits": memory.fits},
             "remedies": [remedy._asdict() for remedy in self.remedies],
             "seconds": {**asdict(self.duration), "run": self.duration.of_run},
@@ -77,14 +77,14 @@ def disk_of(job: Job) -> dict[str, int]:
     kept = min(saves[config.save_strategy], config.save_total_limit or job.steps)
     found = {"checkpoints": kept * checkpoint, "final model": model}
     if job.stores_reference:
-        found["reference store"] = round(job.work.rows * (4 * job.mean(lambda row: row.trained) + 24))
+        found["reference store"] = round(job.workload.rows * (4 * job.mean(lambda row: row.trained) + 24))
     return found
 
 
 def _remedies(job: Job) -> Iterator[Remedy]:
     """What makes a run fit: the same training in less memory, on more devices, with LoRA, with QLoRA."""
     config, gpu = job.config, job.hardware.gpu
-    smaller = {"max_tokens_per_batch": max(map(job.tokens, job.work.lengths)), "gradient_checkpointing": True}
+    smaller = {"max_tokens_per_batch": max(map(job.tokens, job.workload.lengths)), "gradient_checkpointing": True}
     one_by_one: list[_Change] = [({key: value}, 0) for key, value in smaller.items()]
     further: list[_Change] = []
     if job.needs_reference and not job.generations:

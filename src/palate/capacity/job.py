@@ -23,11 +23,11 @@ class Row(NamedTuple):
     """Tokens of a prompt, and of each of its completions."""
 
     prompt: int
-    answers: tuple[int, ...]
+    completions: tuple[int, ...]
 
     @property
     def trained(self) -> int:
-        return sum(self.answers)
+        return sum(self.completions)
 
     def pairs(self, most: float = float("inf")) -> int:
         """Pairs of a query and a key that it sees, of the queries that see at most `most` keys."""
@@ -36,7 +36,7 @@ class Row(NamedTuple):
             n = int(min(n, most))
             return n * (n + 1) // 2
 
-        return below(self.prompt) + sum(below(self.prompt + n) - below(self.prompt) for n in self.answers)
+        return below(self.prompt) + sum(below(self.prompt + n) - below(self.prompt) for n in self.completions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Job:
     Attributes:
         config: a resolved run.
         shape: of its model.
-        work: its rows.
+        workload: its rows.
         hardware: one of its devices.
         devices: their number.
         reference: the model of `ref_model`, if that is a separate one.
@@ -80,7 +80,7 @@ class Job:
 
     config: RunConfig
     shape: ModelShape
-    work: Workload
+    workload: Workload
     hardware: Hardware
     devices: int = 1
     reference: ModelShape | None = None
@@ -98,7 +98,7 @@ class Job:
         return Sharding("DDP") if n > 1 else Sharding()
 
     @cached_property
-    def half(self) -> str:
+    def precision(self) -> str:
         """`bf16`, `fp16` or `fp32`, as the run's precision resolves on this device."""
         wanted = self.config.precision
         auto = wanted == "auto" or (wanted == "fp16" and not self.hardware.gpu)
@@ -107,7 +107,7 @@ class Job:
     @property
     def width(self) -> int:
         """Bytes of a number in matrix products."""
-        return 4 if self.half == "fp32" else 2
+        return 4 if self.precision == "fp32" else 2
 
     @property
     def fused(self) -> bool:
@@ -115,17 +115,17 @@ class Job:
         config = self.config
         lora = config.finetuning_type == "lora" and (config.lora_dropout > 0 or config.use_dora)
         plain = not (lora or config.dropout > 0 or config.attention == "padded")
-        return plain and not self.hardware.gpu and self.shape.kind in _FUSED
+        return plain and not self.hardware.gpu and self.shape.model_type in _FUSED
 
     def tokens(self, row: Row) -> int:
         """Tokens that a forward pass computes: the prompt once, or in padded rows once for each completion."""
-        if self.config.attention == "padded" and row.answers:
-            return len(row.answers) * (row.prompt + max(row.answers))
+        if self.config.attention == "padded" and row.completions:
+            return len(row.completions) * (row.prompt + max(row.completions))
         return row.prompt + row.trained
 
     def mean(self, value: Callable[[Row], float]) -> float:
         """The mean of a figure over the rows."""
-        return sum(map(value, self.work.lengths)) / len(self.work.lengths)
+        return sum(map(value, self.workload.lengths)) / len(self.workload.lengths)
 
     @cached_property
     def model(self) -> Counts:
@@ -184,7 +184,7 @@ class Job:
 
     def frozen_bytes(self, counts: Counts, shape: ModelShape) -> float:
         """Bytes of frozen weights: bf16 holds linear maps without loss if they are bf16 numbers."""
-        width = 2 if self.half == "bf16" and shape.narrow else 4
+        width = 2 if self.precision == "bf16" and shape.bf16_weights else 4
         return width * (counts.linear + counts.head) + 4.0 * (counts.embedding + counts.other)
 
     @property
@@ -233,5 +233,5 @@ class Job:
         """Optimiser steps of the whole run."""
         if self.config.max_steps > 0:
             return self.config.max_steps
-        per_epoch = -(-self.work.rows // (self.rows_of_step * self.devices))
+        per_epoch = -(-self.workload.rows // (self.rows_of_step * self.devices))
         return max(1, round(self.config.num_train_epochs * per_epoch * self.updates))

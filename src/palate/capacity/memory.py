@@ -92,7 +92,7 @@ def memory_of(job: Job) -> Memory:
     held |= dict.fromkeys(away, 0.0)
     reference, until_stored = _references(job)
     rest = {
-        "libraries": _LIBRARIES[gpu] + (0 if gpu else _ROW_BYTES * job.work.rows),
+        "libraries": _LIBRARIES[gpu] + (0 if gpu else _ROW_BYTES * job.workload.rows),
         **{name: held[name] for name in ("weights", "adapter")},
         "reference": reference,
         "reward models": sum(job.frozen_bytes(one.counts, one) for one in job.rewards),
@@ -131,8 +131,8 @@ def memory_of(job: Job) -> Memory:
 def activation_bytes(job: Job) -> tuple[float, float]:
     """Bytes of a token: what a forward pass saves for backward, and what the layer at work needs besides."""
     shape, b = job.shape, job.width
-    d, f = shape.hidden, shape.inner * shape.active
-    queries, keys = shape.heads * shape.head_width, shape.key_heads * shape.head_width
+    d, f = shape.hidden, shape.intermediate * shape.experts_per_token
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     layer = float(b * (2 * queries + 2 * keys))  # q, k, v and the output of attention
     if job.fused:
         # The residual stream twice in float32, gate and up, and the probabilities of short rows.
@@ -168,7 +168,7 @@ def _cast_bytes(job: Job) -> float:
     """Autocast keeps linear weights in its own format during a step; fused layers cast a weight at each use."""
     if job.width == 4 or job.fused:
         return 0.0
-    frozen_too = job.half == "fp16" and job.config.quantization_bit is None
+    frozen_too = job.precision == "fp16" and job.config.quantization_bit is None
     return 2.0 * (job.model.linear if frozen_too else job.trained.linear)
 
 
@@ -199,12 +199,13 @@ def _loads_narrow(job: Job) -> bool:
     """Whether weights stay in bf16 as they are loaded: few of them train, and none is computed from them."""
     config = job.config
     computed = config.finetuning_type == "full" or config.merged_adapters or config.use_dora or config.resize_vocab
-    return not computed and job.half == "bf16" and job.shape.narrow
+    return not computed and job.precision == "bf16" and job.shape.bf16_weights
 
 
 def _narrowed_bytes(job: Job) -> float:
     """Bytes that frozen weights lose when they are stored in bf16 after loading."""
-    if _loads_narrow(job) or job.half != "bf16" or not job.shape.narrow or job.config.quantization_bit is not None:
+    as_bf16 = job.precision == "bf16" and job.shape.bf16_weights and job.config.quantization_bit is None
+    if _loads_narrow(job) or not as_bf16:
         return 0.0
     return 2.0 * max(0, job.model.linear + job.model.head - job.trained.linear - job.trained.head)
 
@@ -214,13 +215,13 @@ def _loading_bytes(job: Job) -> float:
     own = weight_bytes(job) + _narrowed_bytes(job)
     if job.reference is not None:
         own += job.frozen_bytes(job.reference.counts, job.reference)
-    file = (2 if job.shape.narrow else 4) * job.model.total
+    file = (2 if job.shape.bf16_weights else 4) * job.model.total
     return own if job.hardware.gpu else own + (1 if _loads_narrow(job) else 2) * file
 
 
 def _tokens_of_pass(job: Job, free: float, saved: float) -> int:
     """Tokens of the largest forward pass, as the run chooses them (`training.setup.memory`)."""
-    lengths = sorted(map(job.tokens, job.work.lengths), reverse=True)
+    lengths = sorted(map(job.tokens, job.workload.lengths), reverse=True)
     batch = job.config.per_device_train_batch_size
     largest = sum(lengths[:batch]) + lengths[0] * max(0, batch - len(lengths))
     budget = job.config.max_tokens_per_batch
@@ -232,13 +233,14 @@ def _tokens_of_pass(job: Job, free: float, saved: float) -> int:
 def _logit_bytes(job: Job, tokens: int) -> tuple[float, float]:
     """Bytes of the head in pieces at the end of the forward pass, and of gradients that are added up at the end."""
     shape, b = job.shape, job.width
-    sums = 4.0 * shape.words if job.trained.embedding else 0.0  # dense, as large as the embedding
+    sums = 4.0 * shape.embedding_size if job.trained.embedding else 0.0  # dense, as large as the embedding
     if job.config.stage == "rm":
         return 0.0, sums
     trains = job.trains_head
     rows = tokens * job.mean(lambda row: row.trained) / job.mean(job.tokens)
     # The weight as multiplied and its gradient, hidden states and their gradients, and pieces of logits.
-    weight = (b if b < 4 and (trains or shape.tied) else 0) * shape.words + ((4 + b) * shape.words if trains else 0)
+    each = (b if b < 4 and (trains or shape.tied) else 0) + (4 + b if trains else 0)
+    weight = each * shape.embedding_size
     hidden = rows * shape.hidden * (2 * b + 8)
     if job.hardware.gpu:
         return weight + hidden + 16 * _CHUNK, sums
@@ -252,11 +254,12 @@ def _answering_bytes(job: Job) -> float:
     rows, new = job.answers_at_once(ANSWERS_AT_A_TIME)
     if not rows:
         return 0.0
-    copy = float(b * (job.model.linear + shape.words))
+    copy = float(b * (job.model.linear + shape.embedding_size))
     if gpu:
-        copy = 0.0 if b == 4 else 2.0 * (job.trained.linear + (shape.words if shape.tied or job.trained.head else 0))
+        head = shape.embedding_size if shape.tied or job.trained.head else 0
+        copy = 0.0 if b == 4 else 2.0 * (job.trained.linear + head)
     elif copy > _COPIED_BYTES:
         copy = 0.0
-    length = max(row.prompt for row in job.work.lengths) + new
-    keys = 2 * shape.layers * shape.key_heads * shape.head_width * (b if gpu else 4)
+    length = max(row.prompt for row in job.workload.lengths) + new
+    keys = 2 * shape.layers * shape.kv_heads * shape.head_dim * (b if gpu else 4)
     return copy + rows * (keys * length + 12 * shape.vocabulary)

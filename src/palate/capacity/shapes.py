@@ -30,56 +30,60 @@ class ModelShape:
     """What of a causal LM memory and time depend on.
 
     Attributes:
-        kind: `model_type` of config.json.
-        hidden, inner: width of the residual stream, and of the MLP or of one expert.
+        model_type: of config.json.
+        hidden, intermediate: width of the residual stream, and of the MLP or of one expert.
         gated: the MLP has three maps (gate, up, down), else two.
-        experts, active: of a layer, and those of them that read a token; 0 and 1 without experts.
-        narrow: the weights are bf16 numbers, so bf16 holds frozen ones without loss.
-        longest: tokens that the model was trained for.
+        experts, experts_per_token: of a layer; 0 and 1 without experts.
+        bf16_weights: the weights are bf16 numbers, so bf16 holds frozen ones without loss.
+        max_positions: tokens that the model was trained for.
     """
 
     name: str
-    kind: str
+    model_type: str
     layers: int
     hidden: int
-    inner: int
+    intermediate: int
     heads: int
-    key_heads: int
-    head_width: int
+    kv_heads: int
+    head_dim: int
     vocabulary: int
     tied: bool = False
     gated: bool = True
     experts: int = 0
-    active: int = 1
-    narrow: bool = True
-    longest: int | None = None
+    experts_per_token: int = 1
+    bf16_weights: bool = True
+    max_positions: int | None = None
 
     @property
     def maps(self) -> list[tuple[int, int, int]]:
         """(inputs, outputs, number) of the linear maps of one layer: q; k and v; o; into the MLP; out of it."""
-        queries, keys = self.heads * self.head_width, self.key_heads * self.head_width
+        queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = [(self.hidden, queries, 1), (self.hidden, keys, 2), (queries, self.hidden, 1)]
-        return [*attention, (self.hidden, self.inner, 2 if self.gated else 1), (self.inner, self.hidden, 1)]
+        return [
+            *attention,
+            (self.hidden, self.intermediate, 2 if self.gated else 1),
+            (self.intermediate, self.hidden, 1),
+        ]
 
     @property
     def counts(self) -> Counts:
         """All parameters; biases are left out. Experts are no linear maps: their weights lie in one tensor a layer."""
         attention, mlp = self._weights
-        places = (self.longest or 0) * self.hidden if self.kind in ("gpt2", "opt") else 0
+        places = (self.max_positions or 0) * self.hidden if self.model_type in ("gpt2", "opt") else 0
         other = (2 * self.layers + 1) * self.hidden + places + self.layers * self.experts * mlp
         linear = attention + (self.hidden * self.experts if self.experts else mlp)
-        return Counts(linear * self.layers, 0 if self.tied else self.words, self.words, other)
+        return Counts(linear * self.layers, 0 if self.tied else self.embedding_size, self.embedding_size, other)
 
     @property
-    def words(self) -> int:
+    def embedding_size(self) -> int:
         """Parameters of the embedding, or of the head."""
         return self.vocabulary * self.hidden
 
     @property
-    def read_by_a_token(self) -> int:
+    def active_weights(self) -> int:
         """Weights of all layers' maps that one token multiplies; of experts only the active ones."""
         attention, mlp = self._weights
-        return self.layers * (attention + mlp * self.active + self.hidden * self.experts)
+        return self.layers * (attention + mlp * self.experts_per_token + self.hidden * self.experts)
 
     @property
     def _weights(self) -> tuple[int, int]:
@@ -89,7 +93,9 @@ class ModelShape:
 
 
 def _llama(name: str, layers: int, hidden: int, inner: int, heads: int, *, tied: bool = False) -> ModelShape:
-    return ModelShape(name, "llama", layers, hidden, inner, heads, 8, hidden // heads, 128_256, tied, longest=131_072)
+    return ModelShape(
+        name, "llama", layers, hidden, inner, heads, 8, hidden // heads, 128_256, tied, max_positions=131_072
+    )
 
 
 _SMOLLM2 = ("smollm2-135m-instruct", "llama", 30, 576, 1536, 9, 3, 64, 49_152, True)
@@ -100,7 +106,7 @@ SIZES: Mapping[str, ModelShape] = MappingProxyType(
         "3b": _llama("3B", 28, 3072, 8192, 24, tied=True),
         "8b": _llama("8B", 32, 4096, 14_336, 32),
         "70b": _llama("70B", 80, 8192, 28_672, 64),
-        "smollm2-135m-instruct": ModelShape(*_SMOLLM2, longest=8192),
+        "smollm2-135m-instruct": ModelShape(*_SMOLLM2, max_positions=8192),
     }
 )
 """Shapes that need no files."""
@@ -112,12 +118,12 @@ _NAMES = {
     "hidden": ("hidden_size", "n_embd"),
     "heads": ("num_attention_heads", "n_head"),
     "vocabulary": ("vocab_size",),
-    "inner": ("intermediate_size", "n_inner"),
-    "key_heads": ("num_key_value_heads",),
-    "head_width": ("head_dim",),
+    "intermediate": ("intermediate_size", "n_inner"),
+    "kv_heads": ("num_key_value_heads",),
+    "head_dim": ("head_dim",),
     "experts": ("num_local_experts", "num_experts", "n_routed_experts"),
-    "active": ("num_experts_per_tok",),
-    "longest": ("max_position_embeddings", "n_positions"),
+    "experts_per_token": ("num_experts_per_tok",),
+    "max_positions": ("max_position_embeddings", "n_positions"),
 }
 
 
@@ -161,12 +167,12 @@ def shape_of(config: Mapping[str, Any], name: str) -> ModelShape:
         value = found.get(field, 0 if field in ("layers", "hidden", "vocabulary") else 1)
         if type(value) is not int or value < (field != "experts"):
             raise ModelError(f"{name}: config.json has no whole number above 0 as {' or '.join(names)}")
-    found.setdefault("inner", 4 * found["hidden"])
+    found.setdefault("intermediate", 4 * found["hidden"])
     found.setdefault("heads", max(1, found["hidden"] // 64))  # a state-space model has none
-    found.setdefault("key_heads", found["heads"])
-    found.setdefault("head_width", found["hidden"] // found["heads"])
+    found.setdefault("kv_heads", found["heads"])
+    found.setdefault("head_dim", found["hidden"] // found["heads"])
     if not found.get("experts"):
-        found |= {"experts": 0, "active": 1}
+        found |= {"experts": 0, "experts_per_token": 1}
     kind, dtype = str(text.get("model_type")), str(text.get("dtype") or text.get("torch_dtype"))
     tied = bool(text.get("tie_word_embeddings", True))  # the default of transformers
-    return ModelShape(name, kind, tied=tied, gated=kind not in _UNGATED, narrow=dtype == "bfloat16", **found)
+    return ModelShape(name, kind, tied=tied, gated=kind not in _UNGATED, bf16_weights=dtype == "bfloat16", **found)

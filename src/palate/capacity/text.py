@@ -16,10 +16,10 @@ def as_lines(found: Capacity) -> list[str]:
     job, memory, duration = found.job, found.memory, found.duration
     several = f"{job.devices} × " if job.devices > 1 else ""
     head = [
-        f"Computed, not measured: {several}{job.hardware.name}, {job.sharding.name}, {job.half}",
+        f"Computed, not measured: {several}{job.hardware.name}, {job.sharding.name}, {job.precision}",
         f"hardware: {job.hardware.source}; products at {100 * job.hardware.efficiency:.0f} % of the peak",
         f"model: {job.shape.name}, {_count(job.model.total)} parameters, {_count(job.trained.total)} trained",
-        f"data: {amount(job.work.rows, 'row')}, {job.work.source}",
+        f"data: {amount(job.workload.rows, 'row')}, {job.workload.source}",
     ]
     lines = [part for line in head for part in wrap(line, 78, subsequent_indent="  ")]
     lines += ["", _row("memory of a device, by part", "GB"), *_rows(memory.parts, 1e9)]

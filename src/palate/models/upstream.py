@@ -36,9 +36,9 @@ def quiet() -> Iterator[None]:
 def evaluating(model: Any) -> Iterator[None]:
     """A context in which a model or module is in eval mode, without dropout."""
     training = model.training
-    if training:
-        model.eval()
     try:
+        if training:
+            model.eval()
         yield
     finally:
         if training:

@@ -225,8 +225,8 @@ def _data(request: DatasetRequest, found: Inspection, shape: ModelShape, stage: 
     answer = _NEW_TOKENS if stage in _ONLINE else 0
     cutoff = -(-max(longest + answer, 1) // _ROUND_TO) * _ROUND_TO
     reason = f"the longest row has {longest:,} tokens" + (f", an answer at most {answer}" if answer else "")
-    if shape.longest is not None and cutoff > shape.longest:
-        cutoff, reason = shape.longest, f"{reason}, the model was trained for {shape.longest:,}"
+    if shape.max_positions is not None and cutoff > shape.max_positions:
+        cutoff, reason = shape.max_positions, f"{reason}, the model was trained for {shape.max_positions:,}"
     yield Line("cutoff_len", cutoff, reason)
     if found.prompts >= _HELD_OUT_FROM:
         yield Line("val_size", 0.1, f"held out by prompt, of {found.prompts:,} prompts")

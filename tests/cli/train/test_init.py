@@ -88,7 +88,7 @@ def test_the_stage_follows_the_rows(
     assert {key: getattr(config, key) for key in values} == values
 
 
-LLAMA_7B = ModelShape("7B", "llama", 32, 4096, 11_008, 32, 32, 128, 32_000, longest=4096)
+LLAMA_7B = ModelShape("7B", "llama", 32, 4096, 11_008, 32, 32, 128, 32_000, max_positions=4096)
 
 
 def test_the_tuning_follows_the_memory(

@@ -100,6 +100,7 @@ class AdapterOff(_LiveReference):
             yield self.model
 
 
+@dataclass(eq=False)
 class FrozenCopy(_LiveReference):
     """The policy's own modules, with frozen copies in place of the trained parameters.
 

@@ -221,7 +221,7 @@ def test_bf16_stays_near_float32(make: Any) -> None:
     tokens = torch.tensor([3, 4, 5])
     for wanted, got in (
         (exact.prefill(PROMPTS, 1), low.prefill(PROMPTS, 1)),
-        (exact.next(tokens), low.next(tokens)),
+        (exact.step(tokens), low.step(tokens)),
     ):
         assert got.dtype == torch.float32
         assert 0 < float((got - wanted).abs().max()) < 0.05 * float(wanted.abs().max())
