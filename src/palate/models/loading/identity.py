@@ -96,10 +96,6 @@ def output_config(config: Any) -> Any:
     return config if isinstance(config, int | float | str | None) else str(config)
 
 
-def _digest(*parts: Any) -> str:
-    return json_hash(parts)[:16]
-
-
 def model_hash(model: nn.Module) -> str:
     """16 hexadecimal digits over the class, all parameters and persistent buffers, and the config (`output_config`).
 
@@ -108,11 +104,11 @@ def model_hash(model: nn.Module) -> str:
     """
     config: Any = getattr(model, "config", None)
     facts = output_config(config.to_dict()) if config is not None else None
-    return _digest(type(model).__name__, facts, weights_hash(model.state_dict()))
+    return json_hash((type(model).__name__, facts, weights_hash(model.state_dict())))[:16]
 
 
 def adapter_hash(model: Any) -> str:
     """16 hexadecimal digits over the weights of a PEFT model's adapters and their configs (rank, α, scaling)."""
     weights = {name: tensor for name, tensor in model.named_parameters() if tensor.requires_grad}
     configs = {name: output_config(config.to_dict()) for name, config in model.peft_config.items()}
-    return _digest(configs, weights_hash(weights))
+    return json_hash((configs, weights_hash(weights)))[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ def load_model(
         quantization_bit: 4 or 8 loads quantised weights (QLoRA, 2305.14314), which needs bitsandbytes and a GPU.
         double_quantization: with 4 bits, quantise the scales too, which saves 0.4 bits a parameter.
         head: `lm` for a causal LM, `reward` for a sequence classifier with one output; a reward head that is not in the
-            files starts at 0.
+            files starts at 0, so the first rewards are equal.
 
     Raises:
         ModelError: the model cannot be loaded, or has no such head.
@@ -139,9 +139,13 @@ def load_model(
         raise ModelError(f"{name}: its weights are damaged: {_reason(error)}") from error
     if dtype != torch.float32:
         widen(model)
-    _refuse_missing(name, loading["missing_keys"], head=head)
-    if head == "reward":
-        _begin_head(model, loading["missing_keys"])
+    missing = {key for key in loading["missing_keys"] if head == "lm" or not key.startswith("score.")}
+    if missing:  # a parameter that is in no file would be random
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ModelError(f"{name}: weights are missing from its files: {min(missing)}{more}; download or save it again")
+    if len(missing) < len(loading["missing_keys"]):  # a reward head that is in no file
+        for parameter in model.get_submodule("score").parameters():
+            nn.init.zeros_(parameter)
     if not extra:
         model.to(device)
     return model  # type: ignore[no-any-return]
@@ -201,21 +205,6 @@ def load_frozen(
     model.eval().requires_grad_(False)
     store_frozen_in(model, precision)
     return LoadedModel(model, found, identity)
-
-
-def _refuse_missing(name: str, missing: Iterable[str], *, head: str) -> None:
-    """A parameter that is in no file would be random."""
-    lost = sorted(key for key in missing if head == "lm" or not key.startswith("score."))
-    if lost:
-        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
-        raise ModelError(f"{name}: weights are missing from its files: {lost[0]}{more}; download or save it again")
-
-
-def _begin_head(model: nn.Module, missing: Iterable[str]) -> None:
-    """A reward head that is in no file starts at 0, so the first rewards are equal."""
-    if any(key.startswith("score.") for key in missing):
-        for parameter in model.get_submodule("score").parameters():
-            nn.init.zeros_(parameter)
 
 
 def _set_dropout(config: Any, dropout: float) -> None:

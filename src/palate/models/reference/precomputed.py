@@ -48,11 +48,8 @@ class PrecomputedReference:
             self.live = None
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
-        return [self._stored(batch) for batch in batches]
-
-    def _stored(self, batch: Batch) -> TokenLogps:
-        values = np.concatenate([self.store.get(group.content_hash) for group in batch.groups])
-        return TokenLogps(torch.from_numpy(values).to(batch.target_ids.device))
+        values = [np.concatenate([self.store.get(group.content_hash) for group in batch.groups]) for batch in batches]
+        return [TokenLogps(torch.from_numpy(one).to(batch.target_ids.device)) for one, batch in zip(values, batches)]
 
     @contextlib.contextmanager
     def active(self) -> Iterator[nn.Module]:
@@ -129,13 +126,10 @@ def verify(
     if not found:
         return
     mean = float(np.sqrt(np.square(np.concatenate([differences for differences, _ in found])).mean()))
-    largest, row = max(((float(differences.max(initial=0.0)), row) for differences, row in found), key=_nan_first)
-    if not (mean <= _ROUNDING[precision] and largest <= _LARGEST * _ROUNDING[precision]):
+    maxima = [float(differences.max(initial=0.0)) for differences, _ in found]
+    worst = int(np.argmax(maxima))  # a NaN counts as the maximum
+    if not (mean <= _ROUNDING[precision] and maxima[worst] <= _LARGEST * _ROUNDING[precision]):
         raise ArtifactError(
-            f"{store.path}: stored reference values differ from the reference by {largest:.3g} in "
-            f"log-probability (row {row}); delete the file, it is rebuilt"
+            f"{store.path}: stored reference values differ from the reference by {maxima[worst]:.3g} in "
+            f"log-probability (row {found[worst][1]}); delete the file, it is rebuilt"
         )
-
-
-def _nan_first(found: tuple[float, str]) -> float:
-    return np.inf if np.isnan(found[0]) else found[0]

@@ -20,7 +20,7 @@ from palate.models.scoring.logps import TokenLogps
 from palate.models.scoring.trunk import TrunkCache, TrunkRun
 from palate.models.scoring.value_head import values_of
 from palate.models.upstream import active_module
-from palate.text.batch import Batch, Layout
+from palate.text.batch import Batch
 
 T = TypeVar("T")
 
@@ -48,9 +48,7 @@ def install(model: Any, head: Head) -> None:
 def _scoring_forward(
     self: Any,
     input_ids: torch.Tensor | None = None,
-    position_ids: torch.Tensor | None = None,
-    attention_mask: torch.Tensor | None = None,
-    layout: Layout | None = None,
+    *,
     target_index: torch.Tensor | None = None,
     target_ids: torch.Tensor | None = None,
     trunk: TrunkRun | None = None,
@@ -59,16 +57,13 @@ def _scoring_forward(
     **kwargs: Any,
 ) -> Any:
     """`TokenLogps` of the targets, with `square_sums` and `routers` if requested; without targets, the stock output."""
-    inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask}
     if target_index is None or target_ids is None:
         if getattr(self.config, "output_router_logits", False):
             # The stock forward would compute a balancing loss, whose mask does not fit tokens decoded one by one.
             kwargs["output_router_logits"] = False
-        return self.stock_forward(**inputs, **kwargs)
+        return self.stock_forward(input_ids=input_ids, **kwargs)
     # PEFT passes its own keywords as None; only keywords with a value may reach the decoder.
-    inputs |= {name: value for name, value in kwargs.items() if value is not None}
-    if layout is not None:
-        inputs["layout"] = layout
+    inputs = {"input_ids": input_ids, **{name: value for name, value in kwargs.items() if value is not None}}
     if self.head.stock:
         return _dense(logits_at(self, inputs, target_index), target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():

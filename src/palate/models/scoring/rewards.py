@@ -18,7 +18,7 @@ from palate.errors import ModelError
 from palate.models.attention.rotary import length_rule
 from palate.models.scoring.forward import decoder_inputs, states_at
 from palate.models.scoring.trunk import TrunkRun
-from palate.text.batch import Batch, Layout
+from palate.text.batch import Batch
 
 
 class Rewards(NamedTuple):
@@ -63,26 +63,20 @@ def install_rewards(model: Any) -> None:
 def _reward_forward(
     self: Any,
     input_ids: torch.Tensor | None = None,
-    position_ids: torch.Tensor | None = None,
-    attention_mask: torch.Tensor | None = None,
-    layout: Layout | None = None,
+    *,
     target_index: torch.Tensor | None = None,
     target_ids: torch.Tensor | None = None,
     end_index: torch.Tensor | None = None,
     trunk: TrunkRun | None = None,
-    labels: torch.Tensor | None = None,
     return_dict: bool | None = None,
     routers: bool = False,
     **kwargs: Any,
 ) -> Any:
     """Rewards at `end_index`, or the stock forward without it."""
     del target_index, target_ids, return_dict  # arguments of a language model's forward, and of PEFT's
-    inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask}
     if end_index is None:
-        return self.stock_forward(**inputs, labels=labels, **kwargs)
-    inputs |= {name: value for name, value in kwargs.items() if value is not None}
-    if layout is not None:
-        inputs["layout"] = layout
+        return self.stock_forward(input_ids=input_ids, **kwargs)
+    inputs = {"input_ids": input_ids, **{name: value for name, value in kwargs.items() if value is not None}}
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
         hidden, routed = states_at(self, self.base_model, inputs, end_index, routers=routers)
     # In float32: the head is cheap, and in bf16 the rewards of similar answers would be equal.
