@@ -23,7 +23,7 @@ def by_hand(policy: Any, reference: Any, group: EncodedGroup) -> list[tuple[floa
     for completion in group.completions:
         ids = torch.tensor(np.concatenate([group.prompt_ids, completion.ids])[None].astype(np.int64))
         with torch.no_grad():
-            ours, theirs = (model.stock_forward(input_ids=ids).logits[0].double() for model in (policy, reference))
+            ours, theirs = (model.original_forward(input_ids=ids).logits[0].double() for model in (policy, reference))
         ours, theirs = ours.log_softmax(-1), theirs.log_softmax(-1)
         for place in np.flatnonzero(completion.trained):
             at, token = len(group.prompt_ids) + place - 1, completion.ids[place]

@@ -15,7 +15,7 @@ import torch
 
 from palate.artifacts import RunDir, read_json
 from palate.errors import ConfigError
-from palate.models.attention.kernels import stock_attention
+from palate.models.attention.kernels import original_attention
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import SeparateModel
@@ -280,7 +280,7 @@ def scoring(seed: int, std: float) -> Any:
 def exact_kl(p: Any, q: Any, prompt: list[int]) -> float:
     """Σ over all answers of two tokens of p·log(p/q), in nats, with the stock forward."""
     pairs = torch.tensor([[*prompt, first] for first in range(VOCABULARY)])
-    with torch.no_grad(), stock_attention(p), stock_attention(q):
+    with torch.no_grad(), original_attention(p), original_attention(q):
         logs = [model(input_ids=pairs).logits.double().log_softmax(-1) for model in (p, q)]
     first, second = (log[0, -2] for log in logs), [log[:, -1] for log in logs]
     p1, q1 = first

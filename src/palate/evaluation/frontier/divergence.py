@@ -11,7 +11,7 @@ import torch
 
 from palate.errors import ModelError
 from palate.evaluation.subject import Subject
-from palate.models.attention.kernels import stock_attention
+from palate.models.attention.kernels import original_attention
 from palate.models.scoring.divergence import token_divergence
 from palate.progress import progress
 from palate.text.batch import Batch, score_completions
@@ -64,9 +64,9 @@ def score_answers(policy: Subject, reference: Subject, groups: Sequence[EncodedG
 
 @contextlib.contextmanager
 def _common_attention(policy: Subject, reference: Subject, *, packed: bool) -> Iterator[None]:
-    """A context in which both models use stock attention, unless both support packed batches."""
+    """A context in which both models use their original attention, unless both support packed batches."""
     if packed:
         yield
         return
-    with stock_attention(policy.model), stock_attention(reference.model):
+    with original_attention(policy.model), original_attention(reference.model):
         yield

@@ -46,7 +46,7 @@ def kernel_label(kernel: str) -> str:
 
 
 @contextlib.contextmanager
-def stock_attention(model: Any) -> Iterator[None]:
+def original_attention(model: Any) -> Iterator[None]:
     """A context in which the model has its original attention, because tree attention needs a packed layout."""
     base = base_of(model)
     chosen = base.config._attn_implementation
@@ -54,7 +54,7 @@ def stock_attention(model: Any) -> Iterator[None]:
         yield
         return
     try:
-        base.set_attn_implementation(base.stock_attention)
+        base.set_attn_implementation(base.original_attention)
         yield
     finally:
         base.set_attn_implementation(chosen)

@@ -1,12 +1,12 @@
 """Decoder layers of Llama's form (2302.13971) with fewer passes over memory: `apply_fused(model)` after loading.
 
-A layer is recognised by its parts and then tested: it is replaced only if it gives the stock layer's outputs and
+A layer is recognised by its parts and then tested: it is replaced only if it gives the original layer's outputs and
 gradients on random input, so an architecture with a variation (a scaled residual, a norm of 1 + w, a layer without
-positions) keeps its stock forward. Modules, parameter names and checkpoints stay the same. Only the layer's class gets
-a `forward` for packed rows on a CPU; every other call goes to the stock forward.
+positions) keeps its forward. Modules, parameter names and checkpoints stay the same. Only the layer's class gets a
+`forward` for packed rows on a CPU; every other call goes to the original one.
 
 LoRA adapters are computed inside the fused layer. A layer with anything else in it (dropout before an adapter, DoRA,
-several adapters at once, hooks) runs its stock forward.
+several adapters at once, hooks) runs its original forward.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class FusedDecoderLayer(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, *args: Any, layout: Layout | None = None, **kwargs: Any
     ) -> torch.Tensor:
-        """[1, T, d] from [1, T, d]; a call without a packed row on a CPU goes to the stock forward."""
+        """[1, T, d] from [1, T, d]; a call without a packed row on a CPU goes to the original forward."""
         positions = kwargs.get("position_embeddings")
         # transformers calls layers by keyword; positional arguments would be a mask or a cache.
         packed = layout is not None and not args and _runs_fused(self, hidden_states, kwargs)
         maps = projections(self) if packed else None
         if layout is None or positions is None or maps is None:
             extra = kwargs if layout is None else {**kwargs, "layout": layout}
-            stock: torch.Tensor = super().forward(hidden_states, *args, **extra)
-            return stock
+            original: torch.Tensor = super().forward(hidden_states, *args, **extra)
+            return original
         return _fused_forward(self, hidden_states, positions, layout, maps)
 
 
@@ -58,17 +58,17 @@ def apply_fused(model: nn.Module) -> list[str]:
     """
     fused: list[str] = []
     for name, module in model.named_modules():
-        if not isinstance(module, FusedDecoderLayer) and _recognised(module) and _equals_stock(module):
+        if not isinstance(module, FusedDecoderLayer) and _recognised(module) and _equals_original(module):
             module.__class__ = _fused_class(type(module))
             fused.append(name)
     return fused
 
 
-def _fused_class(stock: type[nn.Module]) -> type[nn.Module]:
-    """The fused class for a stock class. It has the same name, because FSDP policies find layers by class name."""
-    if stock not in _CLASSES:
-        _CLASSES[stock] = type(stock.__name__, (FusedDecoderLayer, stock), {"__module__": stock.__module__})
-    return _CLASSES[stock]
+def _fused_class(original: type[nn.Module]) -> type[nn.Module]:
+    """The fused class for an original class. It has the same name, because FSDP policies find layers by class name."""
+    if original not in _CLASSES:
+        _CLASSES[original] = type(original.__name__, (FusedDecoderLayer, original), {"__module__": original.__module__})
+    return _CLASSES[original]
 
 
 def has_llama_parts(layer: Any) -> bool:
@@ -143,8 +143,8 @@ def _fused_forward(
     return mlp_sublayer(x, after.weight, rms_eps(after) or 0.0, maps[1])[None]
 
 
-def _equals_stock(layer: Any) -> bool:
-    """Whether the fused forward gives the stock layer's outputs and input gradients on random input."""
+def _equals_original(layer: Any) -> bool:
+    """Whether the fused forward gives the original layer's outputs and input gradients on random input."""
     maps = projections(layer)
     if maps is None:
         return False
@@ -160,18 +160,18 @@ def _equals_stock(layer: Any) -> bool:
     try:
         with evaluating(layer), _eager(layer.self_attn.config), float_products(), torch.enable_grad():
             a, b = hidden.clone().requires_grad_(True), hidden.clone().requires_grad_(True)
-            stock = layer.forward(a, attention_mask=mask, position_embeddings=positions)
+            original = layer.forward(a, attention_mask=mask, position_embeddings=positions)
             fused = _fused_forward(layer, b, positions, _PROBE, maps)
-            (d_stock,) = torch.autograd.grad(stock, a, upstream)
+            (d_original,) = torch.autograd.grad(original, a, upstream)
             (d_fused,) = torch.autograd.grad(fused, b, upstream)
-    except CALL_ERRORS:  # the stock forward takes other arguments, so the layer keeps it
+    except CALL_ERRORS:  # the original forward takes other arguments, so the layer keeps it
         return False
-    return _close(fused, stock) and _close(d_fused, d_stock)
+    return _close(fused, original) and _close(d_fused, d_original)
 
 
-def _close(ours: torch.Tensor, stock: torch.Tensor) -> bool:
-    tolerance = _TOLERANCE if stock.dtype == torch.float32 else 0.05
-    return ours.shape == stock.shape and bool((ours - stock).abs().max() <= tolerance * stock.abs().max())
+def _close(ours: torch.Tensor, original: torch.Tensor) -> bool:
+    tolerance = _TOLERANCE if original.dtype == torch.float32 else 0.05
+    return ours.shape == original.shape and bool((ours - original).abs().max() <= tolerance * original.abs().max())
 
 
 @contextlib.contextmanager

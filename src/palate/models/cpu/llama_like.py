@@ -77,7 +77,7 @@ def _is_silu(activation: Any) -> bool:
 
 
 def _names(module: nn.Module) -> set[str]:
-    """The names used by the forward of the module's class; for a fused layer, of its stock class."""
+    """The names used by the forward of the module's class; for a fused layer, of its original class."""
     own = next(kind for kind in type(module).__mro__ if not issubclass(kind, FusedDecoderLayer))
     return _names_in(own)
 

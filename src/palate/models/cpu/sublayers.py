@@ -3,7 +3,7 @@
 Each is one autograd node. It saves the residual stream and the projections, computes the norm (RMSNorm, 1910.07467) and
 the activation (SwiGLU, 2002.05202) again in backward, and computes no gradient of frozen tensors.
 
-Under autocast, matrix products run in its dtype and the residual stream keeps its own, as in the stock layers.
+Under autocast, matrix products run in its dtype and the residual stream keeps its own, as in the original layers.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def probe(
     """Score random groups packed and in separate rows, and compare the head with the model's own logits.
 
     Leaves the model with the scoring forward installed and, if `packed`, tree attention selected; the name of its own
-    attention is then in `stock_attention`.
+    attention is then in `original_attention`.
 
     Args:
         model: of transformers, unwrapped, in its final dtype and on its device.
@@ -54,13 +54,13 @@ def probe(
         heads = [Head()]
     else:
         install(model, head_of(model))
-        heads = [model.head, replace(model.head, stock=True)]
+        heads = [model.head, replace(model.head, original=True)]
 
-    def stock(inputs: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
+    def original(inputs: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         if rewards:
             states: torch.Tensor = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
             return states[end_index(batch)].float() / unit
-        logits = model.stock_forward(**inputs, use_cache=False).logits.flatten(0, 1)
+        logits = model.original_forward(**inputs, use_cache=False).logits.flatten(0, 1)
         return dense_logps(logits[batch.target_index], batch.target_ids)
 
     def score(batch: Batch) -> torch.Tensor:
@@ -70,7 +70,7 @@ def probe(
         return logps
 
     with probing(model):
-        trial = Trial(model, stock, score, longest=longest, gradients=gradients)
+        trial = Trial(model, original, score, longest=longest, gradients=gradients)
         if rewards:
             # The scale of hidden states differs from model to model, unlike that of log-probabilities.
             unit = trial.largest()

@@ -87,7 +87,7 @@ class Trial:
     """A few random sequences, scored one at a time by the model's own forward, then padded and packed.
 
     Args:
-        stock: a batch's values by the model's own forward, from its keywords and the batch.
+        original: a batch's values by the model's own forward, from its keywords and the batch.
         score: a batch's values by the scoring forward. Both give one row for each trained token or completion.
         longest: tokens of the longest sequence that will be scored, if known.
         gradients: whether padded and packed rows are compared by gradients too.
@@ -96,13 +96,13 @@ class Trial:
     def __init__(
         self,
         model: Any,
-        stock: Callable[[dict[str, torch.Tensor], Batch], torch.Tensor],
+        original: Callable[[dict[str, torch.Tensor], Batch], torch.Tensor],
         score: Callable[[Batch], torch.Tensor],
         *,
         longest: int | None,
         gradients: bool,
     ) -> None:
-        self._model, self._stock, self._score = model, stock, score
+        self._model, self._original, self._score = model, original, score
         self._gradients = gradients
         first = next(model.parameters())
         self._device, self._tolerance = first.device, _TOLERANCE if first.dtype == torch.float32 else _HALF_TOLERANCE
@@ -135,7 +135,7 @@ class Trial:
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
         if self._groups.beyond is not None:
             inputs["position_ids"] = batch.position_ids
-        return self._stock(inputs, batch)
+        return self._original(inputs, batch)
 
     def settle(self, use: Callable[[Head], None], choices: Sequence[Head]) -> Head:
         """The first head, given by `use`, with which padded rows equal separate rows; sets a `LengthRule` if needed.
@@ -176,7 +176,7 @@ class Trial:
                     return Probe(True, "", head, self._difference, kernel_label(kernel), tuple(refused))
                 refused.append(f"{kernel_label(kernel)}: {why}")
             reason = refused.pop()
-            self._model.set_attn_implementation(self._model.stock_attention)
+            self._model.set_attn_implementation(self._model.original_attention)
         return Probe(False, reason, head, self._difference, f"padded: {reason}", tuple(refused))
 
     def _try_tree(self) -> str:
@@ -189,8 +189,8 @@ class Trial:
             reason = "its scores of random tokens are not finite"
         if reason:
             return reason
-        # Generation uses the stock attention, by the name that this model came with.
-        model.stock_attention = model.config._attn_implementation
+        # Generation uses the original attention, by the name that this model came with.
+        model.original_attention = model.config._attn_implementation
         calls: list[LayerCall] = []
         try:
             with attention_calls(TREE, calls):
@@ -203,7 +203,7 @@ class Trial:
         if not reason and not calls:
             reason = "its attention does not dispatch through transformers' attention interface"
         if reason:
-            model.set_attn_implementation(model.stock_attention)
+            model.set_attn_implementation(model.original_attention)
         return reason
 
     def _try_kernel(self, kernel: str, precision: Precision) -> str:

@@ -68,7 +68,7 @@ def token_divergence(policy: Any, reference: Any, batch: Batch) -> TokenDivergen
 def _head(model: Any, batch: Batch) -> tuple[_LogSoftmax, int]:
     """A function from rows to the log softmax of their logits, float32 [rows, V]; and V."""
     inputs = decoder_inputs(batch)
-    if model.head.stock:
+    if model.head.original:
         logits = logits_at(model, inputs, batch.target_index)
         return lambda rows: logits[rows].float().log_softmax(-1), logits.shape[-1]
     hidden, _ = states_at(model, model.get_decoder(), inputs, batch.target_index)

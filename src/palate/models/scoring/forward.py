@@ -36,9 +36,9 @@ def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
 
 
 def install(model: Any, head: Head) -> None:
-    """Give a causal LM the scoring forward. Calls without `target_index` still reach the stock forward."""
-    if not hasattr(model, "stock_forward"):
-        model.stock_forward = model.forward
+    """Give a causal LM the scoring forward. Calls without `target_index` still reach the original forward."""
+    if not hasattr(model, "original_forward"):
+        model.original_forward = model.forward
     model.head = head
     if not hasattr(model, "length_rule"):  # the probe may have set a stricter one
         model.length_rule = length_rule(model.config)
@@ -56,15 +56,15 @@ def _scoring_forward(
     routers: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """`TokenLogps` of the targets, with `square_sums` and `routers` if requested; without targets, the stock output."""
+    """`TokenLogps` of the targets, with `square_sums` and `routers` if requested; without targets, the model's output."""
     if target_index is None or target_ids is None:
         if getattr(self.config, "output_router_logits", False):
-            # The stock forward would compute a balancing loss, whose mask does not fit tokens decoded one by one.
+            # The original forward would compute a balancing loss, whose mask does not fit tokens decoded one by one.
             kwargs["output_router_logits"] = False
-        return self.stock_forward(input_ids=input_ids, **kwargs)
+        return self.original_forward(input_ids=input_ids, **kwargs)
     # PEFT passes its own keywords as None; only keywords with a value may reach the decoder.
     inputs = {"input_ids": input_ids, **{name: value for name, value in kwargs.items() if value is not None}}
-    if self.head.stock:
+    if self.head.original:
         return _dense(logits_at(self, inputs, target_index), target_ids, square_sums)
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
         hidden, routed = states_at(self, self.get_decoder(), inputs, target_index, routers=routers)
@@ -99,8 +99,8 @@ def decoder_inputs(batch: Batch) -> dict[str, Any]:
 
 
 def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
-    """The stock forward's logits [M, V] at offsets [M] of the flattened batch."""
-    logits = forward_by_length(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs)
+    """The original forward's logits [M, V] at offsets [M] of the flattened batch."""
+    logits = forward_by_length(model, lambda **given: model.original_forward(**given, use_cache=False).logits, inputs)
     return logits.flatten(0, 1)[index]
 
 

@@ -25,12 +25,12 @@ class Head:
     Attributes:
         scale: factor on the logits (Granite divides by `logits_scaling`, Cohere multiplies by `logit_scale` …).
         softcap: c in c·tanh(logits / c) (Gemma 2), or None.
-        stock: True if this form is not exact for the model; then its own forward computes the logits.
+        original: True if this form is not exact for the model; then its own forward computes the logits.
     """
 
     scale: float = 1.0
     softcap: float | None = None
-    stock: bool = False
+    original: bool = False
 
     def transform(self, logits: torch.Tensor) -> torch.Tensor:
         """softcap · tanh(scale · logits / softcap) [m, V]; without a scale or softcap, that step is skipped."""

@@ -47,15 +47,15 @@ def end_index(batch: Batch) -> torch.Tensor:
 
 
 def install_rewards(model: Any) -> None:
-    """Give a sequence-classification model the scoring forward. Calls without `end_index` reach the stock forward.
+    """Give a sequence-classification model the scoring forward. Calls without `end_index` reach the original forward.
 
     Raises:
         ModelError: the model has no linear score head on the last token.
     """
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise ModelError(f"{type(model).__name__} has no linear score head on the last token; take a causal model")
-    if not hasattr(model, "stock_forward"):
-        model.stock_forward = model.forward
+    if not hasattr(model, "original_forward"):
+        model.original_forward = model.forward
         model.length_rule = length_rule(model.config)
     model.forward = types.MethodType(_reward_forward, model)
 
@@ -72,10 +72,10 @@ def _reward_forward(
     routers: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Rewards at `end_index`, or the stock forward without it."""
+    """Rewards at `end_index`, or the original forward without it."""
     del target_index, target_ids, return_dict  # arguments of a language model's forward, and of PEFT's
     if end_index is None:
-        return self.stock_forward(input_ids=input_ids, **kwargs)
+        return self.original_forward(input_ids=input_ids, **kwargs)
     inputs = {"input_ids": input_ids, **{name: value for name, value in kwargs.items() if value is not None}}
     with trunk.installed() if trunk is not None else contextlib.nullcontext():
         hidden, routed = states_at(self, self.base_model, inputs, end_index, routers=routers)

@@ -28,7 +28,7 @@ def add_value_head(model: Any) -> None:
         ModelError: the scoring forward of this architecture does not reach its hidden states.
     """
     base = base_of(model)
-    if base.head.stock:
+    if base.head.original:
         raise ModelError(f"{type(base).__name__}: no value head fits its forward pass; use stage: grpo")
     weight = base.get_output_embeddings().weight
     head = nn.Linear(base.config.get_text_config().hidden_size, 1)

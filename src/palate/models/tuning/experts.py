@@ -83,6 +83,6 @@ def router_balance(model: Any, coefficient: float | None) -> tuple[RouterBalance
     top_k = getattr(config, "num_experts_per_tok", None)
     if "router_logits" not in (getattr(decoder, "_can_record_outputs", None) or {}) or not isinstance(top_k, int):
         return None, f"{type(model).__name__} does not give its routers' outputs"
-    if model.length_rule is not None or (hasattr(model, "head") and model.head.stock):
+    if model.length_rule is not None or (hasattr(model, "head") and model.head.original):
         return None, f"the rows of {type(model).__name__} are not scored in one pass"
     return RouterBalance(coefficient, top_k), ""

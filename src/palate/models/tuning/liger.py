@@ -2,7 +2,7 @@
 
 Its losses are not used: log-probabilities come from `models.scoring`. The kernels are put into the loaded model before
 anything wraps it, and kept only if outputs and gradients stay those of the model's own code. Layers with them keep
-their stock forward on a CPU (`models.cpu.layers` recognises plain norms only).
+their original forward on a CPU (`models.cpu.layers` recognises plain norms only).
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ def _undone_if_unequal(model: Any) -> Iterator[list[str]]:
             setattr(own, _ROTARY, _by_device(rotary, names[_ROTARY]))
 
 
-def _by_device(liger: Any, stock: Any) -> Callable[..., Any]:
+def _by_device(liger: Any, original: Any) -> Callable[..., Any]:
     def rotated(q: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        return (liger if _runs_on(q.device) else stock)(q, *args, **kwargs)
+        return (liger if _runs_on(q.device) else original)(q, *args, **kwargs)
 
     return rotated
 
@@ -107,9 +107,9 @@ def _outputs(model: Any, precision: Precision, device: torch.device) -> list[tor
 def _differences(
     found: Sequence[Sequence[torch.Tensor]], expected: Sequence[Sequence[torch.Tensor]], formats: Sequence[Precision]
 ) -> Iterator[str]:
-    for ours, stock, precision in zip(found, expected, formats, strict=True):
+    for ours, original, precision in zip(found, expected, formats, strict=True):
         limit = _EXACT if precision.autocast is None else _ROUNDED
-        for number, (one, other) in enumerate(zip(ours, stock, strict=True)):
+        for number, (one, other) in enumerate(zip(ours, original, strict=True)):
             share = float((one - other).norm()) / max(float(other.norm()), 1e-12)
             if not share <= limit:
                 what = "outputs" if number == 0 else "gradients"

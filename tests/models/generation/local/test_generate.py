@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from palate.errors import DataError
-from palate.models.attention.kernels import stock_attention
+from palate.models.attention.kernels import original_attention
 from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.generation.local.generate import generate
 from palate.models.generation.local.sampling import draw_tokens
@@ -90,7 +90,7 @@ def test_a_packed_model_answers_by_the_attention_that_it_came_with(kind: str) ->
     before = answer(model, PROMPTS)
     assert probe(model).packed
     tree = model.config._attn_implementation
-    with stock_attention(model):
+    with original_attention(model):
         assert model.config._attn_implementation == came_with
     assert answer(model, PROMPTS) == before
     assert model.config._attn_implementation == tree

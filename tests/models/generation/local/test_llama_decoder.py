@@ -12,7 +12,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from palate.models.attention.kernels import stock_attention
+from palate.models.attention.kernels import original_attention
 from palate.models.attention.tree import TREE
 from palate.models.cpu import prepacked
 from palate.models.cpu.layers import apply_fused
@@ -105,9 +105,9 @@ def test_what_training_makes_of_a_model_is_recognised() -> None:
     apply_fused(model)
     install(model, Head())
     model.value_head = nn.Linear(32, 1)
-    with stock_attention(model):
+    with original_attention(model):
         assert llama_decoder_of(model, None, 4) is not None
-    with stock_attention(model):
+    with original_attention(model):
         store_frozen_in(model.requires_grad_(False), BF16)
         assert llama_decoder_of(model, BF16.autocast, 4) is not None
     assert llama_decoder_of(lora(), None, 4) is not None

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from palate.models.attention.kernels import stock_attention
+from palate.models.attention.kernels import original_attention
 from palate.models.precision import Precision
 from palate.models.upstream import evaluating
 
@@ -115,7 +115,7 @@ def prepared_decoder(
         llama: makes the decoder for Llama-like models on a CPU, or None for other models.
         own: makes a decoder that calls the model's own forward, whose linear weights then have the run's precision.
     """
-    with evaluating(model), stock_attention(model):
+    with evaluating(model), original_attention(model):
         with torch.no_grad():
             fast = llama(model, precision.autocast, rows)
         if fast is not None:

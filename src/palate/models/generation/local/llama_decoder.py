@@ -208,8 +208,8 @@ def _matches_model(decoder: LlamaDecoder, model: Any, autocast: torch.dtype | No
         return False
     tolerance = (_TOLERANCE if dtypes == {torch.float32} else 0.05) * float(whole.abs().max())
     return all(
-        found.shape == stock.shape and bool((found - stock).abs().max() <= tolerance)
-        for found, stock in zip(ours, (whole[:, -2].float(), whole[:, -1].float()), strict=True)
+        found.shape == original.shape and bool((found - original).abs().max() <= tolerance)
+        for found, original in zip(ours, (whole[:, -2].float(), whole[:, -1].float()), strict=True)
     )
 
 
