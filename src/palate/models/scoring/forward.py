@@ -56,7 +56,7 @@ def _scoring_forward(
     routers: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """`TokenLogps` of the targets, with `square_sums` and `routers` if requested; without targets, the model's output."""
+    """`TokenLogps` of the targets, with `square_sums` and `routers` if asked for; without targets, as before."""
     if target_index is None or target_ids is None:
         if getattr(self.config, "output_router_logits", False):
             # The original forward would compute a balancing loss, whose mask does not fit tokens decoded one by one.
