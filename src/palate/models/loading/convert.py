@@ -9,9 +9,8 @@ import pickle
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -27,16 +26,8 @@ _OTHERS = ("training_args", "optimizer", "scheduler", "scaler", "rng_state")
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "state")
 
 
-@dataclass(frozen=True, slots=True)
-class Converted:
-    """Result of a conversion.
-
-    Attributes:
-        folder: the new model folder.
-        files: names of its weight files.
-        tensors: number of tensors.
-        size: bytes of all tensors.
-    """
+class Converted(NamedTuple):
+    """A new model folder: names of its weight files, number of tensors, and bytes of all tensors."""
 
     folder: Path
     files: tuple[str, ...]
@@ -133,7 +124,7 @@ def _load(path: Path) -> dict[str, torch.Tensor]:
         ) from error
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: damaged, or no checkpoint of torch: {_reason(error)}") from error
-    while isinstance(value, Mapping) and not _is_state(value):
+    while isinstance(value, Mapping) and not (value and all(isinstance(one, torch.Tensor) for one in value.values())):
         inner = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), Mapping)), None)
         if inner is None:
             raise ModelError(
@@ -155,10 +146,6 @@ def _unpickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _is_state(value: Mapping[Any, Any]) -> bool:
-    return bool(value) and all(isinstance(one, torch.Tensor) for one in value.values())
-
-
 def _separate(tensors: dict[str, torch.Tensor], *, tied: bool) -> dict[str, torch.Tensor]:
     """Tensors without shared memory, which safetensors cannot store.
 
@@ -170,10 +157,8 @@ def _separate(tensors: dict[str, torch.Tensor], *, tied: bool) -> dict[str, torc
         storage = tensor.untyped_storage().data_ptr()
         if storage in seen and tied and name.endswith("lm_head.weight"):
             continue
-        whole = tensor.is_contiguous() and tensor.nbytes == tensor.untyped_storage().nbytes()
-        separate[name] = (
-            tensor if whole and storage not in seen else tensor.clone(memory_format=torch.contiguous_format)
-        )
+        whole = tensor.is_contiguous() and tensor.nbytes == tensor.untyped_storage().nbytes() and storage not in seen
+        separate[name] = tensor if whole else tensor.clone(memory_format=torch.contiguous_format)
         seen.add(storage)
     return separate
 

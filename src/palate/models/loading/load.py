@@ -6,9 +6,8 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -151,15 +150,8 @@ def load_model(
     return model  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A frozen model that is ready to score.
-
-    Attributes:
-        model: with the scoring forward, adapters merged.
-        probe: result of the check at load; decides between packed and padded batches.
-        identity: content hash of the weights, adapters merged.
-    """
+class LoadedModel(NamedTuple):
+    """A frozen model with the scoring forward, the result of its probe, and the content hash of its weights."""
 
     model: nn.Module
     probe: Probe
