@@ -16,7 +16,7 @@ from werkzeug import Response
 from chat_server import ChatServer, prompt_text, three_endpoints, three_servers
 from palate.errors import EngineError, EngineRefused
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.endpoints import pool
+from palate.models.generation.endpoints import endpoint, pool
 from palate.models.generation.endpoints.engine import Engine
 from palate.models.generation.endpoints.pool import read_endpoints
 from palate.records import Message
@@ -229,8 +229,8 @@ def test_an_endpoint_that_starts_late_is_used_and_checked(three_endpoints: list[
 def test_a_request_that_breaks_every_endpoint_ends(
     monkeypatch: pytest.MonkeyPatch, three_endpoints: list[ChatServer]
 ) -> None:
-    monkeypatch.setattr(pool, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(pool, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(endpoint, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(endpoint, "_LONGEST_PAUSE", 0.01)
     for one in three_endpoints:
         usual = one.answer
         one.answer = lambda body, usual=usual: (

@@ -8,12 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generation.endpoints.connection import LATER, Connection
+from palate.models.generation.endpoints.endpoint import Endpoint, is_away
 from palate.models.generation.endpoints.served_models import check_served, read_models
 
 if TYPE_CHECKING:
@@ -25,10 +24,6 @@ CHAT = "chat/completions"
 PATIENCE = 120.0
 """Seconds that requests wait while no endpoint answers."""
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
-"""Seconds after the first failure in a row; each further one doubles them."""
-_LONGEST_WAIT = 120.0
-"""Longest `Retry-After` that is kept to, as the SDK has it for a single endpoint."""
 _CHECK_SECONDS = 10.0
 
 
@@ -52,42 +47,6 @@ def read_endpoints(text: str) -> list[tuple[str, float]]:
             raise EngineError(f"{which}: write each URL once, with commas, and a weight above 0 as URL=2")
         found[url] = weight
     return list(found.items())
-
-
-@dataclass(slots=True, eq=False)
-class _Endpoint:
-    """An endpoint with its load and health.
-
-    Attributes:
-        weight: its share of the requests.
-        max_in_flight: most requests in flight; `limit` is how many it gets now.
-        in_flight, sent, answered: requests in flight, sent, and replies to chat requests.
-        failures: in a row; while there are any, it gets one request at a time.
-        failed_at, retry_at: of its last failure, and when it is tried again, `time.monotonic()`.
-        error: the last one.
-        listed: its list of models; None until it was read.
-    """
-
-    connection: Connection
-    weight: float
-    max_in_flight: int
-    limit: float
-    in_flight: int = 0
-    sent: int = 0
-    answered: int = 0
-    failures: int = 0
-    failed_at: float = -1.0
-    retry_at: float = 0.0
-    error: str = ""
-    listed: list[dict[str, Any]] | None = None
-
-    @property
-    def load(self) -> tuple[float, float]:
-        """Requests in flight relative to the weight, then those that it got in all."""
-        return self.in_flight / self.weight, self.sent / self.weight
-
-    def is_free(self, now: float) -> bool:
-        return self.retry_at <= now and self.in_flight < (1 if self.failures else int(self.limit))
 
 
 class EndpointPool:
@@ -119,7 +78,7 @@ class EndpointPool:
         for url, weight in named:
             most = max(1, round(self.max_in_flight * weight / total))
             connection = Connection(url, timeout=timeout, http_client=http_client)
-            self._endpoints.append(_Endpoint(connection, weight, most, most))
+            self._endpoints.append(Endpoint(connection, weight, most, most))
         self.connections = [endpoint.connection for endpoint in self._endpoints]
         self._changed = threading.Condition()
         self._starting = threading.Lock()
@@ -171,7 +130,7 @@ class EndpointPool:
             except EngineError as error:
                 if replied or isinstance(error, EngineRefused):
                     raise
-                now, away = time.monotonic(), _is_away(error)
+                now, away = time.monotonic(), is_away(error)
                 sent, tries, end = sent + 1, tries + (not away), min(end, now + PATIENCE)
                 # A request that breaks every endpoint must end, and so must one that alone is answered with 429.
                 if tries >= attempts or (now >= end and not self._is_down()):
@@ -212,7 +171,7 @@ class EndpointPool:
             self._closed = True
             self._changed.notify_all()
 
-    def _read_list(self, endpoint: _Endpoint) -> None:
+    def _read_list(self, endpoint: Endpoint) -> None:
         """Read an endpoint's list of models, unless it is known, and compare it with the others'."""
         if endpoint.listed is not None:
             return
@@ -226,7 +185,7 @@ class EndpointPool:
         check_served(self._model, {**known, endpoint.connection.base_url: listed})
         endpoint.listed = listed
 
-    def _acquire(self) -> _Endpoint:
+    def _acquire(self) -> Endpoint:
         """The endpoint of the next request, once there is one."""
         with self._changed:
             while True:
@@ -249,7 +208,7 @@ class EndpointPool:
                 self._changed.wait(min(waits, default=None))
 
     @contextmanager
-    def _used(self, endpoint: _Endpoint) -> Iterator[None]:
+    def _used(self, endpoint: Endpoint) -> Iterator[None]:
         """A context for one request, whose outcome decides on the endpoint's health and limit."""
         began, failure = time.monotonic(), None
         try:
@@ -258,54 +217,16 @@ class EndpointPool:
             failure = None if isinstance(error, EngineRefused) else error
             raise
         finally:
-            self._release(endpoint, began, failure)
-
-    def _release(self, endpoint: _Endpoint, began: float, error: EngineError | None) -> None:
-        """A request ended: what it says about the endpoint's health and limit."""
-        with self._changed:
-            endpoint.in_flight -= 1
-            now = time.monotonic()
-            # Requests that were in flight at the last failure say nothing new: they count as one.
-            is_news = began > endpoint.failed_at
-            if error is None and is_news:
-                endpoint.failures = 0
-                endpoint.limit = min(endpoint.max_in_flight, endpoint.limit + 1 / endpoint.limit)
-                self._down_since = float("inf")
-            elif error is not None:
-                pause = _retry_after(error)
-                if is_news:
-                    endpoint.failures += 1
-                    endpoint.limit = max(1.0, endpoint.limit / 2)
-                    endpoint.failed_at = now
-                    pause = max(pause, min(_FIRST_PAUSE * 2 ** min(endpoint.failures - 1, 20), _LONGEST_PAUSE))
-                endpoint.error = str(error).removesuffix(f"; {LATER}")
-                endpoint.retry_at = max(endpoint.retry_at, now + pause)
-                if self._is_down():
-                    self._down_since = min(self._down_since, now)
-            self._changed.notify_all()
+            with self._changed:
+                endpoint.in_flight -= 1
+                if failure is not None:
+                    endpoint.failed(began, failure)
+                    if self._is_down():
+                        self._down_since = min(self._down_since, time.monotonic())
+                elif endpoint.succeeded(began):
+                    self._down_since = float("inf")
+                self._changed.notify_all()
 
     def _is_down(self) -> bool:
         """Whether no endpoint has answered since its last failure."""
         return all(endpoint.failures for endpoint in self._endpoints)
-
-
-def _is_away(error: EngineError) -> bool:
-    """Whether an endpoint is busy or not there, whatever is asked."""
-    import httpx2
-
-    cause = error.__cause__ and error.__cause__.__cause__
-    return error.status in (429, 502, 503, 504) or isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout))
-
-
-def _retry_after(error: EngineError) -> float:
-    """Seconds that the endpoint asks to wait, at most `_LONGEST_WAIT`; 0 if it does not say."""
-    response = getattr(error.__cause__, "response", None)
-    given = "" if response is None else response.headers.get("retry-after", "")
-    try:
-        seconds = float(given)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(given).timestamp() - time.time()
-        except ValueError:
-            return 0.0
-    return max(0.0, min(seconds, _LONGEST_WAIT))
