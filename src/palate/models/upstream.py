@@ -45,6 +45,19 @@ def evaluating(model: Any) -> Iterator[None]:
             model.train()
 
 
+@contextlib.contextmanager
+def changed(target: Any, **values: Any) -> Iterator[None]:
+    """A context in which attributes of an object, such as a config, have other values."""
+    before = {name: getattr(target, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(target, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(target, name, value)
+
+
 def base_of(model: Any) -> Any:
     """The transformers model itself, without PEFT around it."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model

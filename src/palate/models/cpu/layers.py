@@ -11,8 +11,6 @@ several adapters at once, hooks) runs its original forward.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,7 +20,7 @@ from palate.models.attention.segments import segments
 from palate.models.cpu.projection import Projection, hooked, projection_of
 from palate.models.cpu.sublayers import attention_sublayer, mlp_sublayer
 from palate.models.frozen import float_products
-from palate.models.upstream import CALL_ERRORS, evaluating
+from palate.models.upstream import CALL_ERRORS, changed, evaluating
 from palate.text.batch import Layout, Span
 
 PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -158,7 +156,8 @@ def _equals_original(layer: Any) -> bool:
     mask = torch.full((tokens, tokens), float("-inf"), dtype=dtype).triu_(1)[None, None]
     upstream = torch.randn(1, tokens, width, generator=generator).to(dtype)
     try:
-        with evaluating(layer), _eager(layer.self_attn.config), float_products(), torch.enable_grad():
+        eager = changed(layer.self_attn.config, _attn_implementation="eager")
+        with evaluating(layer), eager, float_products(), torch.enable_grad():
             a, b = hidden.clone().requires_grad_(True), hidden.clone().requires_grad_(True)
             original = layer.forward(a, attention_mask=mask, position_embeddings=positions)
             fused = _fused_forward(layer, b, positions, _PROBE, maps)
@@ -172,14 +171,3 @@ def _equals_original(layer: Any) -> bool:
 def _close(ours: torch.Tensor, original: torch.Tensor) -> bool:
     tolerance = _TOLERANCE if original.dtype == torch.float32 else 0.05
     return ours.shape == original.shape and bool((ours - original).abs().max() <= tolerance * original.abs().max())
-
-
-@contextlib.contextmanager
-def _eager(config: Any) -> Iterator[None]:
-    """A context in which the model's attention is transformers' eager implementation."""
-    chosen = config._attn_implementation
-    config._attn_implementation = "eager"
-    try:
-        yield
-    finally:
-        config._attn_implementation = chosen

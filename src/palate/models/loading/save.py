@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from palate.errors import ArtifactError
 from palate.models.scoring.value_head import without_value_head
-from palate.models.upstream import quiet
+from palate.models.upstream import changed, quiet
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -24,7 +24,9 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 def save_pretrained(model: Any, folder: str | Path, *, state_dict: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write a model, or under PEFT its adapter; a `state_dict` (gathered from shards) replaces its own tensors."""
     folder = Path(folder)
-    with quiet(), _as_for_inference(model.config), without_value_head(model), _in_one_dtype(model):
+    # The cache is switched on, as the model was loaded; Trainer switches it off.
+    cache = {} if getattr(model.config, "use_cache", None) is None else {"use_cache": True}
+    with quiet(), changed(model.config, **cache), without_value_head(model), _in_one_dtype(model):
         given = None if state_dict is None else _cast(_untied(model, state_dict))
         model.save_pretrained(folder, state_dict=given, **_embeddings(model))
     for path in folder.glob("*.safetensors"):
@@ -77,19 +79,6 @@ def _cast(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _widest(tensors: Iterable[torch.Tensor]) -> torch.dtype:
     found = {tensor.dtype for tensor in tensors} or {torch.float32}
     return functools.reduce(torch.promote_types, found)
-
-
-@contextlib.contextmanager
-def _as_for_inference(config: Any) -> Iterator[None]:
-    """Save with the cache switched on, as the model was loaded; Trainer switches it off."""
-    before = getattr(config, "use_cache", None)
-    if before is not None:
-        config.use_cache = True
-    try:
-        yield
-    finally:
-        if before is not None:
-            config.use_cache = before
 
 
 def follow_umask(path: Path) -> None:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from palate.models.attention.rotary import length_rule, rope_parameters
+from palate.models.upstream import changed
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedCompletion, EncodedGroup
 
@@ -108,18 +108,10 @@ def probe_groups(model: Any) -> ProbeGroups:
     return ProbeGroups(found, group(_BEYOND, _BEYOND), limit - _BEYOND)
 
 
-@contextlib.contextmanager
-def narrow_windows(model: Any) -> Iterator[None]:
+def narrow_windows(model: Any) -> contextlib.AbstractContextManager[None]:
     """Inside, attention windows that are too wide to cross quickly are narrow: masks follow the config."""
     text = model.config.get_text_config()
-    wide = {name: value for name, value in _windows(text) if value > _LONGEST_WINDOW}
-    try:
-        for name in wide:
-            setattr(text, name, _NARROW)
-        yield
-    finally:
-        for name, value in wide.items():
-            setattr(text, name, value)
+    return changed(text, **{name: _NARROW for name, value in _windows(text) if value > _LONGEST_WINDOW})
 
 
 def _windows(text: Any) -> list[tuple[str, int]]:
