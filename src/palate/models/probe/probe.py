@@ -75,5 +75,5 @@ def probe(
             # The scale of hidden states differs from model to model, unlike that of log-probabilities.
             unit = trial.largest()
         trial.measure()
-        found = trial.settle(lambda one: None if rewards else install(model, one), heads)
-        return trial.conclude(found, kernels, precision)
+        found = trial.choose_head(lambda one: None if rewards else install(model, one), heads)
+        return trial.choose_kernel(found, kernels, precision)

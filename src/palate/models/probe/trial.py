@@ -137,7 +137,7 @@ class Trial:
             inputs["position_ids"] = batch.position_ids
         return self._original(inputs, batch)
 
-    def settle(self, use: Callable[[Head], None], choices: Sequence[Head]) -> Head:
+    def choose_head(self, use: Callable[[Head], None], choices: Sequence[Head]) -> Head:
         """The first head, given by `use`, with which padded rows equal separate rows; sets a `LengthRule` if needed.
 
         Raises:
@@ -165,7 +165,7 @@ class Trial:
             f"({reason or 'no decoder'}), so palate cannot score it"
         )
 
-    def conclude(self, head: Head, kernels: Sequence[str], precision: Precision) -> Probe:
+    def choose_kernel(self, head: Head, kernels: Sequence[str], precision: Precision) -> Probe:
         """Check packed rows, then select the first kernel that agrees; without kernels, rows are padded."""
         reason = self._try_tree() if kernels else "attention: padded was asked for"
         refused: list[str] = []
