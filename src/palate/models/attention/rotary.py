@@ -82,7 +82,7 @@ def rope_parameters(text_config: Any) -> Iterator[Mapping[str, Any]]:
             return
 
 
-def forget_lengths(model: nn.Module) -> None:
+def reset_rope_lengths(model: nn.Module) -> None:
     """Reset dynamic NTK to the angles of short sequences; it keeps those of the longest sequence so far."""
     for module in model.modules():
         for name in [name for name, _ in module.named_buffers(recurse=False) if name.endswith("original_inv_freq")]:
@@ -108,7 +108,7 @@ def forward_by_length(model: Any, forward: Callable[..., torch.Tensor], inputs: 
     if rule is None:
         return forward(**inputs)
     if rule.each:
-        forget_lengths(model)
+        reset_rope_lengths(model)
     layout = inputs.get("layout")
     if layout is not None:
         longest = max((span.prompt + max(span.completions, default=0) for span in layout.spans), default=0)
@@ -129,7 +129,7 @@ def forward_by_length(model: Any, forward: Callable[..., torch.Tensor], inputs: 
     for rows in rows_of.values():
         end = max(int(ends[row]) for row in rows)  # padding columns of longer rows would count as length
         if rule.each:
-            forget_lengths(model)
+            reset_rope_lengths(model)
         part = forward(
             input_ids=input_ids[rows, :end],
             position_ids=positions[rows, :end],

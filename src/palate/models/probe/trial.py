@@ -14,7 +14,7 @@ from torch import nn
 from palate.errors import ModelError
 from palate.models.attention.flex import FLEX
 from palate.models.attention.kernels import kernel_label
-from palate.models.attention.rotary import LengthRule, forget_lengths
+from palate.models.attention.rotary import LengthRule, reset_rope_lengths
 from palate.models.attention.tree import TREE
 from palate.models.frozen import float_products
 from palate.models.precision import Precision
@@ -125,7 +125,7 @@ class Trial:
         """Values of each row alone, and the effect of another prompt on them."""
         values = []
         for row in self._groups.rows(self._device):
-            forget_lengths(self._model)
+            reset_rope_lengths(self._model)
             values.append(self._alone(row))
         self._expected = torch.cat(values)
         other = self._alone(self._groups.with_another_prompt().padded(self._device))

@@ -247,7 +247,7 @@ def test_the_cache_has_no_more_tokens_than_it_may(kind: str, rows: int, monkeypa
         assert {submit(batcher, one).end.finish_reason for one in asked[:1]} == {"length"}
         heard = [submit(batcher, one) for one in asked]
         assert {one.end.finish_reason for one in heard} == {"length"}
-        with pytest.raises(DataError, match="30 tokens and 371 new ones are too many, the cache has room for 400"):
+        with pytest.raises(DataError, match="30 tokens and 371 new ones are too many, the cache holds 400"):
             submit(batcher, Asked([5] * 30, Decoding(371), 1))
     assert max(seen) == rows
 

@@ -1,4 +1,4 @@
-"""The endpoints of one engine: each request goes to the least busy one; one that fails rests and is tried again."""
+"""The endpoints of one engine: each request goes to the least busy one, and one that fails is tried again later."""
 
 from __future__ import annotations
 

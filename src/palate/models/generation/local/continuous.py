@@ -118,8 +118,8 @@ class Batcher:
         answer = GenerationRequest(prompt, decoding, on_token, top_logprobs, uniform)
         if self._rows.cache_tokens([answer.max_length]) > self._limit:
             raise DataError(
-                f"the prompt: {len(prompt)} tokens and {decoding.max_new_tokens} new ones are too many, the cache has "
-                f"room for {self._limit}; ask for fewer new tokens"
+                f"the prompt: {len(prompt)} tokens and {decoding.max_new_tokens} new ones are too many, the cache holds "
+                f"{self._limit}; ask for fewer new tokens"
             )
         with self._changed:
             if self._ended is not None:
@@ -149,7 +149,7 @@ class Batcher:
             self._changed.notify()
 
     def _run(self) -> None:
-        """The thread: steps until the end, which every answer that is not complete is told."""
+        """The thread: steps until the end, and then ends every answer that is not complete with `error`."""
         reason = "the model failed"
         try:
             with torch.no_grad(), self._precision.context(self._device):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from palate.models.attention.rotary import LengthRule, forget_lengths, length_rule
+from palate.models.attention.rotary import LengthRule, length_rule, reset_rope_lengths
 from palate.models.upstream import base_of
 
 # Tokens by which a full cache buffer grows.
@@ -47,13 +47,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         super().batch_repeat_interleave(repeats)
-        self.forget_buffers()
+        self.drop_buffers()
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         super().batch_select_indices(indices)
-        self.forget_buffers()
+        self.drop_buffers()
 
-    def forget_buffers(self) -> None:
+    def drop_buffers(self) -> None:
         """`keys` and `values` were replaced: the next update copies them into new buffers."""
         self._key_buffer = self._value_buffer = None
 
@@ -86,7 +86,7 @@ class TransformersDecoder:
         if self._rule is not None:
             if len({len(prompt) for prompt in prompts}) > 1:
                 raise ValueError("prompts of different lengths have different rotary positions in this model")
-            forget_lengths(self._model)
+            reset_rope_lengths(self._model)
         self._cache = _growing_cache(self._model)
         # Rows of recurrent layers cannot be selected or repeated: their batch stays complete.
         self._selectable = all(hasattr(layer, "batch_select_indices") for layer in self._cache.layers)
@@ -116,7 +116,7 @@ class TransformersDecoder:
             return self._logits(tokens[:, None], self._position)
         # The angles of all tokens change with the length, so the cached keys are no longer valid.
         self._cache = _growing_cache(self._model)
-        forget_lengths(self._model)
+        reset_rope_lengths(self._model)
         return self._logits(self._ids, torch.arange(length, device=self._device).expand(len(tokens), length))
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -191,7 +191,7 @@ def _widen(layer: Any, columns: int) -> None:
     """Give a layer's cache this many columns, by zeros or by removing columns on the left."""
     width = columns
     if isinstance(layer, GrowingLayer):
-        layer.forget_buffers()
+        layer.drop_buffers()
     else:  # a window: it keeps what the next token will see
         width, layer.cumulative_length = min(columns, layer.sliding_window - 1), columns
     layer.keys, layer.values = (F.pad(x, (0, 0, width - x.shape[2], 0)) for x in (layer.keys, layer.values))
