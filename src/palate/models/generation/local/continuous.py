@@ -118,8 +118,8 @@ class Batcher:
         answer = GenerationRequest(prompt, decoding, on_token, top_logprobs, uniform)
         if self._rows.cache_tokens([answer.max_length]) > self._limit:
             raise DataError(
-                f"the prompt: {len(prompt)} tokens and {decoding.max_new_tokens} new ones are too many, the cache holds "
-                f"{self._limit}; ask for fewer new tokens"
+                f"the prompt: {len(prompt)} tokens and {decoding.max_new_tokens} new ones are too many, the cache "
+                f"holds {self._limit}; ask for fewer new tokens"
             )
         with self._changed:
             if self._ended is not None:
