@@ -41,8 +41,8 @@ from tables import roofline_table
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import TrainerCallback
 
-import palate.models.cpu.sublayers as fused_halves
-import palate.models.scoring.forward as logprobs
+import palate.models.cpu.sublayers as sublayers
+import palate.models.scoring.forward as forward
 import palate.training.run as training_run
 from palate.config.load import config_from_values
 from palate.models.loading.load import load_model, load_tokenizer
@@ -210,9 +210,9 @@ def _named(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
 def _named_parts() -> Iterator[None]:
     """Inside, attention and head show up under their names in a profile."""
     places = (
-        (fused_halves, "tree_forward", "attention"),
-        (fused_halves, "tree_backward", "attention"),
-        (logprobs, "head_logps", "head"),
+        (sublayers, "tree_forward", "attention"),
+        (sublayers, "tree_backward", "attention"),
+        (forward, "head_logps", "head"),
     )
     with contextlib.ExitStack() as stack:
         for module, name, part in places:
