@@ -57,8 +57,8 @@ def promote(
 ) -> list[Move]:
     """Let an alias name a version; its files are checked first. `production` leaves its former version to `previous`.
 
-    A canary of the alias ends in the same transaction. `who="palate"`, a cycle, promotes no version that was once rolled
-    back automatically.
+    A canary of the alias ends in the same transaction. `who="palate"`, a cycle, promotes no version that was rolled
+    back automatically before.
 
     Args:
         alias: `production`, `candidate`, or a name of the user's own.
