@@ -25,14 +25,17 @@ def held_out_files(given: Sequence[Path] | None, keep: bool, store: str | None =
     """The files of `--exclude`, and without `keep` those that the store's loops and gates evaluate with."""
     from palate.registry.evaluations import known_evaluations
 
-    named = [path.resolve() for path in given or ()]
+    named = {path.resolve() for path in given or ()}
     with store_if_any(store) as opened:
-        known, gone = ([], []) if opened is None else opened.read(known_evaluations)
-    known, gone = ([path for path in paths if path not in named] for paths in (known, gone))
-    if keep or not (known or gone):
-        return list(given or ())
+        known, gone = ([], []) if opened is None or keep else opened.read(known_evaluations)
+    known = [path for path in known if path not in named]
     if known:
-        print_note(f"left out: prompts of {', '.join(map(str, known))}, which evaluates models (--keep-evaluation)")
+        print_note(f"left out: prompts of {_names(known)}, which evaluate models (--keep-evaluation keeps them)")
     if gone:
-        print_note(f"not left out: prompts of {', '.join(map(str, gone))}, which evaluated models and is gone")
+        print_note(f"not left out: prompts of {_names(gone)}, which evaluated models; the files are gone")
     return [*(given or ()), *known]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    here = Path.cwd()
+    return ", ".join(str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths)
