@@ -12,6 +12,8 @@ from palate.serving.problems import ApiError
 from palate.stats.repetition import repeats
 
 PROMPTS: Final = ("Hello! How are you?", "Name three fruits.", "Write one sentence about the sea.")
+_TOO_MANY = 2
+"""Bad answers with which a version is refused."""
 _MAX_TOKENS = 32
 _SECONDS = 120.0
 
@@ -23,35 +25,39 @@ class DegenerateError(ArtifactError):
 async def check_answers(backend: Backend, current: Backend) -> None:
     """Ask a new version the smoke prompts, greedily.
 
-    What the version in use answers no better is not held against the new one, so a small model may repeat itself.
+    A small model may give one bad answer, and as many as the version in use.
 
     Raises:
-        DegenerateError: an answer is bad, and all of the version in use are good.
+        DegenerateError: a log-probability is no number, or more answers are bad than that.
         EngineError: the version does not answer.
     """
-    problem = await _problem(backend)
-    if problem is None:
+    bad = await _bad_answers(backend)
+    if len(bad) < _TOO_MANY:
         return
     try:
-        in_use = await _problem(current)
-    except EngineError:
-        in_use = "does not answer"
-    if in_use is None:
-        raise DegenerateError(f"smoke prompts: {backend.version} {problem}, and {current.version} does not")
+        in_use = len(await _bad_answers(current))
+    except (EngineError, DegenerateError):
+        in_use = len(PROMPTS)
+    if len(bad) > in_use:
+        said = (
+            f"smoke prompts: {backend.version} answers {len(bad)} of {len(PROMPTS)} badly, {current.version} {in_use}"
+        )
+        raise DegenerateError(f"{said}: {'; '.join(bad)}")
 
 
-async def _problem(backend: Backend) -> str | None:
-    """What is wrong with the first bad answer; None if all are good."""
+async def _bad_answers(backend: Backend) -> list[str]:
+    """What is wrong with each bad answer; raises as `check_answers`."""
+    found = []
     for prompt in PROMPTS:
         choice = (await _reply(backend, prompt))["choices"][0]
-        text = (choice.get("message") or {}).get("content") or ""
+        text = ((choice.get("message") or {}).get("content") or "").strip()
         if not all(map(math.isfinite, _logprobs(choice))):
-            return f"gives {prompt!r} log-probabilities that are no numbers"
-        if not text.strip():
-            return f"answers {prompt!r} with nothing"
-        if repeats(text):
-            return f"answers {prompt!r} with a repetition: {text.strip()[-60:]!r}"
-    return None
+            raise DegenerateError(f"smoke prompts: {backend.version}: log-probabilities of {prompt!r} are no numbers")
+        if not text:
+            found.append(f"{prompt!r} with nothing")
+        elif repeats(text):
+            found.append(f"{prompt!r} with a repetition, {text[-60:]!r}")
+    return found
 
 
 async def _reply(backend: Backend, prompt: str) -> dict[str, Any]:
