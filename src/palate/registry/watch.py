@@ -25,6 +25,8 @@ ANSWERS_PER_PERSON = 20
 """The first answers of a person that count, so that one busy client does not decide; of thumbs, one counts."""
 MOST = 5_000
 """Answers of a version that count: of the new one its first, of the one before its last."""
+_READ = 50_000
+"""The last requests of the version before, among which its last answers are."""
 _TAIL = 0.05
 
 
@@ -82,24 +84,23 @@ def read_behaviour(
     Args:
         unnamed: hashes of people in place of a client that names nobody; each of its requests counts.
     """
-    window = [Interaction.created >= since] if since is not None else []
-    window += [Interaction.created < until] if until is not None else []
-    within = (Interaction.model == version, ~Interaction.route.startswith("shadow:"), *window)
-    order = (Interaction.finished, Interaction.id)
-    columns = (
-        Interaction.state,
-        Interaction.created,
-        Interaction.finished,
-        func.substr(InteractionAnswer.text, 1, 2 * BEGINNING).label("text"),
-    )
+    within = [Interaction.model == version, ~Interaction.route.startswith("shadow:")]
+    within += [Interaction.created < until] if until is not None else []
+    if last := since is None:  # all that it ever did may be millions of rows
+        newest = select(Interaction.created).where(*within).order_by(Interaction.created.desc())
+        since = session.scalar(newest.offset(_READ).limit(1))
+    within += [Interaction.created >= since] if since is not None else []
+    text = func.substr(InteractionAnswer.text, 1, 2 * BEGINNING).label("text")
     first = (InteractionAnswer.interaction_id == Interaction.id) & (InteractionAnswer.number == 0)
     ended = (Interaction.finished.is_not(None), Interaction.state.in_(("complete", "upstream_error", "partial")))
-    answers = select(*columns).outerjoin(InteractionAnswer, first).where(*within, *ended)
-    rows = _counted(session, answers, ANSWERS_PER_PERSON, unnamed, order, last=since is None)
+    answers = select(Interaction.state, Interaction.created, Interaction.finished, text)
+    answers = answers.outerjoin(InteractionAnswer, first).where(*within, *ended)
     thumbs = select((FeedbackRow.thumbs == "down").label("down"))
     thumbs = thumbs.join(Interaction, FeedbackRow.interaction_id == Interaction.id)
     thumbs = thumbs.where(*within, holds(), FeedbackRow.thumbs.is_not(None))
-    downs = _counted(session, thumbs, 1, unnamed, (FeedbackRow.number,), last=since is None)
+    order, by = (Interaction.finished, Interaction.id), (Interaction.user,)
+    rows = first_of_each(session, answers, ANSWERS_PER_PERSON, order, by, unnamed=unnamed, last=last, limit=MOST)
+    downs = first_of_each(session, thumbs, 1, (FeedbackRow.number,), by, unnamed=unnamed, last=last, limit=MOST)
     return Behaviour(
         version,
         [row.state == "upstream_error" for row in rows if row.state != "partial"],
@@ -109,34 +110,42 @@ def read_behaviour(
     )
 
 
-def _counted(
-    session: Session, rows: Any, most: int, unnamed: Collection[str], order: Sequence[Any], *, last: bool
+def first_of_each(
+    session: Session,
+    rows: Any,
+    most: int,
+    order: Sequence[Any],
+    by: Sequence[Any],
+    *,
+    unnamed: Collection[str] = (),
+    last: bool = False,
+    limit: int | None = None,
 ) -> Sequence[Any]:
-    """The first rows of each person in their order, at most MOST in all; with `last`, the last ones."""
+    """The first rows of each person in their order, with the columns `user`, `place` (of the person, from 1) and `at`.
+
+    Args:
+        rows: a select of `Interaction` and what is joined.
+        most: rows of each person, that is of each combination of the columns `by`.
+        order: columns by which all are ordered, ascending.
+        unnamed: as in `read_behaviour`.
+        last: the last ones instead, still in ascending order.
+        limit: of all.
+    """
     ordered = [column.desc() for column in order] if last else list(order)
-    place = func.row_number().over(partition_by=Interaction.user, order_by=ordered).label("place")
+    place = func.row_number().over(partition_by=by, order_by=ordered).label("place")
     at = func.row_number().over(order_by=ordered).label("at")
     of = rows.add_columns(Interaction.user, place, at).subquery()
     counts = or_(of.c.place <= most, of.c.user.in_(unnamed))
-    found = session.execute(select(of).where(counts).order_by(of.c.at).limit(MOST)).all()
+    found = session.execute(select(of).where(counts).order_by(of.c.at).limit(limit)).all()
     return found[::-1] if last else found
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The version in use against the one before.
+def compare(before: Behaviour, after: Behaviour, fields: RollbackFields) -> dict[str, bool]:
+    """A line for each figure that both have → whether it is shown that `after` is worse by more than the margin.
 
-    Attributes:
-        lines: a line for each figure that can be compared.
-        worse: the lines of those on which it is shown that the version is worse by more than the margin.
+    With fewer than `at_least` answers of either, nothing is worse.
     """
-
-    lines: tuple[str, ...]
-    worse: tuple[str, ...]
-
-
-def compare(before: Behaviour, after: Behaviour, fields: RollbackFields) -> Comparison:
-    """Compare two versions; with fewer than `at_least` answers of either, nothing is worse."""
+    enough = min(len(before.errors), len(after.errors)) >= fields.at_least
     found: dict[str, bool] = {}
     shares = (
         ("errors", fields.errors, before.errors, after.errors),
@@ -151,7 +160,7 @@ def compare(before: Behaviour, after: Behaviour, fields: RollbackFields) -> Comp
             f"{name}: {sum(new) / len(new):.1%} of {len(new):,}, {before.version} {sum(old) / len(old):.1%} of "
             f"{len(old):,}; increase at least {100 * difference.low:.1f} points, accepted {100 * margin:g}"
         )
-        found[line] = difference.low > margin
+        found[line] = enough and difference.low > margin
     bound = percentile_bound(before.seconds, 1 - _TAIL, fields.alpha_each / 2)
     if fields.latency_p95 is not None and bound is not None and after.seconds:
         longest = bound * (1 + fields.latency_p95)
@@ -162,9 +171,8 @@ def compare(before: Behaviour, after: Behaviour, fields: RollbackFields) -> Comp
             f"{1 + fields.latency_p95:g} times the 95th percentile of {before.version}; at least {low:.1%} do, "
             f"accepted {_TAIL:.0%}"
         )
-        found[line] = low > _TAIL
-    enough = min(len(before.errors), len(after.errors)) >= fields.at_least
-    return Comparison(tuple(found), tuple(line for line, is_worse in found.items() if is_worse and enough))
+        found[line] = enough and low > _TAIL
+    return found
 
 
 def percentile_bound(values: Sequence[float], share: float, alpha: float) -> float | None:

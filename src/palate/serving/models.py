@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from palate.errors import EngineError, PalateError
+from palate.errors import EngineError
 from palate.registry.canary import CanaryState, route_of
 from palate.serving.backends.base import Backend
 from palate.serving.metrics import Metrics
@@ -320,10 +320,7 @@ class Models:
         except DegenerateError as error:
             await backend.close()
             refusal = (served.alias or "", backend.version, current.version, str(error))
-            try:
-                await asyncio.to_thread(self._registry.refuse, *refusal)
-            except PalateError as failed:  # the database may be away
-                _LOG.error("%s: not recorded: %s", served.name, failed)
+            await asyncio.to_thread(self._registry.refuse, *refusal)
             raise
         self._used.add(folder)
         return backend, folder

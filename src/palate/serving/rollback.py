@@ -52,10 +52,11 @@ class Watch:
         found = compare(before, after, fields)
         if over:
             self._before = None
-            seen = "; ".join(found.lines) or "nothing is recorded of it"
+            seen = "; ".join(found) or "nothing is recorded of it"
             return [*lines, f"{move.version} stays: not shown to be worse in {fields.hours:g} hours: {seen}"]
-        if found.worse:
-            reason = f"worse than {before.version}: {'; '.join(found.worse)}"
+        if any(found.values()):
+            worse = "; ".join(line for line, is_worse in found.items() if is_worse)
+            reason = f"worse than {before.version}: {worse}"
             rollback(store, reason=reason, who=AUTOMATON, expect=move)
             self._before = None
             lines.append(f"rolled back from {move.version} to {before.version}: {reason}")
