@@ -314,13 +314,11 @@ class Models:
         try:
             if self._smoke and folder not in self._used:
                 await check_answers(backend, current)
-        except EngineError:
+        except Exception as error:  # whatever it raises, it is not used
             await backend.close()
-            raise
-        except DegenerateError as error:
-            await backend.close()
-            refusal = (served.alias or "", backend.version, current.version, str(error))
-            await asyncio.to_thread(self._registry.refuse, *refusal)
+            if isinstance(error, DegenerateError):
+                refusal = (served.alias or "", backend.version, current.version, str(error))
+                await asyncio.to_thread(self._registry.refuse, *refusal)
             raise
         self._used.add(folder)
         return backend, folder
