@@ -12,6 +12,8 @@ import pytest
 from sqlalchemy import select, update
 
 from loop_world import LOOP, MONDAY, Killed, World, make_world
+from palate.artifacts import read_json, read_jsonl
+from palate.data.formats.writers import write_rows
 from palate.errors import ConfigError, PalateError, UsageError
 from palate.loop import tick as tick_module
 from palate.loop.canary import CanaryVerdict
@@ -20,7 +22,8 @@ from palate.loop.process import sole_tick
 from palate.loop.status import loop_status
 from palate.loop.steps import deploy
 from palate.loop.tick import abandon
-from palate.registry import canary_of, decide, find, moves, promote, verdicts
+from palate.registry import canary_of, decide, find, moves, promote, rollback, verdicts
+from palate.registry.canary import AUTOMATON
 from palate.store import Store
 from palate.store.loop_tables import Cycle, CycleStep
 from palate.store.tables import VoteRow
@@ -363,6 +366,29 @@ def test_a_rejected_pass_is_not_deployed(world: World) -> None:
     assert find(world.store, "production").name == "v1.0"
 
 
+def test_a_candidate_that_was_rolled_back_is_not_deployed_again(world: World) -> None:
+    until_friday(world)
+    promote(world.store, "v1.1", reason="I am sure", who="ann")
+    rollback(world.store, reason="worse than v1.0: errors", who=AUTOMATON)
+    decide_last(world, "sign", "v1.1")
+    ticked = world.tick()
+    assert (ticked.outcome, find(world.store, "production").name) == ("rejected", "v1.0")
+    assert ticked.why == "v1.1 was rolled back, and only a person promotes it again: worse than v1.0: errors"
+
+
+def test_held_out_prompts_of_an_imported_set_are_not_trained_on(world: World) -> None:
+    rows = [{"prompt": f"imported {n}", "chosen": "yes", "rejected": "no"} for n in range(3)]
+    rows.append({"prompt": "held out prompt with the number 3", "chosen": "yes", "rejected": "no"})
+    write_rows(world.folder / "old.jsonl", rows)
+    (world.folder / "loop.yaml").write_text(JUDGED + "sources: {judge: 1.0, old.jsonl: 0.5}\n")
+    world.talk()
+    assert world.tick().outcome == "deployed"
+    mixed = world.folder / "cycles/0001/pairs/mix"
+    trained = {row["prompt"][0]["content"] for row in read_jsonl(mixed / "train.jsonl")}
+    assert {text for text in trained if "question" not in text} == {"imported 0", "imported 1", "imported 2"}
+    assert [row["reason"] for row in read_json(mixed / "data.json")["left_out"]] == ["in_evaluation"]
+
+
 def test_without_pairs_the_cycle_is_abandoned(world: World) -> None:
     (world.folder / "loop.yaml").write_text(AT_ONCE)
     world.talk()
@@ -375,14 +401,10 @@ def test_without_pairs_the_cycle_is_abandoned(world: World) -> None:
 def test_a_loop_without_a_gateway(world: World) -> None:
     prompts = [{"prompt": f"what is the weather of day {n} like"} for n in range(9)]
     prompts.append({"prompt": "held out prompt with the number 3"})
-    from palate.data.formats.writers import write_rows
-
     write_rows(world.folder / "prompts.jsonl", prompts)
     text = JUDGED.replace("{at_least: 5, sample: 4, settle_minutes: 0}", "{prompts: prompts.jsonl, sample: 4}")
     (world.folder / "loop.yaml").write_text(text + "sources: {judge: 1.0}\n")
     assert world.tick().outcome == "deployed"
-    from palate.artifacts import read_jsonl
-
     drawn = read_jsonl(world.folder / "cycles/0001/sample/prompts.jsonl")
     assert [row["inclusion_probability"] for row in drawn] == [pytest.approx(4 / 9)] * 4
 

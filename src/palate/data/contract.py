@@ -51,6 +51,11 @@ def _hash(path: Path) -> str:
         return file_hash(path)
 
 
+def named_hashes(files: Sequence[Path]) -> list[dict[str, str]]:
+    """Name and SHA-256 of files that are options, for `data.json`."""
+    return [{"name": path.name, "sha256": _hash(path)} for path in files]
+
+
 def write_contract(
     path: Path,
     *,

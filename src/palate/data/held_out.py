@@ -1,16 +1,53 @@
-"""The texts of evaluation data, to find them in training data."""
+"""Evaluation data, to find its texts and prompts in training data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from palate.data.measures.leaks import EvaluationTexts
+from palate.data.prompts import load_prompts
 from palate.data.sources.spec import find_sources
 from palate.data.turns.text_turns import turns_of_text
-from palate.records import DatasetRequest, DatasetSpec
+from palate.errors import PalateError
+from palate.records import DatasetRequest, DatasetSpec, Messages, prompt_key
 
+IN_EVALUATION = "in_evaluation"
+"""Drop reason of rows that have or resemble a text of evaluation data."""
 _SHORTEST = 20
+
+
+class HeldOut:
+    """Evaluation data that must not be trained on: its texts, and its prompts as a whole, however short they are.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._texts = evaluation_texts([str(path) for path in files]) if files else EvaluationTexts(())
+        self._prompts: set[str] = set()
+        for path in files:
+            with suppress(PalateError):  # benchmarks have rows of other shapes; their texts are known all the same
+                self._prompts |= {_own_key(record.prompt) for record in load_prompts(str(path))[0]}
+        self._prompts.discard("")
+
+    def __len__(self) -> int:
+        return len(self._texts) + len(self._prompts)
+
+    def has(self, prompt: Messages, *answers: Messages) -> bool:
+        """Whether the prompt is one of the evaluation's, or a turn shares 13 words with a text or nearly equals it."""
+        if not len(self):
+            return False
+        turns = (turn for messages in (prompt, *answers) for turn in messages if turn.role != "system")
+        return _own_key(prompt) in self._prompts or any(self._texts.find(turn.text) is not None for turn in turns)
+
+
+def _own_key(prompt: Messages) -> str:
+    """Without system turns, which many rows share."""
+    return prompt_key(tuple(turn for turn in prompt if turn.role != "system"))
 
 
 def evaluation_texts(dataset: DatasetSpec | DatasetRequest) -> EvaluationTexts:

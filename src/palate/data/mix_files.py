@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from palate.artifacts.folders import atomic_folder
-from palate.data.contract import check_output_folder, write_contract
+from palate.data.contract import check_output_folder, named_hashes, write_contract
 from palate.data.formats.kinds import record_kind
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
+from palate.data.held_out import IN_EVALUATION, HeldOut
 from palate.data.load import top_reasons
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
 from palate.data.source_reader import SourceReader, SourceReport
@@ -37,6 +38,7 @@ class Mixture:
         output: the folder with mixed.*, left_out.jsonl and data.json.
         taken: number of rows taken from each source.
         not_drawn: number of usable rows of each source that were not sampled.
+        held_out: number of rows of each source whose prompt is in evaluation data; left_out.jsonl lists them.
         unusable: number of rows of each source that could not be used; left_out.jsonl lists them.
         sources: a report on each source.
     """
@@ -44,6 +46,7 @@ class Mixture:
     output: Path
     taken: Mapping[str, int]
     not_drawn: Mapping[str, int]
+    held_out: Mapping[str, int]
     unusable: Mapping[str, int]
     sources: tuple[SourceReport, ...]
 
@@ -58,6 +61,7 @@ def mix_files(
     rows: int | None = None,
     kind: str = "pairs",
     form: str = "jsonl",
+    exclude: Sequence[Path] = (),
 ) -> Mixture:
     """Write one dataset from several, without repeated rows and evenly interleaved.
 
@@ -71,6 +75,7 @@ def mix_files(
         caps: maximum number of rows by source name.
         kind: type of the written rows (`pairs`, `demonstrations` …), as for `palate data convert`.
         form: `jsonl`, `parquet` or `arrow`.
+        exclude: evaluation data; rows whose prompt is or resembles one of its are left out.
     """
     request, output = DatasetRequest.of(dataset), Path(output)
     if form not in FORMATS:
@@ -80,7 +85,8 @@ def mix_files(
     shares = _weights(weights, sources)
     limits = for_sources(caps, sources, "caps")
     record = record_kind(kind)
-    read = [_MixedSource(source, record, request) for source in sources]
+    evaluation = HeldOut(exclude)
+    read = [_MixedSource(source, record, request, evaluation) for source in sources]
     reports = tuple(source.report for source in read)
     check_labels_used(reports, request.labels)
     taken = counts([len(source.keys) for source in read], shares, temperature=temperature, caps=limits, total=rows)
@@ -91,11 +97,12 @@ def mix_files(
         output,
         taken={source.name: count for source, count in zip(read, taken, strict=True)},
         not_drawn={source.name: len(source.keys) - count for source, count in zip(read, taken, strict=True)},
-        unusable={source.name: len(source.dropped) for source in read},
+        held_out={source.name: len(source.held_out) for source in read},
+        unusable={source.name: len(source.dropped) - len(source.held_out) for source in read},
         sources=reports,
     )
     options = {"weights": weights, "temperature": temperature, "caps": caps, "rows": rows, "kind": kind}
-    _write(done, read, sources, form, {**options, "seed": request.seed})
+    _write(done, read, sources, form, {**options, "seed": request.seed, "exclude": named_hashes(exclude)})
     return done
 
 
@@ -116,7 +123,12 @@ def _write(
             folder / "data.json",
             how="mix",
             files=files,
-            counts={"taken": done.taken, NOT_DRAWN: done.not_drawn, "unusable": done.unusable},
+            counts={
+                "taken": done.taken,
+                NOT_DRAWN: done.not_drawn,
+                IN_EVALUATION: done.held_out,
+                "unusable": done.unusable,
+            },
             sources=sources,
             options=options,
             reports=done.sources,
@@ -140,19 +152,23 @@ class _MixedSource:
     Attributes:
         name: name of the source.
         keys: the sort key of every usable row, 8 bytes each.
-        dropped: rows that cannot be used.
+        dropped: rows that cannot be used, and those in evaluation data, whose ids are in `held_out`.
         report: the report on the source.
     """
 
-    def __init__(self, source: Source, kind: type[Record], request: DatasetRequest) -> None:
+    def __init__(self, source: Source, kind: type[Record], request: DatasetRequest, evaluation: HeldOut) -> None:
         self.name = source.name
         self._source, self._kind, self._request = source, kind, request
         self.keys = array("Q")
         self.dropped: list[Dropped] = []
+        self.held_out: set[str] = set()
         reader = SourceReader(source, kind, request)
         for item in reader:
             if isinstance(item, Dropped):
                 self.dropped.append(item)
+            elif evaluation.has(item.prompt):
+                self.dropped.append(Dropped(item.id, IN_EVALUATION, "its prompt is held out"))
+                self.held_out.add(item.id)
             else:
                 self.keys.append(self._key(item))
         self.report = reader.report()
@@ -163,7 +179,9 @@ class _MixedSource:
             return
         highest = np.partition(np.frombuffer(self.keys, dtype=np.uint64), count - 1)[count - 1]
         for item in SourceReader(self._source, self._kind, self._request):
-            if count and not isinstance(item, Dropped) and self._key(item) <= highest:
+            if isinstance(item, Dropped) or item.id in self.held_out:
+                continue
+            if count and self._key(item) <= highest:
                 count -= 1
                 # If the rows have a `source` column of their own, it is kept.
                 yield {"source": item.source} | palate_row(item) | {"origin": item.id}

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from palate.config.base import Fields
@@ -27,13 +27,12 @@ from palate.config.reader import read_override
 from palate.errors import UsageError
 from palate.registry.canary import canary_of, route_of
 from palate.registry.versions import PRODUCTION, find_row
+from palate.registry.watch import ANSWERS_PER_PERSON, first_of_each
 from palate.stats import Interval, sequential_difference
 from palate.store.serving_tables import FeedbackRow, Interaction, holds
 
 Outcome: TypeAlias = Literal["PASS", "ZERO", "HOLD"]
 
-ANSWERS_PER_PERSON = 20
-"""The first answers of a person that count, so that one busy client does not decide; of thumbs, one counts."""
 _MOST_NEEDED = 100_000
 _QUIET = timedelta(hours=1)
 _TYPICAL = {"errors": 0.01, "thumbs down": 0.2}
@@ -161,17 +160,19 @@ def read_arms(session: Session, alias: str = PRODUCTION, *, now: datetime | None
     recorded, route = Interaction.created >= state.since, route_of(alias)
     of_both = (recorded, Interaction.route == route, Interaction.model.in_(versions))
     ended = Interaction.state.in_(("complete", "upstream_error", "partial"))
-    answers = _rows(Interaction.state != "complete", Interaction.touched, Interaction.id).where(*of_both, ended)
-    thumbs = _rows(FeedbackRow.thumbs == "down", FeedbackRow.number)
-    thumbs = thumbs.join(FeedbackRow, FeedbackRow.interaction_id == Interaction.id).where(*of_both, holds())
-    errors = _first(session, answers, ANSWERS_PER_PERSON)
-    downs = _first(session, thumbs.where(FeedbackRow.thumbs.is_not(None)), 1)
+    answers = select(Interaction.model, (Interaction.state != "complete").label("bad")).where(*of_both, ended)
+    thumbs = select(Interaction.model, (FeedbackRow.thumbs == "down").label("bad")).where(*of_both, holds())
+    thumbs = thumbs.join(FeedbackRow, FeedbackRow.interaction_id == Interaction.id)
+    by = (Interaction.model, Interaction.user)
+    order = (Interaction.touched, Interaction.id)
+    errors = first_of_each(session, answers, ANSWERS_PER_PERSON, order, by)
+    downs = first_of_each(session, thumbs.where(FeedbackRow.thumbs.is_not(None)), 1, (FeedbackRow.number,), by)
     incumbent, canary = (
         Arm(
             version,
-            [bool(bad) for model, bad, _ in errors if model == version],
-            [bool(bad) for model, bad, _ in downs if model == version],
-            sum(model == version and place == 1 for model, _, place in errors),
+            [bool(row.bad) for row in errors if row.model == version],
+            [bool(row.bad) for row in downs if row.model == version],
+            sum(row.model == version and row.place == 1 for row in errors),
         )
         for version in versions
     )
@@ -182,19 +183,6 @@ def read_arms(session: Session, alias: str = PRODUCTION, *, now: datetime | None
         after = (recorded, Interaction.model == versions[0], Interaction.created > (last or state.since), alone)
         without = session.scalar(select(func.count()).where(*after)) or 0
     return Arms(canary, incumbent, without, (now - state.since).total_seconds() / 86_400)
-
-
-def _rows(bad: Any, *order: Any) -> Select[Any]:
-    """The values of all versions with their place in `order`: of all, and of their person and version."""
-    place = func.row_number().over(partition_by=(Interaction.model, Interaction.user), order_by=order)
-    at = func.row_number().over(order_by=order)
-    return select(Interaction.model, bad.label("bad"), place.label("place"), at.label("at"))
-
-
-def _first(session: Session, rows: Select[Any], most: int) -> Sequence[Any]:
-    """Version, value and place of each person's first values, in order."""
-    of = rows.subquery().c
-    return session.execute(select(of.model, of.bad, of.place).where(of.place <= most).order_by(of.at)).all()
 
 
 def decide_canary(arms: Arms, config: CanaryFields) -> CanaryVerdict:

@@ -17,10 +17,11 @@ from typing import Any, Final, Literal, TypeAlias
 
 from palate.artifacts import atomic_folder
 from palate.data.comparisons import Kind, SourceShare, kind_of, rows_by_kind, source_shares
-from palate.data.contract import check_output_folder, write_contract
+from palate.data.contract import check_output_folder, named_hashes, write_contract
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
-from palate.data.load import LoadedData, load_records
+from palate.data.held_out import IN_EVALUATION, HeldOut
+from palate.data.load import LoadedData, load_records, top_reasons
 from palate.data.mix import drawn_key
 from palate.data.source_reader import SourceReport
 from palate.data.sources.spec import find_sources
@@ -88,7 +89,9 @@ class Mixed:
         return rows_by_kind(self.sources)
 
 
-def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: bool = False) -> Mixed:
+def mix_sources(
+    sources: Sequence[Source], output: Path, *, seed: int = 0, kto: bool = False, exclude: Sequence[Path] = ()
+) -> Mixed:
     """Write one training set; the same sources and seed give the same bytes.
 
     Two answers to one prompt are compared by one source only: where a person has compared them, machines and imported
@@ -98,6 +101,7 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
         sources: in order of preference among equals.
         output: folder to write, which holds none of the sources; an existing one is replaced if palate wrote it.
         kto: whether `stage: kto` trains on it. Thumbs are labels of single answers, which no other stage reads.
+        exclude: evaluation data; rows whose prompt is or resembles one of its are left out.
 
     Raises:
         UsageError: a weight is not above 0, a name occurs twice, or there are thumbs without `kto`.
@@ -106,6 +110,7 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
     _check(sources, kto=kto)
     files = find_sources(DatasetRequest(dataset=list(dict.fromkeys(str(source.path) for source in sources))))
     check_output_folder(output, files)
+    evaluation = HeldOut(exclude)
     reports: list[SourceReport] = []
     dropped: list[Dropped] = []
     pairs: list[tuple[int, PreferencePair]] = []
@@ -116,13 +121,17 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
         )
         reports += loaded.sources
         dropped += [replace(row, id=f"{source.name} {row.id}") for row in loaded.dropped]
-        own = [(number, _labelled(source, record)) for record in loaded.records if _belongs(source, record)]
+        records = [record for record in loaded.records if _belongs(source, record)]
+        left = {record.id: None for record in records if evaluation.has(record.prompt)}
+        dropped += [Dropped(f"{source.name} {one}", IN_EVALUATION, "its prompt is held out") for one in left]
+        own = [(number, _labelled(source, record)) for record in records if record.id not in left]
         (labels if source.name == "thumbs" else pairs).extend(own)
     kept, left_out = _one_source_each(pairs)
     written = {PAIRS: _ordered(kept, seed), THUMBS: _ordered(labels, seed)}
     written = {name: records for name, records in written.items() if records}
     if not written:
-        raise DataError("the sources leave nothing to train on; collect more votes, or name more sources")
+        why = f" ({reasons})" if (reasons := top_reasons(dropped)) else ""
+        raise DataError(f"the sources leave nothing to train on{why}; collect more votes, or name more sources")
     in_order = sorted([*kept, *labels], key=lambda row: row[0])
     shares = source_shares((record for _, record in in_order), by_answer=kto)
     shares += [
@@ -141,6 +150,7 @@ def mix_sources(sources: Sequence[Source], output: Path, *, seed: int = 0, kto: 
             write_rows(folder / name, rows)
             paths["thumbs" if paths else "rows"] = folder / name  # `rows` is what a dataset of this folder reads
         options = {"seed": seed, "kto": kto, "weights": {one.name: one.weight for one in sources}}
+        options |= {"exclude": named_hashes(exclude)}
         write_contract(
             folder / "data.json",
             how="loop mix",

@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
-from palate.errors import UsageError
+from palate.errors import PalateError, UsageError
 from palate.network.address import Address
 from palate.network.roles import route_roles
 from palate.serving.access import ROLES, Access, Caller, NeedsKey, Open
@@ -34,6 +34,7 @@ from palate.serving.recording.entries import Endpoint as RecordedEndpoint
 from palate.serving.recording.maintenance import maintain
 from palate.serving.recording.recorder import Recorder, shared_secret
 from palate.serving.recording.routes import ANSWERS_HEADER, TOKEN_HEADER, feedback_router
+from palate.serving.rollback import Watch
 from palate.serving.routes import Router
 from palate.serving.settings import ServeFields
 from palate.store import Store
@@ -47,6 +48,7 @@ _BODY_SECONDS = 60.0
 _MAINTENANCE_SECONDS = 600.0
 _WRITERS = 4
 _READY_SECONDS = 5.0
+_WATCH_SECONDS = 60.0
 
 
 class Gateway:
@@ -134,6 +136,7 @@ class Gateway:
         following = [
             asyncio.create_task(self._models.follow(self.settings.poll_seconds, self.metrics)),
             asyncio.create_task(self._maintain()),
+            asyncio.create_task(self._watch()),
         ]
         try:
             yield
@@ -152,6 +155,22 @@ class Gateway:
                 for line in await self._run(maintain, self._state.recorder, utc_now()):
                     _LOG.info(line)
             await asyncio.sleep(_MAINTENANCE_SECONDS)
+
+    async def _watch(self) -> None:
+        """Compare a promoted version with the one before, if the settings allow a rollback."""
+        if self.settings.rollback is None:
+            return
+        watch, said = Watch(self._state.recorder, self.settings.rollback), ""
+        while True:
+            try:
+                for line in await self._run(watch.look):
+                    _LOG.warning(line)
+                said = ""
+            except PalateError as error:  # the database may be away, or the version before damaged; once, not each time
+                if str(error) != said:
+                    _LOG.error("no rollback: %s", error)
+                said = str(error)
+            await asyncio.sleep(_WATCH_SECONDS)
 
     async def _run(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._writers, lambda: work(*arguments, **named))

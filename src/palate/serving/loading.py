@@ -11,7 +11,9 @@ from palate.config.reader import Entry
 from palate.errors import EngineRefused, UsageError
 from palate.registry import Version as RegistryVersion
 from palate.registry import canary_of, resolve, versions
-from palate.registry.versions import find_row
+from palate.registry.aliases import last_promotion, refuse, rollback
+from palate.registry.canary import AUTOMATON, set_canary
+from palate.registry.versions import PRODUCTION, find_row
 from palate.serving.backends.base import Backend
 from palate.serving.models import Models, Named, Served, Version
 from palate.serving.settings import ModelFields, ServeFields, settings_of
@@ -47,7 +49,7 @@ def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str]
             on_progress(f"loading {fields.model}")
             backend = registry.load_model(fields)
         served[name] = Served(name, Version(backend), fields.alias, folder)
-    return Models(served, registry)
+    return Models(served, registry, smoke=settings.smoke)
 
 
 def gateway(
@@ -93,6 +95,22 @@ class StoreRegistry:
         found, fields = resolve(self._store, version), self._settings.models[name]
         backend = self._place(found, fields) if fields.at_engine else self._load_version(found, fields)
         return backend, found.folder
+
+    def refuse(self, alias: str, version: str, kept: str, reason: str) -> None:
+        """See Registry. A canary is ended, and production rolled back if the settings allow it."""
+        canary = self._store.read(lambda session: canary_of(session, alias))
+        last = self._store.read(last_promotion)
+        if canary is not None and canary.version == version:
+            set_canary(self._store, version, 0.0, alias=alias, who=AUTOMATON, reason=reason)
+        elif (
+            self._settings.rollback is not None
+            and alias == PRODUCTION
+            and last is not None
+            and (last.version, last.before) == (version, kept)
+        ):
+            rollback(self._store, reason=reason, who=AUTOMATON, expect=last)
+        else:
+            refuse(self._store, alias, version, kept, reason)
 
     def load_model(self, fields: ModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""

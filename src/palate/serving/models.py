@@ -17,6 +17,7 @@ from palate.errors import EngineError
 from palate.registry.canary import CanaryState, route_of
 from palate.serving.backends.base import Backend
 from palate.serving.metrics import Metrics
+from palate.serving.smoke import DegenerateError, check_answers
 
 _LOG = logging.getLogger("palate.serving")
 
@@ -41,6 +42,10 @@ class Registry(Protocol):
 
     def load(self, name: str, version: str) -> tuple[Backend, Path]:
         """A version, by its name or an alias, checked and loaded for the model `name`, and its folder."""
+        ...
+
+    def refuse(self, alias: str, version: str, kept: str, reason: str) -> None:
+        """Record that a version is not taken over for an alias or as its canary, and that another one continues."""
         ...
 
 
@@ -178,11 +183,14 @@ class Models:
     Args:
         served: by name.
         registry: for models with an alias.
+        smoke: whether a version must answer the smoke prompts before it gets requests.
     """
 
-    def __init__(self, served: Mapping[str, Served], registry: Registry | None = None) -> None:
+    def __init__(self, served: Mapping[str, Served], registry: Registry | None = None, *, smoke: bool = True) -> None:
         self.served = dict(served)
         self._registry = registry
+        self._smoke = smoke
+        self._used = {one.folder for one in self.served.values()}
         self._refused: dict[str, tuple[Path, float]] = {}
         self._no_canary: dict[str, tuple[CanaryState, float]] = {}
 
@@ -261,7 +269,7 @@ class Models:
         if named == refused and time.monotonic() < again:
             return
         try:
-            backend, folder = await asyncio.to_thread(self._registry.load, served.name, served.alias)
+            backend, folder = await self._load(served, served.alias)
         except Exception as error:  # whatever loading raises, no memory too: the version before goes on
             _LOG.error("%s stays at %s: %s", served.name, served.version.backend.version, error)
             self._refused[served.name] = (named, _next_try(error))
@@ -279,7 +287,7 @@ class Models:
         if wanted == refused and time.monotonic() < again:
             return
         try:
-            backend, _ = await asyncio.to_thread(self._registry.load, served.name, wanted.version)
+            backend, _ = await self._load(served, wanted.version)
         except Exception as error:  # whatever loading raises, no memory too: everybody gets the current version
             _LOG.error("%s: the canary %s is not loaded: %s", served.name, wanted.version, error)
             self._no_canary[served.name] = (wanted, _next_try(error))
@@ -297,6 +305,23 @@ class Models:
         self._divide(served, named, metrics)
         if served.canary is not None and served.canary.state == wanted:
             _log_share(served.name, wanted)
+
+    async def _load(self, served: Served, version: str) -> tuple[Backend, Path]:
+        """Load a version, and let it answer the smoke prompts unless it has answered people before."""
+        assert self._registry is not None
+        backend, folder = await asyncio.to_thread(self._registry.load, served.name, version)
+        current = served.version.backend
+        try:
+            if self._smoke and folder not in self._used:
+                await check_answers(backend, current)
+        except Exception as error:  # whatever it raises, it is not used
+            await backend.close()
+            if isinstance(error, DegenerateError):
+                refusal = (served.alias or "", backend.version, current.version, str(error))
+                await asyncio.to_thread(self._registry.refuse, *refusal)
+            raise
+        self._used.add(folder)
+        return backend, folder
 
     async def _named(self, served: Served) -> Named:
         assert served.alias is not None

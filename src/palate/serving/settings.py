@@ -14,6 +14,8 @@ from palate.config.reader import Entry, read_config_file
 from palate.config.secrets import find_secrets
 from palate.errors import ConfigError
 from palate.network.address import Address
+from palate.registry.versions import PRODUCTION
+from palate.registry.watch import RollbackFields
 
 
 class ModelFields(Fields):
@@ -87,6 +89,10 @@ class ServeFields(Fields):
     grace_seconds: int = Field(30, ge=0, description="Time for requests in progress when the server stops.")
     poll_seconds: float = Field(2.0, gt=0, description="How often aliases are looked up.")
     shadow_in_flight: int = Field(16, ge=0, description="Shadow requests at the same time; others are left out.")
+    smoke: bool = Field(True, description="Whether a new version must answer a few prompts before it is taken over.")
+    rollback: RollbackFields | None = Field(
+        None, description="Roll production back if a promoted version is worse than the one before; null: never."
+    )
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:
@@ -96,6 +102,8 @@ class ServeFields(Fields):
             for model in (*route.models, *route.shadow):
                 if model not in self.models:
                     raise ValueError(f"routes: {name}: {model} is not one of the models {', '.join(self.models)}")
+        if self.rollback is not None and PRODUCTION not in [model.alias for model in self.models.values()]:
+            raise ValueError(f"rollback: moves {PRODUCTION} back, and no model has alias: {PRODUCTION}")
         return self
 
     @property

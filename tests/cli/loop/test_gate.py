@@ -11,7 +11,9 @@ import pytest
 
 from model_folders import fake_model
 from palate.artifacts import read_jsonl
+from palate.cli.arguments import opened_store
 from palate.cli.main import main
+from palate.registry.evaluations import known_evaluations
 from runs import write_rows
 
 PROMPTS = 120
@@ -188,6 +190,9 @@ def test_a_verdict_on_versions_is_recorded_and_a_retry_is_counted(
     assert gate(place, tmp_path / "a.json", *named) == 0
     assert json.loads((tmp_path / "a.json").read_text())["versions"] == {"candidate": "v1.1", "incumbent": "v1.0"}
     assert "attempt 1 of v1.1 against v1.0" in capsys.readouterr().err
+    prompts = Path(json.loads((tmp_path / "a.json").read_text())["prompts_file"])
+    with opened_store(None) as opened:
+        assert opened.read(known_evaluations) == ([prompts], []), "they are left out where data is sampled"
     results = ("winrate", str(benchmark(tmp_path / "bench.json", lost=70)))
     assert gate(place, tmp_path / "b.json", "--attempt", "1", *named, results=results) == 2
     assert "--attempt 1: is used up" in capsys.readouterr().err

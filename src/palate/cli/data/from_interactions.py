@@ -9,6 +9,7 @@ import typer
 
 from palate.cli.arguments import AsJson, StoreUrl, named_numbers, opened_store, with_options
 from palate.cli.console import print_done, print_note
+from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
 from palate.cli.serve.interactions import read_filter
 from palate.errors import UsageError
 
@@ -30,10 +31,8 @@ def from_interactions_command(
             "--share", metavar="STRATUM=S", help="Of uniform (0.5), judge_uncertain (0.25), thumbs_down (0.25)."
         ),
     ] = None,
-    exclude: Annotated[
-        list[Path] | None,
-        typer.Option("--exclude", metavar="FILE", help="Evaluation data that must not be trained on."),
-    ] = None,
+    exclude: Exclude = None,
+    keep_evaluation: KeepEvaluation = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draws.")] = 0,
     store: StoreUrl = None,
     as_json: AsJson = False,
@@ -58,7 +57,7 @@ def from_interactions_command(
         share_per_user=share_per_user,
         sample=sample,
         shares={**SHARES, **given},
-        exclude=exclude or (),
+        exclude=held_out_files(exclude, keep_evaluation, store),
         seed=seed,
     )
     with opened_store(store) as opened:

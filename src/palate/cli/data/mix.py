@@ -10,6 +10,7 @@ import typer
 from palate.cli.arguments import AsJson, named_numbers
 from palate.cli.console import print_done
 from palate.cli.dataset import Datasets, print_labels, reads_dataset
+from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
 from palate.errors import UsageError
 from palate.records import DatasetRequest
 
@@ -31,6 +32,8 @@ def mix_command(
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="Most rows in all.")] = None,
     kind: Annotated[str, typer.Option("--kind", help="What rows become: pairs, demonstrations, rankings …")] = "pairs",
     form: Annotated[str, typer.Option("--as", help="jsonl, parquet or arrow.")] = "jsonl",
+    exclude: Exclude = None,
+    keep_evaluation: KeepEvaluation = False,
     as_json: AsJson = False,
 ) -> None:
     """Combine datasets by weights, temperature and caps: evenly interleaved, no row twice, reproducible.
@@ -56,12 +59,14 @@ def mix_command(
         rows=rows,
         kind=kind,
         form=form,
+        exclude=held_out_files(exclude, keep_evaluation),
     )
     print_labels(done.sources)
     total = sum(done.taken.values())
     lines = [f"{'rows':>9}  {'share':>6}  source"]
     for name, count in done.taken.items():
         left = [f"{done.not_drawn[name]:,} not drawn"] if done.not_drawn[name] else []
+        left += [f"{done.held_out[name]:,} held out for evaluation"] if done.held_out[name] else []
         left += [f"{done.unusable[name]:,} unusable, see left_out.jsonl"] if done.unusable[name] else []
         share = f"{count / total:.1%}"
         aside = f" ({', '.join(left)})" if left else ""

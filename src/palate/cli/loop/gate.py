@@ -100,6 +100,7 @@ def gate_command(
             **asdict(verdict),
             "reasons": verdict.reasons,
             "chances": chances(read, verdict.alpha),
+            "prompts_file": str(Path(read.prompts).resolve()),
             "versions": None if versions is None else dict(zip(("candidate", "incumbent"), versions)),
             "when": now(),
         }

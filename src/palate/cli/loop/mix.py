@@ -11,6 +11,7 @@ import typer
 from palate.cli.arguments import AsJson, named_numbers, named_values
 from palate.cli.columns import table, text_width
 from palate.cli.console import print_done
+from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
 from palate.errors import UsageError
 
 
@@ -25,6 +26,8 @@ def mix_command(
         typer.Option("--weight", metavar="NAME=W", help="Factor on the weight of a source's rows. Default: 1."),
     ] = None,
     kto: Annotated[bool, typer.Option("--kto", help="For `stage: kto`, which also trains on thumbs.")] = False,
+    exclude: Exclude = None,
+    keep_evaluation: KeepEvaluation = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the order of the rows.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +49,7 @@ def mix_command(
         Source(name, SOURCE_KINDS.get(name, "imported"), Path(path), factors.get(name, 1.0))
         for name, path in named.items()
     ]
-    done = mix_sources(given, output, seed=seed, kto=kto)
+    done = mix_sources(given, output, seed=seed, kto=kto, exclude=held_out_files(exclude, keep_evaluation))
     columns = ["source", "compared by", "rows", "share", "weight", "share of the loss"]
     rows = [
         [one.source, one.kind, f"{one.rows:,}", f"{one.share:.1%}", f"{one.weight:g}", f"{one.loss_share:.1%}"]

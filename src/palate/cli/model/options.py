@@ -45,7 +45,8 @@ def user(given: str | None) -> str:
 
 
 def move_line(move: Move) -> str:
-    return f"{move.alias}: {move.before or 'none'} → {move.version}"
+    action = "" if move.action == "promote" else f" ({move.action})"
+    return f"{move.alias}: {move.before or 'none'} → {move.version}{action}"
 
 
 def canary_line(state: CanaryState) -> str:

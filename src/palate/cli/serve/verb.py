@@ -47,6 +47,10 @@ Record = Annotated[
     Literal["none", "metadata", "redacted", "full"] | None,
     typer.Option("--record", help="What is recorded of requests without an API key. Default: none."),
 ]
+Rollback = Annotated[
+    bool,
+    typer.Option("--rollback", help="Roll production back if a promoted version is worse; see docs/serve.md."),
+]
 _OWN = {"template": None, "precision": "auto", "max_rows": 16}
 """Options of a model in this process, with their defaults."""
 MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="Answers that the model writes together.")]
@@ -62,6 +66,7 @@ def command(
     port: Port = None,
     names: HostNames = None,
     record: Record = None,
+    rollback: Rollback = False,
     store: StoreUrl = None,
     max_rows: MaxRows = 16,
     template: TemplateName = None,
@@ -76,7 +81,13 @@ def command(
     from palate.serving.loading import open_models
     from palate.serving.settings import ModelFields
 
-    given = {"host": host, "port": port, "names": names, "record": record}
+    given: dict[str, Any] = {
+        "host": host,
+        "port": port,
+        "names": names,
+        "record": record,
+        "rollback": {} if rollback else None,
+    }
     given = {key: value for key, value in given.items() if value is not None}
     options = {"template": template, "precision": precision, "max_rows": max_rows}
     settings = _settings(config, model, alias, (upstream, upstream_model), options, given)

@@ -18,7 +18,7 @@ from palate.feedback.judging import questions
 from palate.feedback.queue.review import progress
 from palate.loop.config import PeopleFields
 from palate.loop.sources import LINEAGE_SOURCE
-from palate.loop.steps.collect import keep_track, register
+from palate.loop.steps.collect import held_out, keep_track, register
 from palate.loop.train_config import trains_on_thumbs
 from palate.loop.work import Command, Done, Inputs, Run, Waiting, Work, shown
 from palate.store.tables import Campaign
@@ -85,7 +85,7 @@ def pairs(work: Work) -> Run:
     given_votes = [work.figures.get("annotate", {}).get(name) for name in ("votes", "wanted")]
     feedback = [work.path("sample", name) for name in ("pairs.jsonl", "kto.jsonl")]
     facts = {"sources": dict(named), "people": given_votes, "seed": work.config.seed}
-    yield Inputs(facts, [asked, voted, *feedback, *map(Path, work.config.imported)])
+    yield Inputs(facts, [asked, voted, *feedback, *map(Path, work.config.imported), *held_out(work)])
     found: dict[str, Path] = {}
     voters: dict[str, tuple[Voters, tuple[object, ...]]] = {
         "people": ("people", ("--campaign", work.campaign)),
@@ -109,8 +109,9 @@ def pairs(work: Work) -> Run:
     weights = [word for name in given for word in ("--weight", f"{name}={named[name]:g}")]
     kto = ["--kto"] if trains_on_thumbs(work.train_config) else []
     mix = ("loop", "mix", *(f"{name}={shown(path)}" for name, path in given.items()), *weights, *kto)
+    excluded = [word for path in held_out(work) for word in ("--exclude", path)]
     mixed = folder / "mix"
-    yield work.command(*mix, "--seed", work.config.seed, "--output", mixed)
+    yield work.command(*mix, *excluded, "--seed", work.config.seed, "--output", mixed)
     if work.dry:
         return Done()
     content = read_json(mixed / "data.json")

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from palate.artifacts import file_hash, read_jsonl
 from palate.data.contract import write_contract
 from palate.data.formats.writers import write_rows
-from palate.data.held_out import evaluation_texts
+from palate.data.held_out import HeldOut
 from palate.data.prompts import load_prompts
 from palate.errors import DataError
 from palate.feedback.candidates import Candidates, iter_candidates, prompt_turns, read_candidates
@@ -87,19 +87,17 @@ def sample(work: Work) -> Run:
 
 def held_out(work: Work) -> list[Path]:
     """The files of evaluation data, which no cycle trains on."""
-    named = (work.gate.prompts, work.config.evaluate.must_pass)
+    benchmarks = work.config.evaluate.benchmarks.values()
+    data = [name for entry in benchmarks for name in ([entry] if isinstance(entry, str) else entry or ())]
+    named = (work.gate.prompts, work.config.evaluate.must_pass, *(name for name in data if Path(name).is_file()))
     return [Path(name) for name in named if name is not None]
 
 
 def _draw(work: Work, prompts: str, folder: Path) -> Done:
     """A simple random sample of a file's prompts, the same for the same seed and cycle."""
     records, dropped = load_prompts(prompts)
-    texts = evaluation_texts([str(path) for path in held_out(work)])
-    kept = [
-        record
-        for record in records
-        if not any(turn.role != "system" and texts.find(turn.text) is not None for turn in record.prompt)
-    ]
+    evaluation = HeldOut(held_out(work))
+    kept = [record for record in records if not evaluation.has(record.prompt)]
     if not kept:
         raise DataError(f"{prompts}: every prompt is one of the evaluation's; name others in collect")
     size = min(work.config.collect.sample, len(kept))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from palate.loop.canary import decide_canary, read_arms
 from palate.loop.work import Done, Inputs, Run, Waiting, Work
+from palate.registry.aliases import rolled_back
 from palate.registry.canary import AUTOMATON, canary_moves, canary_of, set_canary
 from palate.registry.verdicts import DecisionFacts, verdicts
 from palate.registry.versions import find
@@ -36,6 +37,14 @@ def is_allowed(work: Work) -> bool:
     return bool(work.figures["gate"]["outcome"] == "PASS")
 
 
+def _rolled_back(work: Work) -> str | None:
+    """Why the cycle does not deploy a candidate that was in use and was rolled back automatically."""
+    back = None if work.dry else work.store.read(lambda session: rolled_back(session, str(work.candidate)))
+    if back is None:
+        return None
+    return f"{work.candidate} was rolled back, and only a person promotes it again: {back.reason}"
+
+
 def canary(work: Work) -> Run:
     """Gives the candidate a share of people, and waits for the test on their thumbs and errors."""
     yield _verdict(work)
@@ -53,8 +62,9 @@ def canary(work: Work) -> Run:
         if find(work.store, alias).name == candidate:
             return Done({"outcome": "PASS", "reasons": [f"a person moved {alias} to {candidate}"]})
         moved = work.store.read(lambda session: canary_moves(session, candidate))
-        if moved or not is_allowed(work):
-            why = f"{moved[-1].who}: {moved[-1].reason}" if moved else "a person rejected the candidate"
+        back = _rolled_back(work)
+        if moved or back or not is_allowed(work):
+            why = f"{moved[-1].who}: {moved[-1].reason}" if moved else back or "a person rejected the candidate"
             return Done({"outcome": "ZERO", "reasons": [why]})
         reason = f"{work.title}: {settings.share:.0%} of people after the gate"
         running = set_canary(work.store, candidate, settings.share, alias=alias, who=AUTOMATON, reason=reason)
@@ -89,6 +99,8 @@ def deploy(work: Work) -> Run:
         return Done({"ended": by}, ends=("deployed", by))
     if said is not None and said.action == "reject":
         return Done({"outcome": "REJECTED"})
+    if (back := _rolled_back(work)) is not None:
+        return Done({"ended": back}, ends=("rejected", back))
     if said is None and work.config.deploy == "person":
         yield Waiting(
             f"a person to sign the verdict on {candidate}",

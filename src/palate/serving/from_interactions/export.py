@@ -12,10 +12,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from palate.artifacts import atomic_folder, file_hash, read_json
-from palate.data.contract import write_contract
+from palate.data.contract import named_hashes, write_contract
 from palate.data.formats.targets import TARGETS
 from palate.data.formats.writers import write_rows
-from palate.data.held_out import evaluation_texts
+from palate.data.held_out import HeldOut
 from palate.errors import DataError, UsageError
 from palate.feedback.candidates import Candidates
 from palate.records import Answer, LabelledCompletion, PreferencePair
@@ -90,11 +90,9 @@ def from_interactions(store: Store, output: Path, options: Options | None = None
     """
     options = options or Options()
     _check_folder(output)
-    excluded = None
-    if options.exclude:
-        excluded = evaluation_texts([str(path) for path in options.exclude])
-        if not len(excluded):
-            raise UsageError(f"{', '.join(map(str, options.exclude))}: has no text of 20 characters or more")
+    excluded = HeldOut(options.exclude)
+    if options.exclude and not len(excluded):
+        raise UsageError(f"{', '.join(map(str, options.exclude))}: has no prompt, and no text of 20 characters or more")
     left_out: Counter[str] = Counter()
 
     def work(session: Session) -> tuple[int, list[Usable], set[str]]:
@@ -209,7 +207,7 @@ def _write(output: Path, files: Mapping[str, list[dict[str, Any]]], made: Made, 
         del counts["output"]
         chosen = asdict(options)
         chosen["filter"] = {name: str(value) for name, value in chosen["filter"].items() if value is not None}
-        chosen["exclude"] = [{"name": path.name, "sha256": file_hash(path)} for path in options.exclude]
+        chosen["exclude"] = named_hashes(options.exclude)
         write_contract(folder / MANIFEST, how=_HOW, files=written, counts=counts, sources=(), options=chosen)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.data.formats.rows import checked_completion, checked_prompt
-from palate.data.measures.leaks import EvaluationTexts
+from palate.data.held_out import HeldOut
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import read_turns, user
 from palate.records import Messages
@@ -62,7 +62,7 @@ class Usable:
         }
 
 
-def usable(recorded: Iterable[Recorded], left_out: Counter[str], excluded: EvaluationTexts | None) -> list[Usable]:
+def usable(recorded: Iterable[Recorded], left_out: Counter[str], excluded: HeldOut) -> list[Usable]:
     """The interactions that may be learnt from; the others are counted by the reason.
 
     Args:
@@ -89,7 +89,7 @@ def usable(recorded: Iterable[Recorded], left_out: Counter[str], excluded: Evalu
                 continue
             if not made.answers:
                 left_out["answers_not_ended"] += 1
-            elif excluded is not None and _leaks(made, excluded):
+            elif excluded.has(made.prompt, *made.answers.values()):
                 left_out["in_excluded"] += 1
             else:
                 found.append(made)
@@ -108,8 +108,3 @@ def _answer(answer: InteractionAnswer) -> Messages:
     if answer.tool_calls:
         turn["tool_calls"] = answer.tool_calls
     return checked_completion(read_turns([turn], "completion"), "completion")
-
-
-def _leaks(made: Usable, excluded: EvaluationTexts) -> bool:
-    messages = [*made.prompt, *(message for answer in made.answers.values() for message in answer)]
-    return any(excluded.find(message.text) is not None for message in messages if message.role != "system")
