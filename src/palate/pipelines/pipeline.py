@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts import RunDir, plain, read_json, remove_folder, remove_leftovers, write_json
+from palate.artifacts import RunDir, plain, read_json, remove_folder, remove_leftovers, sole_writer, write_json
 from palate.config.pipeline import Pipeline, PlannedRun
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
@@ -67,11 +68,22 @@ def run_pipeline(
 
     Raises:
         ArtifactError: a finished run has another config, or was made from a run that was deleted; names key or run.
+            Or another process writes to the folder.
         Stopped: a signal ended a run; the same call continues it.
     """
-    folder = pipeline.output_dir
-    main = begin(folder, "pipeline", pipeline.runs, overwrite=pipeline.overwrite)
-    state = folder / "pipeline.json"
+    with begin(pipeline.output_dir, "pipeline", pipeline.runs, overwrite=pipeline.overwrite) as main:
+        return _run(pipeline, judges, on_progress, finished, main=main)
+
+
+def _run(
+    pipeline: Pipeline,
+    judges: JudgeRewards | None,
+    on_progress: Callable[[str], None],
+    finished: Callable[[Path], None],
+    *,
+    main: bool,
+) -> PipelineResult:
+    state = pipeline.output_dir / "pipeline.json"
     drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
     check_inputs(_unfinished(pipeline))
     _check_drift_prompts(pipeline)
@@ -99,25 +111,45 @@ def run_pipeline(
     wait_for_all()
     runs = [Path(planned.config.output_dir) for planned in pipeline.runs]
     policies = [Path(planned.config.output_dir) for planned in pipeline.runs if planned.config.stage != "rm"]
-    return PipelineResult(folder, runs, policies[-1] if policies else runs[-1], drift)
+    return PipelineResult(pipeline.output_dir, runs, policies[-1] if policies else runs[-1], drift)
 
 
-def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: bool) -> bool:
-    """Join the processes and prepare the folder of a pipeline or sweep; returns True in the main process.
+@contextlib.contextmanager
+def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: bool) -> Iterator[bool]:
+    """A context in which the processes are joined and the main one has the folder of a pipeline or sweep locked.
+
+    Its value is True in the main process. An error in it is written into the state file.
 
     Raises:
-        ArtifactError: the folder is a run directory.
+        ArtifactError: the folder is a run directory, or another process writes to it.
     """
     main = is_main_process()
     join_processes(default_device(), runs[0].config.ddp_timeout)
     if (folder / "run.json").exists():
         raise ArtifactError(f"{folder}: is a run, not a {kind}; choose another output_dir")
-    if main and folder.is_dir():
-        remove_leftovers(folder)
-    if main and overwrite:
-        _remove(folder / f"{kind}.json", runs)
-    wait_for_all()
-    return main
+    state = folder / f"{kind}.json"
+    with sole_writer(state) if main else contextlib.nullcontext():
+        if main:
+            remove_leftovers(folder)
+        if main and overwrite:
+            _remove(state, runs)
+        wait_for_all()
+        try:
+            yield main
+        except BaseException as error:  # interrupts included: the state must not stay "running"
+            if main:
+                with contextlib.suppress(ArtifactError):
+                    _write_end(state, error)
+            raise
+
+
+def _write_end(state: Path, error: BaseException) -> None:
+    """Write that it was stopped or has failed, if it had begun and is not completed."""
+    facts = read_json(state) if state.exists() else {}
+    if facts.get("status") == "running":
+        stopped = isinstance(error, Stopped | KeyboardInterrupt)
+        ended = {"status": "stopped"} if stopped else {"status": "failed", "error": str(error).partition("\n")[0]}
+        write_json(state, {**facts, **ended})
 
 
 def _remove(state: Path, runs: Sequence[PlannedRun]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,11 +49,24 @@ def run_sweep(
         finished: called with the directory of each run after it is measured.
 
     Raises:
-        ArtifactError: a finished run has another config; names the key.
+        ArtifactError: a finished run has another config; names the key. Or another process writes to the folder.
         Stopped: a signal ended a run; the same call continues it.
     """
     runs = [PlannedRun(point.name, point.config) for point in sweep.points]
-    main = begin(sweep.output_dir, "sweep", runs, overwrite=sweep.overwrite)
+    with begin(sweep.output_dir, "sweep", runs, overwrite=sweep.overwrite) as main:
+        _run(sweep, runs, judges, on_progress, finished, main=main)
+    return SweepResult(sweep.output_dir, [Path(point.config.output_dir) for point in sweep.points])
+
+
+def _run(
+    sweep: Sweep,
+    runs: Sequence[PlannedRun],
+    judges: JudgeRewards | None,
+    on_progress: Callable[[str], None],
+    finished: Callable[[Path], None],
+    *,
+    main: bool,
+) -> None:
     check_inputs([planned for planned in runs if not is_finished(planned)])
     for number, (point, planned) in enumerate(zip(sweep.points, runs, strict=True), 1):
         where = f"point {number} of {len(sweep.points)}"
@@ -69,12 +82,12 @@ def run_sweep(
         if main:
             _measure(point, on_progress)
             finished(Path(point.config.output_dir))
+            _write(sweep, "running")
             give_back_memory()
         wait_for_all()
     if main:
         _write(sweep, "completed")
     wait_for_all()
-    return SweepResult(sweep.output_dir, [Path(point.config.output_dir) for point in sweep.points])
 
 
 def _measure(point: Point, on_progress: Callable[[str], None]) -> None:

@@ -62,10 +62,10 @@ def cards(contents: RunContents) -> list[Card]:
     losses = [loss for _, loss in values_of(contents.train, "loss") if loss is not None]
     if losses and stage_of(contents) not in ONLINE:  # where the loss stays near 0
         found.append(Card("Training loss", number(losses[-1], 3), f"from {number(losses[0])}"))
-    seconds = _seconds(contents)
+    seconds = seconds_of(contents)
     if seconds is not None:
         last = contents.train[-1]["step"] if contents.train else 0
-        found.append(Card("Time", _duration(seconds), f"{number(last)} step{'' if last == 1 else 's'}"))
+        found.append(Card("Time", duration(seconds), f"{number(last)} step{'' if last == 1 else 's'}"))
     memory = contents.find("peak_memory_bytes")
     if is_number(memory):
         size = f"{memory / 2**20:,.0f} MiB" if memory < 2**30 else f"{memory / 2**30:.1f} GiB"
@@ -81,7 +81,7 @@ def prompts_of(accuracy: Mapping[str, Any]) -> Any:
 def facts(contents: RunContents) -> list[tuple[str, str]]:
     """The recorded facts of a run: model, objective, reference, data, time."""
     find = contents.find
-    phases = [f"{name} {_duration(spent)}" for name, spent in mapping(find("timings")).items() if is_number(spent)]
+    phases = [f"{name} {duration(spent)}" for name, spent in mapping(find("timings")).items() if is_number(spent)]
     reference = find("reference.kind", "reference")
     lines = [
         ("Model", _identified(find("model.name", "config.model_name_or_path"), find("model.identity"))),
@@ -174,7 +174,7 @@ def _identified(name: Any, identity: Any) -> str | None:
     return f"{value(name)} ({value(identity)})" if identity else value(name)
 
 
-def _seconds(contents: RunContents) -> float | None:
+def seconds_of(contents: RunContents) -> float | None:
     """The sum of the timed phases, else the time from start to finish."""
     spent = [seconds for seconds in mapping(contents.find("timings")).values() if is_number(seconds)]
     if spent:
@@ -186,7 +186,7 @@ def _seconds(contents: RunContents) -> float | None:
     return (ended - began).total_seconds()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """`4.2 s`, `3 min 20 s`, `5 h 02 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
