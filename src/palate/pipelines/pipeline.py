@@ -71,72 +71,69 @@ def run_pipeline(
             Or another process writes to the folder.
         Stopped: a signal ended a run; the same call continues it.
     """
-    with begin(pipeline.output_dir, "pipeline", pipeline.runs, overwrite=pipeline.overwrite) as main:
-        return _run(pipeline, judges, on_progress, finished, main=main)
-
-
-def _run(
-    pipeline: Pipeline,
-    judges: JudgeRewards | None,
-    on_progress: Callable[[str], None],
-    finished: Callable[[Path], None],
-    *,
-    main: bool,
-) -> PipelineResult:
-    state = pipeline.output_dir / "pipeline.json"
+    folder = pipeline.output_dir
+    main = begin(folder, "pipeline", pipeline.runs, overwrite=pipeline.overwrite)
+    state = folder / "pipeline.json"
     drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
     check_inputs(_unfinished(pipeline))
     _check_drift_prompts(pipeline)
-    for planned in pipeline.runs:
-        done = is_finished(planned)
-        wait_for_all()  # every process has checked before the main one writes
-        if done:
-            on_progress(f"{planned.name}: finished already, {planned.config.output_dir}")
-        else:
-            drift.pop(planned.name, None)  # it was measured on an earlier run, which has been deleted
-            if main:
+    with writing(state, main=main):
+        for planned in pipeline.runs:
+            done = is_finished(planned)
+            wait_for_all()  # every process has checked before the main one writes
+            if done:
+                on_progress(f"{planned.name}: finished already, {planned.config.output_dir}")
+            else:
+                drift.pop(planned.name, None)  # it was measured on an earlier run, which has been deleted
+                if main:
+                    _write(pipeline, "running", drift)
+                make(planned, judges, on_progress)
+                if main:
+                    finished(Path(planned.config.output_dir))
+            if main and planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
+                measured = _drift(pipeline, planned)
+                on_progress(f"{planned.name}: {measured.line()}")
+                drift[planned.name] = plain(measured.to_json())
                 _write(pipeline, "running", drift)
-            make(planned, judges, on_progress)
-            if main:
-                finished(Path(planned.config.output_dir))
-        if main and planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
-            measured = _drift(pipeline, planned)
-            on_progress(f"{planned.name}: {measured.line()}")
-            drift[planned.name] = plain(measured.to_json())
-            _write(pipeline, "running", drift)
-            give_back_memory()
-        wait_for_all()  # the next run reads the files of this one
-    if main:
-        _write(pipeline, "completed", drift)
-    wait_for_all()
+                give_back_memory()
+            wait_for_all()  # the next run reads the files of this one
+        if main:
+            _write(pipeline, "completed", drift)
+        wait_for_all()
     runs = [Path(planned.config.output_dir) for planned in pipeline.runs]
     policies = [Path(planned.config.output_dir) for planned in pipeline.runs if planned.config.stage != "rm"]
-    return PipelineResult(pipeline.output_dir, runs, policies[-1] if policies else runs[-1], drift)
+    return PipelineResult(folder, runs, policies[-1] if policies else runs[-1], drift)
 
 
-@contextlib.contextmanager
-def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: bool) -> Iterator[bool]:
-    """A context in which the processes are joined and the main one has the folder of a pipeline or sweep locked.
-
-    Its value is True in the main process. An error in it is written into the state file.
+def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: bool) -> bool:
+    """Join the processes and prepare the folder of a pipeline or sweep; returns True in the main process.
 
     Raises:
-        ArtifactError: the folder is a run directory, or another process writes to it.
+        ArtifactError: the folder is a run directory.
     """
     main = is_main_process()
     join_processes(default_device(), runs[0].config.ddp_timeout)
     if (folder / "run.json").exists():
         raise ArtifactError(f"{folder}: is a run, not a {kind}; choose another output_dir")
-    state = folder / f"{kind}.json"
+    if main and folder.is_dir():
+        remove_leftovers(folder)
+    if main and overwrite:
+        _remove(folder / f"{kind}.json", runs)
+    wait_for_all()
+    return main
+
+
+@contextlib.contextmanager
+def writing(state: Path, *, main: bool) -> Iterator[None]:
+    """A context in which no other process writes the state file of a pipeline or sweep. An error ends its status too.
+
+    Raises:
+        ArtifactError: another process is in this context.
+    """
     with sole_writer(state) if main else contextlib.nullcontext():
-        if main:
-            remove_leftovers(folder)
-        if main and overwrite:
-            _remove(state, runs)
-        wait_for_all()
         try:
-            yield main
-        except BaseException as error:  # interrupts included: the state must not stay "running"
+            yield
+        except BaseException as error:  # interrupts included: the status must not stay "running"
             if main:
                 with contextlib.suppress(ArtifactError):
                     _write_end(state, error)
