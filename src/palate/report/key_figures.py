@@ -65,7 +65,7 @@ def cards(contents: RunContents) -> list[Card]:
     seconds = seconds_of(contents)
     if seconds is not None:
         last = contents.train[-1]["step"] if contents.train else 0
-        found.append(Card("Time", duration(seconds), f"{number(last)} step{'' if last == 1 else 's'}"))
+        found.append(Card("Time", _duration(seconds), f"{number(last)} step{'' if last == 1 else 's'}"))
     memory = contents.find("peak_memory_bytes")
     if is_number(memory):
         size = f"{memory / 2**20:,.0f} MiB" if memory < 2**30 else f"{memory / 2**30:.1f} GiB"
@@ -81,7 +81,7 @@ def prompts_of(accuracy: Mapping[str, Any]) -> Any:
 def facts(contents: RunContents) -> list[tuple[str, str]]:
     """The recorded facts of a run: model, objective, reference, data, time."""
     find = contents.find
-    phases = [f"{name} {duration(spent)}" for name, spent in mapping(find("timings")).items() if is_number(spent)]
+    phases = [f"{name} {_duration(spent)}" for name, spent in mapping(find("timings")).items() if is_number(spent)]
     reference = find("reference.kind", "reference")
     lines = [
         ("Model", _identified(find("model.name", "config.model_name_or_path"), find("model.identity"))),
@@ -186,7 +186,7 @@ def seconds_of(contents: RunContents) -> float | None:
     return (ended - began).total_seconds()
 
 
-def duration(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """`4.2 s`, `3 min 20 s`, `5 h 02 min`."""
     if seconds < 60:
         return f"{seconds:.1f} s"

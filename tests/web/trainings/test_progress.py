@@ -35,11 +35,11 @@ def test_a_sweep_shows_its_run_the_time_left_and_the_best_so_far(tmp_path: Path)
     """Two thirds of a minute for each 20 steps: 50 steps take 100 s. The finished run took 241.7 s."""
     write_sweep(tmp_path / "runs" / "sweep")
     shown = page(tmp_path, "/runs")
-    assert "running sweep of 3 runs run 2 of 3, about 5 min 42 s left: pref_beta-0.1" in shown
+    assert "running sweep of 3 runs run 2 of 3, about 6 min left: pref_beta-0.1" in shown
     assert "Best held-out accuracy 92.5 % (86.4 to 96.0 %) run 1: pref_beta 0.05" in shown
     shown = page(tmp_path, "/runs/sweep")
-    assert "Run 2 of 3, about 5 min 42 s left : [/runs/sweep/pref_beta-0.1] pref_beta-0.1 running" in shown
-    assert "Step 30 of 80, about 1 min 40 s left" in shown
+    assert "Run 2 of 3, about 6 min left : [/runs/sweep/pref_beta-0.1] pref_beta-0.1 running" in shown
+    assert "Step 30 of 80, about 2 min left" in shown
     assert "[/runs/sweep/pref_beta-0.05] 1 " in shown
     assert "2 · running" in shown, "sweep.json still says that it has not begun"
     assert "3 · not begun" in shown
@@ -85,5 +85,7 @@ def test_only_folders_that_the_server_shows_are_read(tmp_path: Path) -> None:
 
 
 def test_progress_in_words() -> None:
-    assert str(Progress("step", 1200, 8100, 125.0)) == "step 1,200 of 8,100, about 2 min 05 s left"
+    assert str(Progress("step", 1200, 8100, 125.0)) == "step 1,200 of 8,100, about 2 min left"
+    assert str(Progress("step", 1, 2, 50.4)) == "step 1 of 2, about 50 s left"
+    assert str(Progress("step", 1, 2, 18_120)) == "step 1 of 2, about 5 h 02 min left"
     assert str(Progress("round", 1, 3)) == "round 1 of 3"

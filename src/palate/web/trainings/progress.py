@@ -10,7 +10,6 @@ from palate.artifacts.locks import is_held, writer_lock
 from palate.artifacts.run_dir import LOCK
 from palate.charts.text import amount
 from palate.report.contents import RunContents, finite, is_number
-from palate.report.key_figures import duration
 from palate.web.trainings.folders import Entry
 
 _SILENT_MINUTES = 10
@@ -35,9 +34,17 @@ class Progress:
     left: float | None = None
 
     def __str__(self) -> str:
-        """`step 30 of 81, about 2 min 05 s left`."""
-        left = "" if self.left is None else f", about {duration(self.left)} left"
+        """`step 30 of 81, about 2 min left`."""
+        left = "" if self.left is None else f", about {time_left(self.left)} left"
         return f"{self.noun} {self.number:,} of {self.total:,}{left}"
+
+
+def time_left(seconds: float) -> str:
+    """`50 s`, `6 min`, `5 h 02 min`: no more exact than an estimate can be."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def steps_of(contents: RunContents) -> Progress | None:

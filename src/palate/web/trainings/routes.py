@@ -66,10 +66,11 @@ def show_run(request: Request, who: Reviewer, name: str, seen: str = "") -> Resp
     if seen == stamp:
         return Response(status_code=204)
     made = [version.name for version in versions(state(request).store) if version.lineage["source"] == str(entry.path)]
-    content, problem, problems = "", row.problem, []
+    around = found.around(entry)
+    content, problem = "", row.problem
     if not problem:
         try:
-            content, problems = content_of(row, inside)
+            content = content_of(row, inside, around)
         except ArtifactError as error:
             problem = problem_text(entry, error)
     return render(
@@ -77,11 +78,10 @@ def show_run(request: Request, who: Reviewer, name: str, seen: str = "") -> Resp
         "trainings/run.html",
         entry=entry,
         row=row,
-        around=found.around(entry),
+        around=around,
         stamp=stamp,
         content=content,
         problem=problem,
-        problems=problems,
         versions=made,
     )
 
