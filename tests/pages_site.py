@@ -52,7 +52,7 @@ def runs_site(folder: Path) -> Site:
 
 
 def write_runs(runs: Path, text: str) -> None:
-    """Two finished runs, one that runs, a damaged one, a pipeline, a sweep, a win rate, a benchmark and a DEBUG report."""
+    """Runs that are finished, running and damaged, a pipeline, a sweep, a win rate, a benchmark and a DEBUG report."""
     finding = {"step": 41, "name": "chosen_falls", "severity": "warning", "message": text, "remedy": text}
     write_run(runs / "dpo", run={"health": [finding], "notices": [text]})
     (runs / "dpo" / "report.html").write_text(

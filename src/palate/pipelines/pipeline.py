@@ -134,19 +134,12 @@ def writing(state: Path, *, main: bool) -> Iterator[None]:
         try:
             yield
         except BaseException as error:  # interrupts included: the status must not stay "running"
-            if main:
-                with contextlib.suppress(ArtifactError):
-                    _write_end(state, error)
+            with contextlib.suppress(ArtifactError):
+                if main and state.exists() and (facts := read_json(state)).get("status") == "running":
+                    stopped = isinstance(error, Stopped | KeyboardInterrupt)
+                    reason = {} if stopped else {"error": str(error).partition("\n")[0]}
+                    write_json(state, {**facts, "status": "stopped" if stopped else "failed", **reason})
             raise
-
-
-def _write_end(state: Path, error: BaseException) -> None:
-    """Write that it was stopped or has failed, if it had begun and is not completed."""
-    facts = read_json(state) if state.exists() else {}
-    if facts.get("status") == "running":
-        stopped = isinstance(error, Stopped | KeyboardInterrupt)
-        ended = {"status": "stopped"} if stopped else {"status": "failed", "error": str(error).partition("\n")[0]}
-        write_json(state, {**facts, **ended})
 
 
 def _remove(state: Path, runs: Sequence[PlannedRun]) -> None:

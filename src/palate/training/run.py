@@ -23,7 +23,14 @@ from palate.models.generation.decoding import Decoding
 from palate.text.batch import micro_batches, stream_batches
 from palate.text.group_file import JoinedGroups, lengths_of
 from palate.text.groups import EncodedGroup
-from palate.training.callbacks import MetricsLog, MissedEvaluation, StartRecord, StopEarly, StopOnSignal, TerminalProgress
+from palate.training.callbacks import (
+    MetricsLog,
+    MissedEvaluation,
+    StartRecord,
+    StopEarly,
+    StopOnSignal,
+    TerminalProgress,
+)
 from palate.training.checkpoints.publish import publish
 from palate.training.checkpoints.resume import (
     check_resumable,

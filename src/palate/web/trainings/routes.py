@@ -56,7 +56,7 @@ def list_runs(request: Request, who: Reviewer, page: PageNumber = 1) -> Response
 
 @router.get("/runs/{name:path}")
 def show_run(request: Request, who: Reviewer, name: str, seen: str = "") -> Response:
-    """A run, pipeline or sweep as it is now; while it runs, the page asks again, with the stamp of what it has `seen`."""
+    """A run, pipeline or sweep as it is now; while it runs, the page asks again, with the stamp of what is `seen`."""
     del who
     found = found_runs(request)
     entry = entry_of(found, name, "run", *SEVERAL)
