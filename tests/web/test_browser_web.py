@@ -18,28 +18,9 @@ from sites import Site, running
 pytestmark = needs_browser
 
 PATHS = (
-    *(
-        "/",
-        "/runs",
-        "/runs/dpo",
-        "/runs/live",
-        "/runs/rounds",
-        "/runs/sweep",
-        "/runs/broken",
-        "/runs/nothing",
-        "/compare",
-        "/compare?run=dpo&run=kto",
-    ),
-    *(
-        "/runs/rounds",
-        "/runs/sweep",
-        "/models",
-        "/models/v1.0",
-        "/models/v1.1",
-        "/models/v1.1/votes",
-        f"/models/find?id={ANSWER}",
-    ),
-    *("/models/find?id=vote-003", "/loop", "/loop/support", "/reports/dpo/report.html"),
+    *("/", "/runs", "/runs/dpo", "/runs/live", "/runs/rounds", "/runs/sweep", "/runs/broken", "/runs/nothing"),
+    *("/compare", "/compare?run=dpo&run=kto", "/models", "/models/v1.0", "/models/v1.1", "/models/v1.1/votes"),
+    *(f"/models/find?id={ANSWER}", "/models/find?id=vote-003", "/loop", "/loop/support", "/reports/dpo/report.html"),
 )
 LONG = "a reason " * 20 + "averyveryverylongword" * 6
 

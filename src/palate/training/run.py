@@ -168,7 +168,7 @@ class _Training:
         if checkpoint is not None:
             check_same_run(session, folder)
         write_json(folder.data, session.data.report)
-        folder.update(**session.facts())
+        folder.update(**session.facts(), progress=None)  # of the steps before an interruption
         rewind_samples(folder.samples, checkpoint)
         self._logged = rewind_metrics(folder.metrics, checkpoint)
 
