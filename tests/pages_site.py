@@ -20,7 +20,7 @@ from palate.stats import Interval
 from palate.store.loop_tables import Cycle, CycleStep
 from palate.store.serving_tables import Interaction
 from palate.store.tables import Campaign, CampaignVersion, Item, Response, Task, VoteRow
-from run_files import write_run
+from run_files import write_run, write_sweep
 from sites import Site, make_site
 
 ANSWER = "chatcmpl-0123456789abcdef0123456789abcdef"
@@ -52,7 +52,7 @@ def runs_site(folder: Path) -> Site:
 
 
 def write_runs(runs: Path, text: str) -> None:
-    """Two finished runs, one that runs, a damaged one, a pipeline, a win rate, a benchmark and a DEBUG report."""
+    """Runs that are finished, running and damaged, a pipeline, a sweep, a win rate, a benchmark and a DEBUG report."""
     finding = {"step": 41, "name": "chosen_falls", "severity": "warning", "message": text, "remedy": text}
     write_run(runs / "dpo", run={"health": [finding], "notices": [text]})
     (runs / "dpo" / "report.html").write_text(
@@ -64,6 +64,7 @@ def write_runs(runs: Path, text: str) -> None:
     (runs / "broken").mkdir()
     (runs / "broken" / "run.json").write_text('{"status": "compl')
     write_json(runs / "rounds" / "pipeline.json", {"status": "completed", "runs": [{"name": "round-1"}]})
+    write_sweep(runs / "sweep", text)
     won = win_rate_facts(judge=text)
     won["a"]["name"], won["b"]["name"] = "runs/dpo", "runs/kto"
     write_json(runs / "winrate" / "winrate.json", won)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts import JsonlWriter, write_json
+from palate.artifacts import JsonlWriter, read_json, write_json
 
 QUESTIONS = (
     "What did you have for lunch yesterday?",
@@ -153,5 +154,29 @@ def write_run(path: Path, *, steps: int = 80, evaluate_every: int = 20, seed: in
             "implied": {"estimate": 0.925, "low": 0.864, "high": 0.960, **share},
             "margin": {"estimate": 1.21, "low": 1.02, "high": 1.4, **share},
         },
+    )
+    return path
+
+
+def write_sweep(path: Path, text: str = "ann") -> Path:
+    """A sweep that runs: one run is finished, the second at step 30 of 80, which took 60 s, the third not begun."""
+    values = [{"pref_beta": beta, "system": text} for beta in (0.05, 0.1, 0.5)]
+    names = [f"pref_beta-{one['pref_beta']}" for one in values]
+    write_run(path / names[0], seed=3)
+    second = write_run(path / names[1], steps=30, seed=4, run={"status": "running", "finished": None, "timings": None})
+    (second / "accuracy.json").unlink()
+    began = (second / "metrics.jsonl").stat().st_mtime - 60
+    progress = {"since": datetime.fromtimestamp(began, UTC).isoformat(), "step": 0, "steps": 80}
+    write_json(second / "run.json", {**read_json(second / "run.json"), "progress": progress})
+    done = {
+        "status": "completed",
+        "metrics": {"eval_loss": 0.4},
+        "accuracy": read_json(path / names[0] / "accuracy.json"),
+    }
+    open_ = {"status": "not begun", "metrics": {}, "accuracy": {}}
+    points = [{"name": name, "values": one, "health": [], **open_} for name, one in zip(names, values, strict=True)]
+    points[0] |= {**done, "health": ["chosen_falls"]}
+    write_json(
+        path / "sweep.json", {"schema": 1, "status": "running", "keys": ["pref_beta", "system"], "points": points}
     )
     return path

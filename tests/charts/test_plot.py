@@ -158,7 +158,7 @@ def test_numbers_have_an_axis_that_holds_zero_and_a_sign() -> None:
         assert text in chart, text
     assert 'viewBox="0 0 400 ' in chart
     assert chart.count('class="interval') == 1
-    # From −2 at 14 to 6 at 338: 40.5 pixels a unit, so 0 is at 95 and 4 at 257.
-    assert 'x1="95.0"' in chart
-    assert 'cx="257.0"' in chart
+    # From −2 at 14 to 6 at 330: 39.5 pixels a unit, so 0 is at 93 and 4 at 251.
+    assert 'x1="93.0"' in chart
+    assert 'cx="251.0"' in chart
     assert ">+4<" not in interval_chart("k", "t", [Row("a", 0.04, 0.02, 0.06)])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from palate.artifacts import read_json
+from palate.artifacts import read_json, sole_writer
 from palate.config.sweep import load_sweep
 from palate.errors import ArtifactError
 from palate.pipelines import sweep
@@ -77,15 +77,21 @@ def test_an_interrupted_point_goes_on(model: Path, tmp_path: Path, monkeypatch: 
             raise KeyboardInterrupt
 
     monkeypatch.setattr(sweep, "make", killed)
+    state = tmp_path / "cut" / "out" / "sweep.json"
     with pytest.raises(KeyboardInterrupt):
         swept(model, tmp_path / "cut", {"seed": [1, 2]}, **saving)
-    assert read_json(tmp_path / "cut" / "out" / "sweep.json")["status"] == "running"
+    facts = read_json(state)
+    assert (facts["status"], [point["status"] for point in facts["points"]]) == ("stopped", ["completed", "not begun"])
+    with sole_writer(state), pytest.raises(ArtifactError, match="another palate process writes to this file"):
+        swept(model, tmp_path / "cut", {"seed": [1, 2]}, **saving)
     monkeypatch.setattr(sweep, "make", made)
     said: list[str] = []
     swept(model, tmp_path / "cut", {"seed": [1, 2]}, said, **saving)
     assert trained == ["seed-1", "seed-2"]
     assert any("point 1 of 2: finished already" in line for line in said)
     assert len(metrics(tmp_path / "cut" / "out" / "seed-2")) == 3
+    progress = run_json(tmp_path / "cut" / "out" / "seed-2")["progress"]
+    assert (progress["step"], progress["steps"]) == (1, 3), "of the steps that were made after the interruption"
     assert distance(tmp_path / "cut" / "out" / "seed-2", tmp_path / "whole" / "out" / "seed-2") == 0.0
 
 

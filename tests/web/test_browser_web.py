@@ -18,9 +18,9 @@ from sites import Site, running
 pytestmark = needs_browser
 
 PATHS = (
-    *("/", "/runs", "/runs/dpo", "/runs/live", "/runs/broken", "/runs/nothing", "/compare", "/compare?run=dpo&run=kto"),
-    *("/models", "/models/v1.0", "/models/v1.1", "/models/v1.1/votes", f"/models/find?id={ANSWER}"),
-    *("/models/find?id=vote-003", "/loop", "/loop/support", "/reports/dpo/report.html"),
+    *("/", "/runs", "/runs/dpo", "/runs/live", "/runs/rounds", "/runs/sweep", "/runs/broken", "/runs/nothing"),
+    *("/compare", "/compare?run=dpo&run=kto", "/models", "/models/v1.0", "/models/v1.1", "/models/v1.1/votes"),
+    *(f"/models/find?id={ANSWER}", "/models/find?id=vote-003", "/loop", "/loop/support", "/reports/dpo/report.html"),
 )
 LONG = "a reason " * 20 + "averyveryverylongword" * 6
 
@@ -106,6 +106,26 @@ def test_metrics_of_a_running_run_renew_themselves_until_it_ends(chromium: Any, 
         (run / "run.json").write_text(json.dumps(facts | {"status": "completed"}))
         page.wait_for_selector(".badge:has-text('completed')", timeout=20_000)
         assert page.get_attribute("#live", "hx-get") is None
+        context.close()
+
+
+def test_a_sweep_renews_itself_and_leads_to_the_run_that_goes_on(chromium: Any, site: Site, tmp_path: Path) -> None:
+    second = tmp_path / "runs" / "sweep" / "pref_beta-0.1" / "run.json"
+    with running(site.app) as address:
+        context = chromium.new_context(base_url=address)
+        page = context.new_page()
+        page.clock.install()
+        page.goto("/runs/sweep")
+        expect(page.get_by_role("progressbar")).to_have_attribute("value", "30")
+        second.write_text(json.dumps(json.loads(second.read_text()) | {"status": "completed"}))
+        with page.expect_response("**/runs/sweep?seen=*"):
+            page.clock.run_for(10_100)
+        page.clock.resume()
+        expect(page.locator(".progress")).to_contain_text("Run 3 of 3: pref_beta-0.5 not begun")
+        page.click("th a:has-text('2')")
+        page.wait_for_url("**/runs/sweep/pref_beta-0.1")
+        page.click("a:has-text('sweep sweep')")
+        page.wait_for_url("**/runs/sweep")
         context.close()
 
 

@@ -37,7 +37,7 @@ def test_the_list_says_what_each_loop_waits_for(site: Site) -> None:
 def test_steps_with_times_waits_errors_and_commands(site: Site) -> None:
     text = words(site, "/loop/support")
     assert "v1.0 serves; v1.1 is the candidate" in text
-    assert "collect done 2026-05-04 10:00 UTC to 2026-05-04 10:00 UTC Figures and command" in text
+    assert "collect done 2026-05-04 10:00 to 10:00 UTC Figures and command" in text
     assert "palate data from-interactions --sample 300" in text
     assert "interactions 812 of uniform 150, thumbs down 75" in text
     assert "sample failed 2026-05-04 10:00 UTC , attempt 2 twenty votes" in text

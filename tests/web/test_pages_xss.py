@@ -16,6 +16,8 @@ PATHS = (
     "/runs",
     "/runs/dpo",
     "/runs/live",
+    "/runs/rounds",
+    "/runs/sweep",
     "/compare",
     "/compare?run=dpo&run=kto",
     "/models",

@@ -345,6 +345,8 @@ def _point_labels(points: Sequence[DataPoint], x: Scale, y: Scale) -> list[Marku
     for point in points:
         width = CHARACTER * len(point.label) + 6
         left, at = x(point.x) + 8, y(point.y or 0.0) - 7
+        if at < y.end + 4:  # above are the names of the axis and of the series
+            at += 22
         if left + width > x.end:
             left -= width + 16
         if point.label and not any(

@@ -57,7 +57,7 @@ def interval_chart(
     """
     width = _NARROW if narrow else WIDTH
     left = 24 + CHARACTER * max((min(len(row.label), _LABEL) for row in rows), default=0)
-    start, right, height, top = (14.0, 62, 44, 26) if narrow else (left, 72, 34, 26)
+    start, right, height, top = (14.0, 70, 44, 26) if narrow else (left, 78, 34, 26)
     bottom = top + height * len(rows)
     if unit:
         x = linear([0.0, *(end for row in rows for end in (row.value, row.low, row.high))], start, width - right)

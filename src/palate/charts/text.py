@@ -60,7 +60,7 @@ def interval_text(low: float | None, high: float | None, *, as_percent: bool = F
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     if as_percent:
-        return f"{100 * low:.1f} to {100 * high:.1f} %"
+        return f"{100 * low:.1f} to {100 * high:.1f} %".replace("-", "−")
     return f"{number(low, 3)} to {number(high, 3)}"
 
 

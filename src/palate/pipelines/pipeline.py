@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts import RunDir, plain, read_json, remove_folder, remove_leftovers, write_json
+from palate.artifacts import RunDir, plain, read_json, remove_folder, remove_leftovers, sole_writer, write_json
 from palate.config.pipeline import Pipeline, PlannedRun
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
@@ -67,6 +68,7 @@ def run_pipeline(
 
     Raises:
         ArtifactError: a finished run has another config, or was made from a run that was deleted; names key or run.
+            Or another process writes to the folder.
         Stopped: a signal ended a run; the same call continues it.
     """
     folder = pipeline.output_dir
@@ -75,28 +77,29 @@ def run_pipeline(
     drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
     check_inputs(_unfinished(pipeline))
     _check_drift_prompts(pipeline)
-    for planned in pipeline.runs:
-        done = is_finished(planned)
-        wait_for_all()  # every process has checked before the main one writes
-        if done:
-            on_progress(f"{planned.name}: finished already, {planned.config.output_dir}")
-        else:
-            drift.pop(planned.name, None)  # it was measured on an earlier run, which has been deleted
-            if main:
+    with writing(state, main=main):
+        for planned in pipeline.runs:
+            done = is_finished(planned)
+            wait_for_all()  # every process has checked before the main one writes
+            if done:
+                on_progress(f"{planned.name}: finished already, {planned.config.output_dir}")
+            else:
+                drift.pop(planned.name, None)  # it was measured on an earlier run, which has been deleted
+                if main:
+                    _write(pipeline, "running", drift)
+                make(planned, judges, on_progress)
+                if main:
+                    finished(Path(planned.config.output_dir))
+            if main and planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
+                measured = _drift(pipeline, planned)
+                on_progress(f"{planned.name}: {measured.line()}")
+                drift[planned.name] = plain(measured.to_json())
                 _write(pipeline, "running", drift)
-            make(planned, judges, on_progress)
-            if main:
-                finished(Path(planned.config.output_dir))
-        if main and planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
-            measured = _drift(pipeline, planned)
-            on_progress(f"{planned.name}: {measured.line()}")
-            drift[planned.name] = plain(measured.to_json())
-            _write(pipeline, "running", drift)
-            give_back_memory()
-        wait_for_all()  # the next run reads the files of this one
-    if main:
-        _write(pipeline, "completed", drift)
-    wait_for_all()
+                give_back_memory()
+            wait_for_all()  # the next run reads the files of this one
+        if main:
+            _write(pipeline, "completed", drift)
+        wait_for_all()
     runs = [Path(planned.config.output_dir) for planned in pipeline.runs]
     policies = [Path(planned.config.output_dir) for planned in pipeline.runs if planned.config.stage != "rm"]
     return PipelineResult(folder, runs, policies[-1] if policies else runs[-1], drift)
@@ -118,6 +121,25 @@ def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: boo
         _remove(folder / f"{kind}.json", runs)
     wait_for_all()
     return main
+
+
+@contextlib.contextmanager
+def writing(state: Path, *, main: bool) -> Iterator[None]:
+    """A context in which no other process writes the state file of a pipeline or sweep. An error ends its status too.
+
+    Raises:
+        ArtifactError: another process is in this context.
+    """
+    with sole_writer(state) if main else contextlib.nullcontext():
+        try:
+            yield
+        except BaseException as error:  # interrupts included: the status must not stay "running"
+            with contextlib.suppress(ArtifactError):
+                if main and state.exists() and (facts := read_json(state)).get("status") == "running":
+                    stopped = isinstance(error, Stopped | KeyboardInterrupt)
+                    reason = {} if stopped else {"error": str(error).partition("\n")[0]}
+                    write_json(state, {**facts, "status": "stopped" if stopped else "failed", **reason})
+            raise
 
 
 def _remove(state: Path, runs: Sequence[PlannedRun]) -> None:

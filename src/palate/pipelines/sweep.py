@@ -12,7 +12,7 @@ from palate.config.pipeline import PlannedRun
 from palate.config.sweep import Point, Sweep
 from palate.evaluation.accuracy.evaluate import evaluate, record_accuracy
 from palate.models.cpu.allocator import give_back_memory
-from palate.pipelines.pipeline import begin, check_inputs, is_finished, make
+from palate.pipelines.pipeline import begin, check_inputs, is_finished, make, writing
 from palate.training.online.rewards import JudgeRewards
 from palate.training.setup.environment import wait_for_all
 
@@ -49,31 +49,33 @@ def run_sweep(
         finished: called with the directory of each run after it is measured.
 
     Raises:
-        ArtifactError: a finished run has another config; names the key.
+        ArtifactError: a finished run has another config; names the key. Or another process writes to the folder.
         Stopped: a signal ended a run; the same call continues it.
     """
     runs = [PlannedRun(point.name, point.config) for point in sweep.points]
     main = begin(sweep.output_dir, "sweep", runs, overwrite=sweep.overwrite)
     check_inputs([planned for planned in runs if not is_finished(planned)])
-    for number, (point, planned) in enumerate(zip(sweep.points, runs, strict=True), 1):
-        where = f"point {number} of {len(sweep.points)}"
-        done = is_finished(planned)
-        wait_for_all()  # every process has checked before the main one writes
-        if done:
-            on_progress(f"{where}: finished already, {point.config.output_dir}")
-        else:
+    with writing(sweep.output_dir / SWEEP, main=main):
+        for number, (point, planned) in enumerate(zip(sweep.points, runs, strict=True), 1):
+            where = f"point {number} of {len(sweep.points)}"
+            done = is_finished(planned)
+            wait_for_all()  # every process has checked before the main one writes
+            if done:
+                on_progress(f"{where}: finished already, {point.config.output_dir}")
+            else:
+                if main:
+                    _write(sweep, "running")
+                on_progress(f"{where}: {', '.join(f'{key} {value}' for key, value in point.values.items())}")
+                make(planned, judges, on_progress)
             if main:
+                _measure(point, on_progress)
+                finished(Path(point.config.output_dir))
                 _write(sweep, "running")
-            on_progress(f"{where}: {', '.join(f'{key} {value}' for key, value in point.values.items())}")
-            make(planned, judges, on_progress)
+                give_back_memory()
+            wait_for_all()
         if main:
-            _measure(point, on_progress)
-            finished(Path(point.config.output_dir))
-            give_back_memory()
+            _write(sweep, "completed")
         wait_for_all()
-    if main:
-        _write(sweep, "completed")
-    wait_for_all()
     return SweepResult(sweep.output_dir, [Path(point.config.output_dir) for point in sweep.points])
 
 

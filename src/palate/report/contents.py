@@ -99,6 +99,11 @@ def read_contents(run_dir: Path) -> RunContents:
     )
 
 
+def read_begun(run_dir: Path) -> RunContents | None:
+    """The same; None for a run that has not begun."""
+    return read_contents(run_dir) if (run_dir / "run.json").is_file() else None
+
+
 def _by_step(rows: Any) -> list[MetricRow]:
     latest = {row["step"]: row for row in rows if isinstance(row.get("step"), int | float)}
     return [latest[step] for step in sorted(latest)]

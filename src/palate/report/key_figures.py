@@ -62,7 +62,7 @@ def cards(contents: RunContents) -> list[Card]:
     losses = [loss for _, loss in values_of(contents.train, "loss") if loss is not None]
     if losses and stage_of(contents) not in ONLINE:  # where the loss stays near 0
         found.append(Card("Training loss", number(losses[-1], 3), f"from {number(losses[0])}"))
-    seconds = _seconds(contents)
+    seconds = seconds_of(contents)
     if seconds is not None:
         last = contents.train[-1]["step"] if contents.train else 0
         found.append(Card("Time", _duration(seconds), f"{number(last)} step{'' if last == 1 else 's'}"))
@@ -174,7 +174,7 @@ def _identified(name: Any, identity: Any) -> str | None:
     return f"{value(name)} ({value(identity)})" if identity else value(name)
 
 
-def _seconds(contents: RunContents) -> float | None:
+def seconds_of(contents: RunContents) -> float | None:
     """The sum of the timed phases, else the time from start to finish."""
     spent = [seconds for seconds in mapping(contents.find("timings")).values() if is_number(seconds)]
     if spent:

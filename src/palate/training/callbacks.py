@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from palate.artifacts import now
 from palate.errors import BatchStop, Interrupted
 from palate.progress import Pace, Pass, clock, console, print_line
 from palate.training.trainer import PalateTrainer
@@ -53,6 +54,16 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
             means = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
             row = {"step": state.global_step, "split": "eval", "epoch": state.epoch}
             self._write({**row, **means, **self._trainer.evaluated})
+
+
+class StartRecord(TrainerCallback):  # type: ignore[misc]
+    """Records when the steps began, from which step, and how many there are: the pages show from it what is left."""
+
+    def __init__(self, update: Callable[..., object]) -> None:
+        self._update = update
+
+    def on_train_begin(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
+        self._update(progress={"since": now(), "step": state.global_step, "steps": state.max_steps})
 
 
 class MissedEvaluation(TrainerCallback):  # type: ignore[misc]

@@ -23,7 +23,14 @@ from palate.models.generation.decoding import Decoding
 from palate.text.batch import micro_batches, stream_batches
 from palate.text.group_file import JoinedGroups, lengths_of
 from palate.text.groups import EncodedGroup
-from palate.training.callbacks import MetricsLog, MissedEvaluation, StopEarly, StopOnSignal, TerminalProgress
+from palate.training.callbacks import (
+    MetricsLog,
+    MissedEvaluation,
+    StartRecord,
+    StopEarly,
+    StopOnSignal,
+    TerminalProgress,
+)
 from palate.training.checkpoints.publish import publish
 from palate.training.checkpoints.resume import (
     check_resumable,
@@ -137,6 +144,8 @@ class _Training:
             stack.callback(progress.close)
             for callback in (MetricsLog(trainer, write), stop, progress):
                 trainer.add_callback(callback)
+            if self.main:
+                trainer.add_callback(StartRecord(self.folder.update))
             try:
                 evaluated = self._train_and_evaluate(trainer, samples, stop, checkpoint)
             except BatchStop as signal:
@@ -159,7 +168,7 @@ class _Training:
         if checkpoint is not None:
             check_same_run(session, folder)
         write_json(folder.data, session.data.report)
-        folder.update(**session.facts())
+        folder.update(**session.facts(), progress=None)  # of the steps before an interruption
         rewind_samples(folder.samples, checkpoint)
         self._logged = rewind_metrics(folder.metrics, checkpoint)
 

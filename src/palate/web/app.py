@@ -52,7 +52,7 @@ LINKS: tuple[Link, ...] = (Link("Label", "/label", "annotator", "Compare two ans
 """The navigation, in order."""
 
 ALL_LINKS: tuple[Link, ...] = (
-    Link("Runs", "/runs", "reviewer", "Trainings with their curves, health and held-out accuracy."),
+    Link("Runs", "/runs", "reviewer", "Training runs, pipelines and sweeps: curves, health, held-out accuracy."),
     Link("Compare", "/compare", "reviewer", "Two to six runs side by side."),
     Link("Models", "/models", "reviewer", "Versions, aliases, verdicts, and the votes that each version learnt from."),
     Link("Loop", "/loop", "reviewer", "Where each cycle is, what it waits for, and what to do next."),

@@ -158,14 +158,14 @@ def test_must_pass_prompts() -> None:
         ({"same_prompts": False}, "prompts of the config", "other prompts were measured"),
         ({"judge": "k"}, "judge of the config", "the judge was k, not j"),
         ({"leaked": 1}, "leaked prompts", "is 1"),
-        ({"consistency": 0.55}, "same in both orders", "is 0.55"),
+        ({"consistency": 0.55}, "same in both orders", "is 55 %"),
         (
             {"consistency": None, "shown_second": [math.nan] * 400},
             "same in both orders",
             "in one order only",
         ),
         ({"length_ratio": 1.3}, "length ratio", "is 1.3"),
-        ({"empty_or_repeated": 0.01}, "empty or repeating", "is 0.01"),
+        ({"empty_or_repeated": 0.01}, "empty or repeating", "is 1 %"),
     ],
 )
 def test_each_miss_is_inconclusive_with_its_reason(changes: dict[str, Any], name: str, reason: str) -> None:
@@ -178,7 +178,7 @@ def test_each_miss_is_inconclusive_with_its_reason(changes: dict[str, Any], name
 def test_prompts_without_a_verdict_are_counted() -> None:
     scores = [*evidence().winrate.scores]
     scores[:9] = [math.nan] * 9
-    assert named(decide(gate(), with_win_rate(scores=scores)), "share judged").reason == "is 0.9775"
+    assert named(decide(gate(), with_win_rate(scores=scores)), "share judged").reason == "is 97.75 %"
     nothing = decide(gate(), with_win_rate(scores=[math.nan] * 400))
     assert (nothing.outcome, nothing.raw) == ("INCONCLUSIVE", None)
     short = decide(gate(n=500), evidence())

@@ -66,9 +66,10 @@ def test_the_table_has_an_interval_for_each_dimension(tmp_path: Path) -> None:
     table = point_table(points, charts(points)[1])
     assert list(table.columns)[:5] == ["", "dimension_weights", "helpful", "safe", "accuracy"]
     found = wilson(36, 40)
-    assert table.rows[0][1] == "helpful 1, safe 0"
-    assert table.rows[0][2] == f"90.0 % ({100 * found.low:.1f} to {100 * found.high:.1f} %)"
-    assert [row[0] for row in table.rows] == ["1 · front", "2 · front", "3", "4 · front"]
+    assert table.rows[2][1] == "helpful 1, safe 0"
+    assert table.rows[2][2] == f"90.0 % ({100 * found.low:.1f} to {100 * found.high:.1f} %)"
+    # Overall 30, 29, 25 and 24 of 40 are right: the best comes first.
+    assert [row[0] for row in table.rows] == ["2 · front", "3", "1 · front", "4 · front"]
     page = write_sweep_report(tmp_path).read_text(encoding="utf-8")
     assert "length bias" in page
 
@@ -107,7 +108,7 @@ def test_points_without_figures_are_listed(tmp_path: Path) -> None:
     }
     done = {"name": "seed-1", "values": {"seed": 1}, "status": "completed", "metrics": {"loss": 0.5}, "accuracy": {}}
     page = write_sweep_report(folder(tmp_path, [done, begun], "running")).read_text(encoding="utf-8")
-    assert "1 of 2 points" in page
+    assert "1 of 2 runs" in page
     assert "not begun" in page
     assert "<svg" not in page
 

@@ -46,7 +46,7 @@ def test_the_list_has_state_figures_health_and_problems(site: Site) -> None:
     assert row_of(page, "broken").startswith("broken unreadable run.json: not valid JSON at line 1")
     assert "pipeline of 1 run" in page
     assert str(site.settings.runs) not in page
-    assert page.count('name="run"') == 4  # what cannot be read cannot be compared
+    assert page.count('name="run"') == 6  # what cannot be read cannot be compared
 
 
 def test_the_list_follows_every_change_of_a_run(tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_the_list_follows_every_change_of_a_run(tmp_path: Path) -> None:
 
 
 def test_long_lists_have_pages(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "PAGE", 4)
+    monkeypatch.setattr(routes, "PAGE", 6)
     first, second = get(site, "/runs"), get(site, "/runs?page=2")
-    assert (first.count('scope="row"'), second.count('scope="row"')) == (4, 2)
+    assert (first.count('scope="row"'), second.count('scope="row"')) == (6, 3)
     assert 'href="/runs?page=2"' in first
     assert get(site, "/runs?page=99").count('scope="row"') == 0
     get(site, "/runs?page=0", 422)
@@ -103,7 +103,7 @@ def test_a_run_that_writes_nothing_any_more_says_so(tmp_path: Path) -> None:
     page = get(site, "/runs/live")
     assert "written nothing for 3 hours" in page
     (address,) = re.findall(r'hx-get="(/runs/live\?seen=[^"]+)"', page)
-    assert site.client().get(address).status_code == 200
+    assert site.client().get(address).status_code == 204
     site.store.close()
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_writes_nothing_any_more_says_so(tmp_path: Path) -> None:
     ("path", "line"),
     [
         ("/runs/nothing", "There is no run nothing."),
-        ("/runs/rounds", "There is no run rounds."),
+        ("/runs/winrate", "There is no run winrate."),
         ("/runs/dpo/", "There is no run dpo/."),
         ("/reports/dpo/run.json", "There is no report dpo/run.json."),
         ("/reports/dpo/../kto/report.html", "There is no report kto/report.html."),

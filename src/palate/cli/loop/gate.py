@@ -196,4 +196,5 @@ def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
 def _cell(check: Check, value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{100 * value:.1f} %" if check.part == "primary" else f"{value:.4g}"
+    share = check.part == "primary" or check.needed.endswith("%")
+    return f"{100 * value:.1f} %" if share else f"{value:.4g}"

@@ -329,7 +329,7 @@ def _card(config: GateFields, card: CardFacts | None) -> Check:
 
 def _check(part: Part, name: str, needed: str, holds: bool, why: str = "", found: float | None = None) -> Check:
     """A check without bounds; `why` says why it does not hold, by default what was found."""
-    reason = "" if holds else why or f"is {found:.4g}"
+    reason = "" if holds else why or (f"is {100 * (found or 0):.4g} %" if needed.endswith("%") else f"is {found:.4g}")
     return Check(part, name, "passed" if holds else "open", needed, found, reason=reason)
 
 

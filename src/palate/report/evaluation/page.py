@@ -175,7 +175,7 @@ def _notes(contents: RunContents, sources: Sequence[Source]) -> list[str]:
             f"the results measure different weights of {contents.name}: {' and '.join(identities.values())}; the "
             "run was trained again, so measure it again"
         )
-    return notes
+    return list(dict.fromkeys(notes))
 
 
 def _measurement(sources: Sequence[Source]) -> Section:

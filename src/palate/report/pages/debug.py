@@ -100,7 +100,8 @@ def _verdict(facts: Mapping[str, Any]) -> Section | None:
 def _found(check: Mapping[str, Any]) -> str:
     if check["found"] is None:
         return "–"
-    return estimate_text(check["found"], check["low"], check["high"], as_percent=check["part"] == "primary")
+    share = check["part"] == "primary" or str(check["needed"]).endswith("%")
+    return estimate_text(check["found"], check["low"], check["high"], as_percent=share)
 
 
 def _groups(facts: Mapping[str, Any]) -> Section | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from palate.charts import Axis, Chart, Row, curve
 from palate.charts.text import number
 from palate.errors import ArtifactError
 from palate.evaluation.answers.table import SideBySide, prompt_answers, side_by_side
-from palate.report.contents import RunContents, is_number, mapping, read_contents
+from palate.report.contents import RunContents, is_number, mapping, read_begun
 from palate.report.curves import Drawing, accuracies, accuracy_row, drawn
 from palate.report.html import render
 from palate.report.intervals import json_interval, shown
@@ -55,44 +55,74 @@ def write_pipeline_report(folder: Path | str, output: Path | str | None = None) 
     Raises:
         ArtifactError: the folder is no pipeline, its `pipeline.json` is damaged, or the page cannot be written.
     """
-    runs, status = read_pipeline(Path(folder))
     path = Path(output or Path(folder) / "report.html")
+
+    def link(run: Path) -> str | None:
+        report = run / "report.html"
+        return os.path.relpath(report, path.parent) if report.is_file() else None
+
+    return write_text(path, pipeline_report(*read_pipeline(Path(folder)), Path(folder).resolve().name, link))
+
+
+def pipeline_report(
+    runs: Sequence[PipelineRun],
+    status: str,
+    name: str,
+    link: Callable[[Path], str | None],
+    draw: Callable[..., str] = render,
+) -> str:
+    """The HTML of a pipeline's page; with `html.fragment` its content, for another page.
+
+    `link` gives the address of the page of a run directory, if it has one.
+    """
     rows = _answers(runs)
-    page = render(
+    return draw(
         "pipeline.html",
-        title=Path(folder).resolve().name,
+        title=name,
         subtitle=_subtitle(runs),
         status=status,
-        table=run_table(runs, path.parent),
+        table=run_table(runs, link),
         drift=drift_table(runs),
         charts=drift_charts(runs),
         rows=rows,
         columns=["index", "Prompt", *(rows[0].outputs if rows else ())],
         notices=[f"{run.name}: {line}" for run in runs if run.contents for line in run.contents.problems],
     )
-    return write_text(path, page)
 
 
-def read_pipeline(folder: Path) -> tuple[list[PipelineRun], str]:
-    """The runs of `pipeline.json`, in order, and the pipeline's status."""
+def pipeline_facts(folder: Path) -> Mapping[str, Any]:
+    """`pipeline.json`, each of whose runs has a name."""
     facts = mapping(read_json(folder / PIPELINE))
     rows = facts.get("runs")
     if not isinstance(rows, list) or not all("name" in mapping(row) for row in rows):
         raise ArtifactError(f"{folder / PIPELINE}: is damaged: it lists no runs; run the pipeline again")
+    return facts
+
+
+def read_pipeline(
+    folder: Path, read: Callable[[Path], RunContents | None] = read_begun
+) -> tuple[list[PipelineRun], str]:
+    """The runs of `pipeline.json`, in order, and the pipeline's status.
+
+    `read` gives the contents of a run directory, or None if it is not there.
+    """
+    facts = pipeline_facts(folder)
     drift = mapping(facts.get("drift"))
     runs = []
-    for row in rows:
+    for row in facts["runs"]:
         name = str(row["name"])
         # If the pipeline was moved, its runs are below it and not where output_dir says.
-        below, written = folder / name, Path(str(row.get("output_dir", name)))
-        path = below if (below / "run.json").is_file() else written
-        contents = read_contents(path) if (path / "run.json").is_file() else None
+        path = folder / name
+        contents = read(path)
+        if contents is None:
+            path = Path(str(row.get("output_dir", name)))
+            contents = read(path)
         runs.append(PipelineRun(name, str(row.get("stage", "")), path, contents, mapping(drift.get(name))))
     return runs, str(facts.get("status", "unknown"))
 
 
-def run_table(runs: Sequence[PipelineRun], below: Path) -> Table:
-    """A row for each run: a link to its report, status, training rows, key figures, and its verdict."""
+def run_table(runs: Sequence[PipelineRun], link: Callable[[Path], str | None]) -> Table:
+    """A row for each run: a link to its page, status, training rows, key figures, and its verdict."""
     lines: list[list[str | Link]] = []
     for run in runs:
         if run.contents is None:
@@ -101,8 +131,8 @@ def run_table(runs: Sequence[PipelineRun], below: Path) -> Table:
         figures = "; ".join(f"{card.label} {card}" for card in cards(run.contents)[:_CARDS])
         _, line = verdict(run.contents, directions(run.contents))
         rows = run.contents.find("data.train_groups")
-        report = run.folder / "report.html"
-        name = Link(run.name, os.path.relpath(report, below)) if report.is_file() else run.name
+        page = link(run.folder)
+        name = Link(run.name, page) if page else run.name
         trained = number(rows) if is_number(rows) else "–"
         lines.append([name, run.stage, run.contents.status, trained, figures or "–", line])
     return Table(["run", "stage", "status", "rows", "key figures", "verdict"], lines, numeric=frozenset({3}))

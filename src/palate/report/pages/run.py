@@ -24,6 +24,7 @@ from palate.report.tables import Block, Table, block, settings
 _SHOWN_ELSEWHERE = {
     *("schema", "status", "stage", "config", "versions", "machine", "health", "notices", "error", "started"),
     *("finished", "model", "reference", "objective", "precision", "attention", "timings", "peak_memory_bytes", "data"),
+    "progress",  # of the pages of palate web
 }
 """Keys of `run.json` that other parts of the page show."""
 _METRICS = (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
@@ -15,15 +16,22 @@ from palate.artifacts import read_json, write_text
 from palate.charts import Axis, Chart, DataPoint, Series, draw
 from palate.charts.text import number, percent
 from palate.errors import ArtifactError
-from palate.report.contents import RunContents, finite, is_number, mapping, read_contents
+from palate.report.contents import RunContents, finite, is_number, mapping, read_begun
 from palate.report.curves import MOST_RUNS, Drawing, accuracies, accuracy_row, overlaid
 from palate.report.html import render
 from palate.report.intervals import json_interval, shown
+from palate.report.key_figures import Card
 from palate.report.tables import Link, Table, exact
 from palate.stats import Interval
 
 SWEEP, SEED, KL = "sweep.json", "seed", "eval_health/kl"
-_NAMES = {KL: "KL to the reference", "accuracy": "held-out accuracy"}
+_NAMES = {
+    KL: "KL to the reference",
+    "accuracy": "held-out accuracy",
+    "eval_reward": "reward on held-out prompts",
+    "eval_loss": "held-out loss",
+}
+_OBJECTIVES = {"accuracy": 1, "eval_reward": 1, "eval_loss": -1}
 _MOST_PAIRS = 3
 _METRICS = {
     "eval_loss": "loss",
@@ -85,14 +93,36 @@ def write_sweep_report(folder: Path | str, output: Path | str | None = None) -> 
     """
     folder = Path(folder)
     points, facts = read_sweep(folder)
-    drawn, front = charts(points)
     path = Path(output or folder / "report.html")
     reports = {point.name: folder / point.name / "report.html" for point in points}
     links = {name: os.path.relpath(report, path.parent) for name, report in reports.items() if report.is_file()}
-    curves = _runs_by_settings(points, folder)
-    page = render(
+    contents = {point.name: found for point in points if (found := read_begun(folder / point.name))}
+    return write_text(path, sweep_report(points, facts, folder.resolve().name, contents, links))
+
+
+def sweep_report(
+    points: Sequence[SweepPoint],
+    facts: Mapping[str, Any],
+    name: str,
+    contents: Mapping[str, RunContents],
+    links: Mapping[str, str],
+    draw: Callable[..., str] = render,
+) -> str:
+    """The HTML of a sweep's report; with `html.fragment` its content, for another page.
+
+    Args:
+        facts: `sweep.json`.
+        contents: of the runs that have begun, by the name of the point.
+        links: the addresses of their pages.
+    """
+    # sweep.json has the status that each run had when the last one began or ended
+    points = [replace(one, status=contents[one.name].status) if one.name in contents else one for one in points]
+    drawn, front = charts(points)
+    curves = _runs_by_settings(points, contents)
+    objective = objective_of(points)
+    return draw(
         "sweep.html",
-        title=folder.resolve().name,
+        title=name,
         status=str(facts.get("status", "unknown")),
         keys=[str(key) for key in facts.get("keys", ())],
         points=len(points),
@@ -108,8 +138,8 @@ def write_sweep_report(folder: Path | str, output: Path | str | None = None) -> 
             for index, point in enumerate(points, 1)
             if point.health
         ],
+        objective=_NAMES[objective[0]] if objective else "",
     )
-    return write_text(path, page)
 
 
 def read_sweep(folder: Path) -> tuple[list[SweepPoint], Mapping[str, Any]]:
@@ -130,6 +160,31 @@ def read_sweep(folder: Path) -> tuple[list[SweepPoint], Mapping[str, Any]]:
         for row in rows
     ]
     return points, facts
+
+
+def objective_of(points: Sequence[SweepPoint]) -> tuple[str, int] | None:
+    """The held-out figure that the points are sorted by, and 1 or −1: more or less of it is better."""
+    return next((one for one in _OBJECTIVES.items() if any(point.interval(one[0]) for point in points)), None)
+
+
+def ranking(points: Sequence[SweepPoint]) -> list[int]:
+    """The indexes of the points, best first by the estimate; those without the figure last, in their own order."""
+    objective = objective_of(points)
+    if objective is None:
+        return list(range(len(points)))
+    figure, sign = objective
+    keys = [-sign * found.estimate if (found := point.interval(figure)) else math.inf for point in points]
+    return sorted(range(len(points)), key=keys.__getitem__)
+
+
+def best_card(points: Sequence[SweepPoint]) -> list[Card]:
+    """The figure of the point that is best so far; [] if none is measured on held-out rows."""
+    objective = objective_of(points)
+    if objective is None:
+        return []
+    figure, best = objective[0], ranking(points)[0]
+    text = shown(points[best].interval(figure), as_percent=figure == "accuracy")
+    return [Card(f"Best {_NAMES[figure]}", text, f"run {best + 1}: {points[best].settings}")]
 
 
 def charts(points: Sequence[SweepPoint]) -> tuple[list[Drawing], list[bool]]:
@@ -185,12 +240,14 @@ def point_table(
 ) -> Table:
     """A row for each point: values, accuracies with 95 % intervals, final metrics, and whether it is on the front.
 
-    `links` leads from the name of a point to the report of its run.
+    The best comes first, with its number in the order of the sweep. `links` leads from the name of a point to the page
+    of its run.
     """
     keys = list(dict.fromkeys(key for point in points for key in point.values))
     accuracies, metrics = _figures_of(points)
     lines = []
-    for index, point in enumerate(points):
+    for index in ranking(points):
+        point = points[index]
         status = point.status if point.status != "completed" else "front" if front[index] else ""
         name = f"{index + 1} · {status}" if status else str(index + 1)
         line: list[str | Link] = [Link(name, links[point.name]) if point.name in links else name]
@@ -283,10 +340,12 @@ def _by_settings(points: Sequence[SweepPoint]) -> dict[str, list[SweepPoint]]:
     return groups
 
 
-def _runs_by_settings(points: Sequence[SweepPoint], folder: Path) -> dict[str, list[RunContents]]:
+def _runs_by_settings(
+    points: Sequence[SweepPoint], contents: Mapping[str, RunContents]
+) -> dict[str, list[RunContents]]:
     """The runs that have begun, by all values but the seed."""
     groups = {
-        name: [read_contents(folder / one.name) for one in group if (folder / one.name / "run.json").is_file()]
+        name: [contents[one.name] for one in group if one.name in contents]
         for name, group in _by_settings(points).items()
     }
     return {name: runs for name, runs in groups.items() if runs}

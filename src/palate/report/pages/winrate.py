@@ -102,8 +102,8 @@ def _position_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("same in both orders", shown(json_interval(position["consistency"]), as_percent=True)),
             (
                 "first slot wins",
-                f"{percent(position['first_slot'])}; both times {position['first_both']:,}, second both times "
-                f"{position['second_both']:,}, p = {number(position['p_value'], 3)}{beta}",
+                f"{percent(position['first_slot'])}; first slot both times {position['first_both']:,}, second "
+                f"both times {position['second_both']:,}, p = {number(position['p_value'], 3)}{beta}",
             ),
         ]
     if slots is not None:

@@ -18,6 +18,9 @@ from palate.evaluation.answers.table import distinct_names
 
 Kind: TypeAlias = Literal["run", "pipeline", "sweep", "result"]
 
+SEVERAL: tuple[Kind, ...] = ("pipeline", "sweep")
+"""What has runs inside."""
+
 REPORTS = ("report.html", "evaluation.html", "compare.html", "debug.html")
 """Files that are served, each a page of `palate.report`."""
 
@@ -73,6 +76,14 @@ class Found:
     def of(self, *kinds: Kind) -> list[Entry]:
         """The entries of these kinds."""
         return [entry for entry in self.entries.values() if entry.kind in kinds]
+
+    def inside(self, entry: Entry) -> list[Entry]:
+        """The runs of a pipeline or sweep; none of anything else."""
+        return [one for one in self.of("run") if one.path.parent == entry.path] if entry.kind in SEVERAL else []
+
+    def around(self, entry: Entry) -> Entry | None:
+        """The pipeline or sweep that a run is part of."""
+        return next((one for one in self.of(*SEVERAL) if one.path == entry.path.parent), None)
 
 
 def find_entries(folders: Sequence[Path]) -> Found:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from palate.artifacts import read_json
 from palate.charts.text import amount
 from palate.errors import ArtifactError
 from palate.report.contents import RunContents, mapping, read_contents
 from palate.report.judgements.stages import stage_of
-from palate.report.key_figures import Card, cards
+from palate.report.key_figures import Card, cards, seconds_of
+from palate.report.pages.pipeline import pipeline_facts
+from palate.report.pages.sweep import best_card, read_sweep
 from palate.web.trainings.folders import Entry
+from palate.web.trainings.progress import Progress, silent_for, status_now, steps_of
 
-_SILENT_MINUTES = 10
 _CARDS = 3
 _DAMAGED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
@@ -28,12 +28,17 @@ class RunRow:
 
     Attributes:
         entry: the folder.
-        status: as recorded; empty if it cannot be read.
+        status: as recorded, or `interrupted`; empty if it cannot be read.
         what: stage, objective and model; of a pipeline or sweep the number of its runs.
-        figures: the first key figures.
+        figures: the first key figures; of a sweep the best one.
         findings: names of the health findings.
+        error: why a pipeline or sweep failed.
         silent: how long a running one has written nothing; empty for less than ten minutes.
         problem: why it cannot be read; empty if it can.
+        seconds: that a finished run took; None if they are not recorded.
+        progress: how far it is, unless it is completed.
+        runs: names of the runs of a pipeline or sweep, in order.
+        current: the first of them that is not completed; None if it has not begun.
     """
 
     entry: Entry
@@ -41,14 +46,52 @@ class RunRow:
     what: str = ""
     figures: Sequence[Card] = ()
     findings: Sequence[str] = ()
+    error: str = ""
     silent: str = ""
     problem: str = ""
+    seconds: float | None = None
+    progress: Progress | None = None
+    runs: Sequence[str] = ()
+    current: RunRow | None = None
+
+    @property
+    def current_name(self) -> str:
+        """The name of the run that goes on, or is next; empty if all are completed."""
+        return self.runs[self.progress.number - 1] if self.runs and self.progress else ""
 
 
-def read_row(entry: Entry) -> RunRow:
-    """The row of a folder; read again only after a change."""
+def read_row(entry: Entry, inside: Sequence[Entry] = ()) -> RunRow:
+    """The row of a folder, with the runs that are `inside` of a pipeline or sweep; read again only after a change."""
     row = _read(entry)
-    return replace(row, silent=silent_for(entry, row.status))
+    changed = max(one.changed for one in (entry, *inside))
+    status = status_now(entry, row.status, changed)
+    row = replace(row, status=status, silent=silent_for(status, changed))
+    if status == "completed":
+        return replace(row, progress=None)
+    if row.runs:
+        row = _with_runs(row, {one.path.name: read_row(one) for one in inside})
+    if row.progress is not None and status != "running":
+        return replace(row, progress=replace(row.progress, left=None))
+    return row
+
+
+def _with_runs(row: RunRow, begun: Mapping[str, RunRow]) -> RunRow:
+    """Which run of a pipeline or sweep goes on; the time left is that of all runs of a sweep."""
+    done = [name for name in row.runs if name in begun and begun[name].status == "completed"]
+    waiting = [name for name in row.runs if name not in done]
+    if not waiting:
+        return row
+    current = begun.get(waiting[0])
+    left = None
+    if row.entry.kind == "sweep":
+        noun = "run"
+        spent = [seconds for name in done if (seconds := begun[name].seconds) is not None]
+        if current and current.progress and current.progress.left is not None and (spent or len(waiting) == 1):
+            left = current.progress.left + sum([statistics.median(spent)] * (len(waiting) - 1) if spent else [])
+    else:
+        noun = "round" if row.runs[0].startswith("round-") else "stage"
+    progress = Progress(noun, row.runs.index(waiting[0]) + 1, len(row.runs), left)
+    return replace(row, progress=progress, current=current)
 
 
 @lru_cache(maxsize=1_000)
@@ -80,14 +123,6 @@ def problem_text(entry: Entry, error: Exception) -> str:
     return str(error).replace(f"{entry.path}/", "").replace(f"{entry.path}: ", "")
 
 
-def silent_for(entry: Entry, status: str) -> str:
-    """How long a running run has written nothing; empty for one that has ended or writes."""
-    minutes = (time.time() - entry.changed) / 60
-    if status != "running" or minutes < _SILENT_MINUTES:
-        return ""
-    return amount(int(minutes), "minute") if minutes < 120 else amount(int(minutes / 60), "hour")
-
-
 def _run(entry: Entry) -> RunRow:
     contents = read_run(entry)
     health = contents.run.get("health")
@@ -96,15 +131,27 @@ def _run(entry: Entry) -> RunRow:
     model = Path(str(contents.find("model.name", "config.model_name_or_path", default=""))).name
     what = " ".join([stage.upper(), *([str(objective)] if objective not in (None, stage) else [])])
     what += f" of {model}" if model else ""
-    return RunRow(entry, contents.status, what, cards(contents)[:_CARDS], findings)
+    return RunRow(
+        entry,
+        contents.status,
+        what,
+        cards(contents)[:_CARDS],
+        findings,
+        seconds=seconds_of(contents),
+        progress=steps_of(contents),
+    )
 
 
 def _several(entry: Entry) -> RunRow:
-    """A pipeline or sweep."""
+    """A pipeline or sweep, without its runs."""
     if entry.problem:
-        raise ArtifactError(entry.problem)
-    facts: Mapping[str, Any] = mapping(read_json(entry.path / f"{entry.kind}.json"))
-    rows = facts.get("runs" if entry.kind == "pipeline" else "points")
-    if not isinstance(rows, list):
-        raise ArtifactError(f"{entry.kind}.json lists no runs; it is damaged")
-    return RunRow(entry, str(facts.get("status", "unknown")), f"{entry.kind} of {amount(len(rows), 'run')}")
+        raise ArtifactError(f"{entry.path}: {entry.problem}")
+    if entry.kind == "pipeline":
+        facts, figures = pipeline_facts(entry.path), []
+        names = [str(row["name"]) for row in facts["runs"]]
+    else:
+        points, facts = read_sweep(entry.path)
+        names, figures = [point.name for point in points], best_card(points)
+    what = f"{entry.kind} of {amount(len(names), 'run')}"
+    status, error = str(facts.get("status", "unknown")), str(facts.get("error") or "")
+    return RunRow(entry, status, what, figures, error=error, runs=tuple(names))

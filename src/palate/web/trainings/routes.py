@@ -9,17 +9,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from palate.artifacts.files import read_bytes
+from palate.artifacts.files import json_hash, read_bytes
 from palate.charts.text import shortened
 from palate.errors import ArtifactError
 from palate.registry import versions
-from palate.report.html import fragment
-from palate.report.pages.run import run_report
 from palate.web.pages import render
 from palate.web.security.people import Reviewer
 from palate.web.state import state
-from palate.web.trainings.folders import Entry, Found, Kind, find_entries
-from palate.web.trainings.listing import problem_text, read_row, read_run, silent_for
+from palate.web.trainings.content import content_of
+from palate.web.trainings.folders import SEVERAL, Entry, Found, Kind, find_entries
+from palate.web.trainings.listing import problem_text, read_row
 
 router = APIRouter()
 
@@ -40,9 +39,9 @@ def list_runs(request: Request, who: Reviewer, page: PageNumber = 1) -> Response
     """The runs that changed last come first."""
     del who
     found = found_runs(request)
-    entries = found.of("run", "pipeline", "sweep")
+    entries = found.of("run", *SEVERAL)
     pages = max(1, -(-len(entries) // PAGE))
-    rows = [read_row(entry) for entry in entries[(page - 1) * PAGE : page * PAGE]]
+    rows = [read_row(entry, found.inside(entry)) for entry in entries[(page - 1) * PAGE : page * PAGE]]
     return render(
         request,
         "trainings/list.html",
@@ -57,25 +56,31 @@ def list_runs(request: Request, who: Reviewer, page: PageNumber = 1) -> Response
 
 @router.get("/runs/{name:path}")
 def show_run(request: Request, who: Reviewer, name: str, seen: str = "") -> Response:
-    """The report of a run as it is now; while it runs, the page asks again, with the stamp of what it has `seen`."""
+    """A run, pipeline or sweep as it is now; while it runs, the page asks again, with the stamp of what is `seen`."""
     del who
-    entry = entry_of(found_runs(request), name, "run")
-    if seen == entry.stamp and not silent_for(entry, "running"):
+    found = found_runs(request)
+    entry = entry_of(found, name, "run", *SEVERAL)
+    inside = found.inside(entry)
+    row = read_row(entry, inside)
+    stamp = json_hash([row.status, row.silent, *sorted(one.stamp for one in (entry, *inside))])[:16]
+    if seen == stamp:
         return Response(status_code=204)
     made = [version.name for version in versions(state(request).store) if version.lineage["source"] == str(entry.path)]
-    content, status, problem = "", "", ""
-    try:
-        contents = read_run(entry)
-        status, content = contents.status, run_report(contents, fragment)
-    except ArtifactError as error:
-        problem = problem_text(entry, error)
+    around = found.around(entry)
+    content, problem = "", row.problem
+    if not problem:
+        try:
+            content = content_of(row, inside, around)
+        except ArtifactError as error:
+            problem = problem_text(entry, error)
     return render(
         request,
         "trainings/run.html",
         entry=entry,
+        row=row,
+        around=around,
+        stamp=stamp,
         content=content,
-        running=status == "running",
-        silent=silent_for(entry, status),
         problem=problem,
         versions=made,
     )
@@ -97,13 +102,13 @@ def found_runs(request: Request) -> Found:
     return find_entries(state(request).settings.runs or ())
 
 
-def entry_of(found: Found, name: str, kind: Kind) -> Entry:
+def entry_of(found: Found, name: str, *kinds: Kind) -> Entry:
     """The entry of a name.
 
     Raises:
-        HTTPException: 404, there is none of this kind.
+        HTTPException: 404, there is none of these kinds.
     """
     entry = found.entries.get(name)
-    if entry is None or entry.kind != kind:
-        raise HTTPException(404, f"There is no {kind} {shortened(name, 200)}.")
+    if entry is None or entry.kind not in kinds:
+        raise HTTPException(404, f"There is no {kinds[0]} {shortened(name, 200)}.")
     return entry
