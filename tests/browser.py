@@ -16,8 +16,9 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not ins
 @contextmanager
 def browser() -> Iterator[Any]:
     """A headless browser of playwright."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # as long as other waits; by itself it has 5 s
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

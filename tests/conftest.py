@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,6 +24,10 @@ os.environ.setdefault("WANDB_MODE", "offline")
 # Reference values and tokenised rows of tiny models are no use to anybody after the tests.
 os.environ["PALATE_REFERENCES"] = tempfile.mkdtemp(prefix="palate-references-")
 os.environ["PALATE_TOKENS"] = tempfile.mkdtemp(prefix="palate-tokens-")
+
+# A shell that starts the tests in the background has Ctrl-C ignored in them, and in every process that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _no_sync(descriptor: int) -> None:

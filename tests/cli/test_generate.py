@@ -217,7 +217,7 @@ def test_killed_and_continued_with_other_endpoints(three_endpoints: list[ChatSer
     words = ["generate", str(prompts), "--model", "m", "--k", "3", "--base-url"]
     command = [sys.executable, "-m", "palate", *words, f"{urls[0]},{urls[1]}=2", "--output", str(out)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not (out.exists() and len(out.read_bytes().splitlines()) >= 10) and time.monotonic() < deadline:
             time.sleep(0.02)
         running.kill()

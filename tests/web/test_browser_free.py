@@ -129,8 +129,8 @@ def test_stop_ends_both_models(chromium: Any, tmp_path: Path) -> None:
         page.click("#stop-button")
         page.wait_for_selector("#ask-trouble:visible")
         assert page.inner_text("#ask-trouble") == "Stopped. Nothing was saved."
-        assert first.left.wait(10)
-        assert second.left.wait(10)
+        assert first.left.wait(60)
+        assert second.left.wait(60)
         assert page.is_enabled("#ask-button")
         assert site.store.read(lambda session: session.scalars(select(Item)).first()) is None
     page.close()

@@ -133,7 +133,7 @@ def vote_without_connection(page: Any, context: Any, key: str) -> None:
     draft = json.loads(page.evaluate("(name) => localStorage.getItem('palate-draft:' + name)", before))
     assert ["reason", "typed without a connection"] in draft["fields"]
     page.click("#label-trouble button")
-    wait_for_another_item(page, before, timeout=30_000)
+    wait_for_another_item(page, before)
     assert answers_lost == ["request", "answer"]
     assert page.evaluate("(name) => localStorage.getItem('palate-draft:' + name)", before) is None
     page.unroute("**/vote")

@@ -89,7 +89,6 @@ def address(
 
 def open_page(chromium: Browser, url: str, path: str, **options: object) -> Page:
     page = chromium.new_context(base_url=url, **options).new_page()  # type: ignore[arg-type]
-    page.set_default_timeout(15_000)
     page.errors = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.errors.append(str(error)))  # type: ignore[attr-defined]
     page.goto(path)

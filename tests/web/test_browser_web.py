@@ -104,7 +104,7 @@ def test_metrics_of_a_running_run_renew_themselves_until_it_ends(chromium: Any, 
         expect(page.locator("#live details[open] summary")).to_be_focused()
         facts = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps(facts | {"status": "completed"}))
-        page.wait_for_selector(".badge:has-text('completed')", timeout=20_000)
+        page.wait_for_selector(".badge:has-text('completed')")
         assert page.get_attribute("#live", "hx-get") is None
         context.close()
 

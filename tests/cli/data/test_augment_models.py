@@ -75,7 +75,7 @@ def test_after_a_kill_only_requests_in_flight_are_sent_again(
     monkeypatch.setattr(Handler, "do_POST", slow)
     words = [prompts, "--critique", "m", "--base-url", engine.url, "-o", str(tmp_path / "out"), "--json"]
     process = subprocess.Popen([sys.executable, "-m", "palate", "data", "augment", *words], stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while len(engine.chats) < 15 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.kill()

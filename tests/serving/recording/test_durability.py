@@ -52,7 +52,7 @@ def kill_while_feedback_is_sent(store: Store, kills: int) -> None:
         thumbs = "up" if attempt % 2 else "down"
         kill_at = rng.randrange(1, len(ids))
         done: list[str] = []
-        http = httpx2.Client(timeout=20)
+        http = httpx2.Client(timeout=60)
 
         def send(
             identifier: str, address=address, thumbs=thumbs, kill_at=kill_at, process=process, done=done, http=http
@@ -68,7 +68,7 @@ def kill_while_feedback_is_sent(store: Store, kills: int) -> None:
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(send, ids))
-        assert process.wait(20) == -signal.SIGKILL, "it was killed while clients were sending"
+        assert process.wait(60) == -signal.SIGKILL, "it was killed while clients were sending"
         process.stdout.close()
         http.close()
         wanted = Filter(thumbs=thumbs).query()
