@@ -29,6 +29,13 @@ def browser() -> Iterator[Any]:
             found.close()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The browser of a file's tests; an open one would keep other files' from running an event loop."""
+    with browser() as found:
+        yield found
+
+
 def serious_findings(page: Any) -> list[str]:
     """What axe-core finds on a page that is serious or critical, with the elements."""
     from axe_playwright_python.sync_playwright import Axe

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from browser import chromium
 from store_servers import postgres, postgres_template, sqlite_store, sqlite_template, store, store_address
 
-__all__ = ["postgres", "postgres_template", "sqlite_store", "sqlite_template", "store", "store_address"]
+__all__ = ["chromium", "postgres", "postgres_template", "sqlite_store", "sqlite_template", "store", "store_address"]
 
 # Before anything imports transformers or a tracker: these read the environment once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -95,6 +96,14 @@ def pytest_runtest_logfinish() -> None:
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a tokenizer and weights large enough that answers differ."""
+    from tiny import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("model") / "llama", initializer_range=0.2)
 
 
 @pytest.fixture(scope="session")

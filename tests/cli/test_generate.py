@@ -19,14 +19,8 @@ from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from palate.errors import DataError, UsageError
 from runs import write_rows
-from tiny import save_tiny
 
 __all__ = ["three_endpoints", "three_servers"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "llama", initializer_range=0.2)
 
 
 def test_rows_go_to_a_file_that_can_be_continued(

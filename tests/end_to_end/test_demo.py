@@ -51,7 +51,9 @@ def evaluate(palate: str, folder: Path, data: Path, **variables: str) -> str:
     """stdout of the script with 8 items, and `palate` as the command."""
     how = command()
     how["env"] = {**how["env"], "PALATE": palate, **variables}
-    done = subprocess.run(**{**how, "args": ["sh", str(SCRIPT), str(data), str(folder), "8"]}, timeout=1500, check=False)
+    done = subprocess.run(
+        **{**how, "args": ["sh", str(SCRIPT), str(data), str(folder), "8"]}, timeout=1500, check=False
+    )
     assert done.returncode == 0, done.stderr
     return str(done.stdout)
 

@@ -2,8 +2,8 @@
 
     python several.py CONFIG...
 
-Under torchrun this is one of the ranks. By itself it starts `PROCESSES` of them, which are forks of one process that has
-imported everything and computed nothing: torchrun would take seconds longer for each.
+Under torchrun this is one of the ranks. By itself it starts `PROCESSES` of them, which are forks of one process that
+has imported everything and computed nothing: torchrun would take seconds longer for each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from typing import NoReturn
 
 import transformers.models.llama.modeling_llama
-import transformers.models.llama.tokenization_llama
+import transformers.models.llama.tokenization_llama  # noqa: F401
 
 import palate.report.pages.run  # noqa: F401
 from palate.config.load import load_config

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from browser import browser, needs_browser, overflow, serious_findings
+from browser import needs_browser, overflow, serious_findings
 from palate.artifacts import read_jsonl
 from palate.errors import EngineError
 from palate.feedback.page.chat import Chat
@@ -24,12 +24,6 @@ from streams import Endless, Fake
 pytestmark = needs_browser
 
 HOW = Decoding(max_new_tokens=9, temperature=1.0)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from browser import browser, needs_browser, overflow, serious_findings
+from browser import needs_browser, overflow, serious_findings
 from pages_site import ANSWER, pages_site
 from run_files import write_run
 from sites import Site, running
@@ -23,12 +23,6 @@ PATHS = (
     *("/models/find?id=vote-003", "/loop", "/loop/support", "/reports/dpo/report.html"),
 )
 LONG = "a reason " * 20 + "averyveryverylongword" * 6
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture
