@@ -14,7 +14,7 @@ import pytest
 
 import palate
 from chat_server import ChatServer, prompt_text, three_endpoints, three_servers
-from engines import Server, serving
+from engines import Server, serving, settled
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
 from palate.errors import DataError, UsageError
@@ -217,8 +217,7 @@ def test_killed_and_continued_with_other_endpoints(three_endpoints: list[ChatSer
         running.kill()
     have = {row["prompt"][0]["content"] for row in read_jsonl(out)}
     assert 10 <= len(have) < 60
-    time.sleep(0.3)  # requests on their way arrive
-    before = [len(one.requests) for one in three_endpoints]
+    before = settled(lambda: [len(one.requests) for one in three_endpoints])  # requests on their way arrive
     assert main([*words, f"{urls[2]},{urls[1]}", "--output", str(out)]) == 0
     later = [
         prompt_text(body) for one, count in zip(three_endpoints, before, strict=True) for body in one.requests[count:]
