@@ -23,7 +23,7 @@ TRL_STAMP := $(TRL_VENV)/.installed
 TRL_PIP := $(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 MEASURE := $(OFFLINE) $(BIN)/python benchmarks
 
-.PHONY: help install demo test check versions versions-lowest versions-newest bench bench-env gpu compat experiments figures oracle docs site dist lock audit sbom clean
+.PHONY: help install demo test check types fast versions versions-lowest versions-newest bench bench-env gpu compat experiments figures oracle docs site dist lock audit sbom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -60,11 +60,17 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install
 	$(OFFLINE) $(BIN)/palate demo
 
+# mypy takes one core for more than a minute, so the tests begin beside it.
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory -j 2 types fast
+
+types: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fast: install
 	$(BIN)/python tools/passed.py begin
 	$(PYTEST) -m "not slow"
 	$(if $(PYTEST_FLAGS),,$(BIN)/python tools/passed.py note)

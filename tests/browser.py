@@ -16,8 +16,9 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not ins
 @contextmanager
 def browser() -> Iterator[Any]:
     """A headless browser of playwright."""
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=30_000)  # as long as other waits; by itself it has 5 s
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
@@ -26,6 +27,13 @@ def browser() -> Iterator[Any]:
             yield found
         finally:
             found.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The browser of a file's tests; an open one would keep other files' from running an event loop."""
+    with browser() as found:
+        yield found
 
 
 def serious_findings(page: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from browser import chromium
 from store_servers import postgres, postgres_template, sqlite_store, sqlite_template, store, store_address
 
-__all__ = ["postgres", "postgres_template", "sqlite_store", "sqlite_template", "store", "store_address"]
+__all__ = ["chromium", "postgres", "postgres_template", "sqlite_store", "sqlite_template", "store", "store_address"]
 
 # Before anything imports transformers or a tracker: these read the environment once.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -23,6 +25,10 @@ os.environ.setdefault("WANDB_MODE", "offline")
 # Reference values and tokenised rows of tiny models are no use to anybody after the tests.
 os.environ["PALATE_REFERENCES"] = tempfile.mkdtemp(prefix="palate-references-")
 os.environ["PALATE_TOKENS"] = tempfile.mkdtemp(prefix="palate-tokens-")
+
+# A shell that starts the tests in the background has Ctrl-C ignored in them, and in every process that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _no_sync(descriptor: int) -> None:
@@ -48,20 +54,22 @@ SHARED = REPOSITORY.parent / "shared"
 SLOW_TIMEOUT = 2700
 
 
-# A long test that begins last leaves the other worker idle. These begin first, and short ones follow: what a worker
-# has next cannot be taken over.
-LONGEST = ("test_the_whole_circle", "test_held_out_topics_are_learned")
-
-
+# A long test that begins last leaves the other worker idle. Of two workers one has the first half of the items and the
+# other the second, and who is done takes over from the end of the other's. So each half begins with the longest, and
+# short ones follow: what a worker has next cannot be taken over.
+@pytest.hookimpl(trylast=True)  # once those that -m leaves out have gone
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = [item for item in items if item.get_closest_marker("slow")]
     for item in slow:
         if not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
-    longest = [item for item in slow if item.name.startswith(LONGEST)]
+    circle = [item for item in slow if item.name == "test_the_whole_circle"]
+    demo = [item for item in slow if item.path.name == "test_demo.py" and item not in circle]
     fast = [item for item in items if not item.get_closest_marker("slow")]
     # The other long ones are of end_to_end, and come last.
-    items[:] = longest + fast + [item for item in reversed(slow) if item not in longest]
+    rest = [*demo, *fast, *(item for item in reversed(slow) if item not in demo + circle)]
+    half = len(items) // 2
+    items[:] = [*rest[:half], *circle, *rest[half:]]
 
 
 # Every training run and every model that is given back makes a full collection. It visits each object of this process:
@@ -90,6 +98,14 @@ def pytest_runtest_logfinish() -> None:
 def repository() -> Path:
     """The root of the checkout."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Llama with a tokenizer and weights large enough that answers differ."""
+    from tiny import save_tiny
+
+    return save_tiny(tmp_path_factory.mktemp("model") / "llama", initializer_range=0.2)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -93,3 +93,12 @@ def serving() -> Iterator[Server]:
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield found
         found.shutdown()
+
+
+def settled(count: Callable[[], Any], seconds: float = 0.5) -> Any:
+    """What is counted, once it has stayed the same for some time: nothing that is under way arrives any more."""
+    before = None
+    while (now := count()) != before:
+        before = now
+        time.sleep(seconds)
+    return now

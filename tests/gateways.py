@@ -117,7 +117,7 @@ def texts(store: Store, interaction: str) -> list[str | None]:
     return store.read(lambda session: list(session.scalars(of.order_by(InteractionAnswer.number))))
 
 
-def eventually(check: Callable[[], Any], seconds: float = 10.0) -> Any:
+def eventually(check: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value of `check`; fails if there is none in time."""
     end = time.monotonic() + seconds
     while not (found := check()):

@@ -26,6 +26,6 @@ def vote(page: Any, key: str) -> None:
     wait_for_another_item(page, before)
 
 
-def wait_for_another_item(page: Any, before: str, timeout: float = 5_000) -> None:
+def wait_for_another_item(page: Any, before: str) -> None:
     """Until the form of item ``before`` is gone; ``wait_for_function`` would need an ``eval`` that the pages forbid."""
-    expect(page.locator(f"#ballot[data-draft='{before}']")).to_have_count(0, timeout=timeout)
+    expect(page.locator(f"#ballot[data-draft='{before}']")).to_have_count(0)

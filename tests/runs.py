@@ -96,15 +96,14 @@ def palate(*arguments: str | Path, processes: int = 1) -> subprocess.CompletedPr
     return subprocess.run(**command(*arguments, processes=processes), timeout=300, check=False)
 
 
-SEVERAL = Path(__file__).parent / "invariants" / "several.py"
-
-
-def train_several(configs: Sequence[Path]) -> None:
-    """Train each config in the same two processes, which start once."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    how = {**command(), "args": [*launch, str(SEVERAL), *map(str, configs)]}
-    done = subprocess.run(**how, timeout=300, check=False)
+def train_several(configs: Sequence[Path], processes: int = 2, script: str = "several") -> None:
+    """Train each config in the same processes, which start once."""
+    how = command()
+    how["args"] = [sys.executable, str(Path(__file__).parent / "invariants" / f"{script}.py"), *map(str, configs)]
+    how["env"]["PROCESSES"] = str(processes)
+    done = subprocess.run(**how, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "terminate called" not in done.stderr  # the C++ runtime's last words
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

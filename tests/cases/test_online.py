@@ -81,11 +81,6 @@ def shown_tools(prompts, completions, tools):
 """
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "llama", initializer_range=0.2)
-
-
 @pytest.fixture
 def own(tmp_path: Path) -> Callable[[str], str]:
     (tmp_path / "own.py").write_text(OWN)

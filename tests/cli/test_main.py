@@ -211,7 +211,7 @@ def test_a_closed_pipe_is_quiet() -> None:
         process.stdout.read(10)
         process.stdout.close()
         error = process.stderr.read()
-        assert process.wait(timeout=30) == 1
+        assert process.wait(timeout=120) == 1
     assert error == b""
 
 
@@ -249,15 +249,14 @@ def test_ctrl_c_while_the_command_starts_is_one_line(moment: float) -> None:
         process.stdout.readline()  # the interpreter itself is up
         time.sleep(moment)
         process.send_signal(signal.SIGINT)
-        error = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=120)[1]
     assert process.returncode == 130
     assert error == "palate: error: interrupted\n"
 
 
 # A command that takes as long as it needs to be met while it starts or while it runs.
 STARTING = """
-import signal, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have started the tests with it ignored
+import time
 from palate import __main__
 print("up", flush=True)
 import builtins

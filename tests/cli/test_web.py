@@ -29,10 +29,10 @@ def test_the_server_shows_the_runs_of_its_folders(tmp_path: Path) -> None:
             url = server.stdout.readline().strip()
             assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", url), url
             for path in ("", "runs", "runs/runs/dpo", "runs/more/kto", "compare", "models", "loop", "label"):
-                assert httpx2.get(f"{url}{path}", timeout=30).status_code == 200, path
+                assert httpx2.get(f"{url}{path}", timeout=120).status_code == 200, path
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(timeout=30)
+            server.wait(timeout=120)
     assert server.returncode == 0
     assert (tmp_path / "palate.db").is_file()
 

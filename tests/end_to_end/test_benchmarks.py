@@ -16,6 +16,7 @@ GRADER = """\
 def grade(prompts, completions):
     return [1 + len(text) % 10 for text in completions]
 """
+ITEMS = 4
 CASES = {
     "truthfulqa": (("truthfulqa_mc_task.json", "TruthfulQA.csv"), (), {"mc1", "mc2", "binary"}),
     "safetybench": (
@@ -68,20 +69,20 @@ def test_the_real_model(
         *data,
         *more,
         "--max-samples",
-        "8",
+        str(ITEMS),
         "--seed",
         "5",
     ]
     assert main([*words, "--output", "out", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     (model,) = result["models"]
-    assert result["items"] == 8
+    assert result["items"] == ITEMS
     rates = {rate["metric"]: rate["mean"] for rate in model["rates"] if rate["category"] is None}
     assert metrics <= rates.keys()
     for metric in metrics:
         mean, (low, high) = rates[metric], (1, 10) if result.get("grades") else (0, 1)
         assert low <= mean["estimate"] <= high
         assert math.isfinite(mean["estimate"])
-        assert mean["n"] + len(model["left_out"]) <= 8 or metric in ("over_refusal", "refusal")
+        assert mean["n"] + len(model["left_out"]) <= ITEMS or metric in ("over_refusal", "refusal")
     again = main([*words, "--output", "out", "--json"])
     assert (again, json.loads(capsys.readouterr().out)) == (0, result)

@@ -210,7 +210,7 @@ def test_killed_in_every_step_the_result_is_the_same(world: Real, tmp_path_facto
         with contextlib.closing(open_store(os.environ["PALATE_STORE"])) as store:
             for step in killed:
                 kill_in(step, world.folder, store)
-            assert start_tick(world.folder).wait(300) == 0
+            assert start_tick(world.folder).wait(900) == 0
             found.append(facts(store, world.folder))
     assert found[0] == found[1]
     assert found[0]["verdicts"] == [("v1.1", "PASS", 1)]

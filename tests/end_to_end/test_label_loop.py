@@ -129,7 +129,7 @@ def wait_until_served(process: Any) -> None:
     end = time.monotonic() + 120
     while time.monotonic() < end and process.poll() is None:
         try:
-            httpx.get(f"{process.address}/ask", timeout=5)
+            httpx.get(f"{process.address}/ask", timeout=60)
             return
         except httpx.TransportError:
             time.sleep(0.2)

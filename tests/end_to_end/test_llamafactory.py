@@ -78,7 +78,7 @@ def test_the_whole_file_trains_on_a_tiny_model(
 def test_it_trains_the_real_small_model(tmp_path: Path, shared_configs: Path, shared_data: object) -> None:
     data = dataset_dir(tmp_path, shared_data("preference/lf_dpo_en_demo.json"))  # type: ignore[operator]
     output = tmp_path / "aligned-model"
-    overrides = [*changed_paths(SMOLLM2, data, output), "--set=max_samples=12"]
+    overrides = [*changed_paths(SMOLLM2, data, output), "--set=max_samples=6"]
     assert main(["train", str(shared_configs / "llamafactory_dpo.yaml"), *overrides]) == 0
     assert run_json(output)["status"] == "completed"
     first = metrics(output)[0]

@@ -7,13 +7,6 @@ from pathlib import Path
 import pytest
 
 from runs import run
-from tiny import save_tiny
-
-
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Llama with a tokenizer."""
-    return save_tiny(tmp_path_factory.mktemp("model") / "llama", initializer_range=0.2)
 
 
 @pytest.fixture(scope="session")

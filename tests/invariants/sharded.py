@@ -13,6 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from several import become_ranks
 
 from palate.config.load import load_config
 from palate.training.run import train
@@ -36,6 +37,7 @@ def _finish_or_die(self: PalateTrainer) -> dict[str, float]:
 
 
 if __name__ == "__main__":
+    become_ranks()
     configs = [load_config(path).config for path in sys.argv[1:]]
     if configs[0].fsdp:
         PartialState.__init__ = _as_accelerator

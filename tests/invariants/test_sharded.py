@@ -16,9 +16,10 @@ from palate.errors import ConfigError
 from palate.models.reference.store import ReferenceStore
 from palate.training.run import train
 from palate.training.setup.session import prepare
-from runs import command, config_file, distance, metrics, run_json, values, weights
+from runs import command, config_file, distance, metrics, run_json, train_several, values, weights
 
 SCRIPT = Path(__file__).parent / "sharded.py"
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 FSDP = {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": "LlamaDecoderLayer"}}
 OFFLOADED = {**FSDP, "fsdp_config": {**FSDP["fsdp_config"], "offload_params": True}}  # type: ignore[dict-item]
 # 11 rows in steps of 4: the last step of an epoch lacks one. A budget of 40 tokens gives the ranks different numbers of
@@ -43,22 +44,14 @@ def given(model: Path, folder: Path, kind: str, processes: int, **changed: Any) 
     return values(model, folder, per_device_train_batch_size=4 // processes, **shape)
 
 
-def launch(configs: list[Path], processes: int, killed: str | None = None) -> subprocess.CompletedProcess[str]:
-    how = command()
-    if killed:
-        how["env"]["KILLED"] = killed
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    return subprocess.run(**{**how, "args": [*start, str(SCRIPT), *map(str, configs)]}, timeout=900, check=False)
-
-
-def trained(model: Path, root: Path, kinds: Any, processes: int, **changed: Any) -> Path:
-    """All kinds, trained in processes that start once."""
+def trained(model: Path, root: Path, runs: dict[str, dict[str, Any]], processes: int) -> Path:
+    """Runs by name, each of a kind (the name's first part) with changed keys, in processes that start once."""
     root.mkdir(exist_ok=True)
     configs = [
-        config_file(root / f"{kind}.json", given(model, root / kind, kind, processes, **changed)) for kind in kinds
+        config_file(root / f"{name}.json", given(model, root / name, name.partition("-")[0], processes, **changed))
+        for name, changed in runs.items()
     ]
-    done = launch(configs, processes)
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_several(configs, processes, "sharded")
     return root
 
 
@@ -69,7 +62,7 @@ def alone(model: Path, folder: Path, kind: str, **changed: Any) -> Path:
 
 @pytest.fixture(scope="module")
 def two(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(model, tmp_path_factory.mktemp("sharded") / "two", KINDS, 2, **FSDP)
+    return trained(model, tmp_path_factory.mktemp("sharded") / "two", dict.fromkeys(KINDS, FSDP), 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -111,25 +104,15 @@ def test_sharding_of_accelerates_config_is_refused(
 @pytest.mark.slow
 def test_bf16_shards_and_offloaded_shards_train_as_one_process(model: Path, tmp_path: Path) -> None:
     """Frozen weights have 16 bits then; sums in another order and other kernels leave differences of rounding."""
-    kinds = {"full": FSDP, "lora": FSDP, "last layer": FSDP, "offloaded": OFFLOADED}
-    (tmp_path / "two").mkdir()
-    given_of = {name: "full" if name == "offloaded" else name for name in kinds}
-    configs = [
-        config_file(
-            tmp_path / f"{name}.json",
-            given(model, tmp_path / "two" / name, given_of[name], 2, precision="bf16", **sharding),
-        )
-        for name, sharding in kinds.items()
-    ]
-    done = launch(configs, 2)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "terminate called" not in done.stderr
+    runs = {"full": FSDP, "lora": FSDP, "last layer": FSDP, "full-offloaded": OFFLOADED}
+    two = trained(model, tmp_path / "two", {name: {**keys, "precision": "bf16"} for name, keys in runs.items()}, 2)
     start = weights(model)
-    for name, kind in given_of.items():
-        one = alone(model, tmp_path / f"one-{name}", kind, precision="bf16")
-        mine, theirs = (change(start, folder) for folder in (one, tmp_path / "two" / name))
+    ones = {kind: alone(model, tmp_path / kind, kind, precision="bf16") for kind in runs if "-" not in kind}
+    for name in runs:
+        one = ones[name.partition("-")[0]]
+        mine, theirs = (change(start, folder) for folder in (one, two / name))
         assert float(torch.cosine_similarity(mine, theirs, dim=0)) > 0.99, name
-        for ours, others in zip(metrics(one), metrics(tmp_path / "two" / name), strict=True):
+        for ours, others in zip(metrics(one), metrics(two / name), strict=True):
             assert others["loss"] == pytest.approx(ours["loss"], abs=0.02), name
 
 
@@ -140,21 +123,22 @@ def change(start: dict[str, torch.Tensor], folder: Path) -> torch.Tensor:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["full", "lora"])
-def test_a_sharded_run_resumes_in_two_and_four_processes(model: Path, tmp_path: Path, kind: str, two: Path) -> None:
-    start = {"resume_from_checkpoint": str(two / kind / "checkpoint-3")}
-    for processes in (2, 4):
-        again = trained(model, tmp_path / str(processes), [kind], processes, **FSDP, **start)
-        assert distance(two / kind, again / kind) < ROUNDING, processes
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_sharded_run_resumes_in_two_and_four_processes(
+    model: Path, tmp_path: Path, processes: int, two: Path
+) -> None:
+    runs = {kind: {**FSDP, "resume_from_checkpoint": str(two / kind / "checkpoint-3")} for kind in ("full", "lora")}
+    again = trained(model, tmp_path / "again", runs, processes)
+    assert all(distance(two / kind, again / kind) < ROUNDING for kind in runs)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sharding", [{}, FSDP], ids=["ddp", "fsdp2"])
 def test_four_processes_of_which_some_have_no_rows(model: Path, tmp_path: Path, sharding: dict[str, Any]) -> None:
     """Five rows in steps of four: in the second one, three ranks repeat rows that do not count."""
-    kinds, rows = ["full", "lora"], {"rows": 5}
-    four = trained(model, tmp_path / "four", kinds, 4, **sharding, **rows)
-    for kind in kinds:
+    rows = {"rows": 5}
+    four = trained(model, tmp_path / "four", {kind: {**sharding, **rows} for kind in ("full", "lora")}, 4)
+    for kind in ("full", "lora"):
         one = alone(model, tmp_path / f"one-{kind}", kind, **rows)
         assert distance(one, four / kind) < ROUNDING
         assert [row["step"] for row in metrics(four / kind)] == [1, 2, 3, 4]
@@ -167,13 +151,13 @@ def test_a_rank_is_killed_and_the_run_resumes(model: Path, tmp_path: Path, shard
     expected = two / kind  # equal to DDP's up to rounding, as above
     folder = tmp_path / "killed"
     begun = given(model, folder, kind, 2, **sharding)
-    done = launch([config_file(tmp_path / "begun.json", begun)], 2, killed="1:5")
-    assert done.returncode != 0
+    how = {**command(), "args": [*TORCHRUN, str(SCRIPT), str(config_file(tmp_path / "begun.json", begun))]}
+    how["env"]["KILLED"] = "1:5"
+    assert subprocess.run(**how, timeout=900, check=False).returncode != 0
     assert [path.name for path in sorted(folder.glob("checkpoint-*"))] == ["checkpoint-3"]
     assert not (folder / "model.safetensors").exists()
     again = given(model, folder, kind, 2, **sharding, resume_from_checkpoint=True)
-    done = launch([config_file(tmp_path / "again.json", again)], 2)
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_several([config_file(tmp_path / "again.json", again)], 2, "sharded")
     assert run_json(folder)["status"] == "completed"
     assert distance(expected, folder) < ROUNDING
     assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4, 5, 6]
@@ -189,7 +173,7 @@ def test_a_run_resumes_in_another_number_of_processes(
     def run(folder: Path, processes: int, **changed: Any) -> Path:
         if processes == 1:
             return alone(model, folder / kind, kind, **changed)
-        return trained(model, folder, [kind], processes, **changed) / kind
+        return trained(model, folder, {kind: changed}, processes) / kind
 
     (tmp_path / "first").mkdir()
     first = run(tmp_path / "first", before)

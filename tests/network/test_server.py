@@ -41,7 +41,7 @@ def test_a_signal_ends_it_without_a_traceback(tmp_path: Path, number: int, code:
     url = process.stdout.readline().strip()
     assert url.startswith("http://127.0.0.1:")
     port = int(url.rstrip("/").rpartition(":")[2])
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/html\r\nConnection: close\r\n\r\n")
         answer = b""
         while part := connection.recv(65536):

@@ -176,7 +176,7 @@ def test_online_rounds_raise_what_the_judge_likes(model: Path, tmp_path: Path) -
 def kill_at(path: Path, folder: Path, sign: str) -> None:
     """Run the pipeline as a process, and kill -9 it as soon as something below `folder` matches `sign`."""
     process = subprocess.Popen(**command("train", path))
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     while not list(folder.glob(sign)):
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end, f"nothing like {sign}"

@@ -86,7 +86,7 @@ class Site:
         """The version that each person gets."""
 
         async def ask() -> dict[str, str]:
-            async with httpx2.AsyncClient(base_url=self.url, timeout=30) as api:
+            async with httpx2.AsyncClient(base_url=self.url, timeout=60) as api:
                 asked = [api.post("/v1/chat/completions", json={**ASK, "model": model, "user": one}) for one in PEOPLE]
                 replies = await asyncio.gather(*asked)
             assert {reply.status_code for reply in replies} == {200}
@@ -143,7 +143,7 @@ def test_no_request_fails_while_shares_change(site: Site) -> None:
         found: list[list[Any]] = []
 
         async def client(user: str) -> None:
-            async with httpx2.AsyncClient(base_url=url, timeout=30) as api:
+            async with httpx2.AsyncClient(base_url=url, timeout=60) as api:
                 for _ in range(8):
                     asked = {**ASK, "stream": True, "user": user}
                     found.append(events((await api.post("/v1/chat/completions", json=asked)).text))

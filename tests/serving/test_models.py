@@ -24,7 +24,7 @@ class Registry:
         return Named(Path("new"))
 
     def load(self, name: str, version: str) -> tuple[Backend, Path]:
-        assert self.ready[name].wait(20)
+        assert self.ready[name].wait(60)
         return Fake("v2"), Path("new")
 
 

@@ -159,7 +159,7 @@ def test_of_two_that_add_the_same_value_the_second_finds_it(store: Store) -> Non
         if session.scalar(select(func.count()).where(User.name == "ann")):
             return "found"
         if not store.is_sqlite:  # there the second one cannot look before the first has committed
-            both_looked.wait(10)
+            both_looked.wait(60)
         add_user("ann")(session)
         session.flush()
         return "added"
@@ -180,7 +180,7 @@ def test_two_that_wait_for_each_other_both_succeed(store: Store) -> None:
             attempts.append(first)
             session.execute(update(User).where(User.name == first).values(role=f"{first} first"))
             if not store.is_sqlite and len(attempts) <= 2:
-                both_hold_one.wait(10)
+                both_hold_one.wait(60)
             session.execute(update(User).where(User.name == second).values(role=f"{first} first"))
 
         return unit

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from browser import browser, needs_browser, overflow, serious_findings
+from browser import needs_browser, overflow, serious_findings
 from palate.artifacts import read_jsonl
 from palate.errors import EngineError
 from palate.feedback.page.chat import Chat
@@ -24,12 +24,6 @@ from streams import Endless, Fake
 pytestmark = needs_browser
 
 HOW = Decoding(max_new_tokens=9, temperature=1.0)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 @contextmanager
@@ -129,8 +123,8 @@ def test_stop_ends_both_models(chromium: Any, tmp_path: Path) -> None:
         page.click("#stop-button")
         page.wait_for_selector("#ask-trouble:visible")
         assert page.inner_text("#ask-trouble") == "Stopped. Nothing was saved."
-        assert first.left.wait(10)
-        assert second.left.wait(10)
+        assert first.left.wait(60)
+        assert second.left.wait(60)
         assert page.is_enabled("#ask-button")
         assert site.store.read(lambda session: session.scalars(select(Item)).first()) is None
     page.close()

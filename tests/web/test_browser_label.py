@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
-from browser import browser, needs_browser
+from browser import needs_browser
 from label_browser import log_in, vote, wait_for_another_item
 from label_site import CAMPAIGN, bad, good, item_names, label_site, vote_rows
 from palate.feedback.campaigns.campaign import CampaignSchema
@@ -22,12 +21,6 @@ pytestmark = needs_browser
 SCHEMA = CampaignSchema(criteria="Correct, then short.", tags=("wrong", "rude"), dimensions=("accuracy",))
 KEYS = {"1": "first_much", "2": "first", "3": "tie", "4": "second", "5": "second_much", "0": "both_bad"}
 ITEMS = 20
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 def shown_item(page: Any) -> tuple[int, bool]:
@@ -133,7 +126,7 @@ def vote_without_connection(page: Any, context: Any, key: str) -> None:
     draft = json.loads(page.evaluate("(name) => localStorage.getItem('palate-draft:' + name)", before))
     assert ["reason", "typed without a connection"] in draft["fields"]
     page.click("#label-trouble button")
-    wait_for_another_item(page, before, timeout=30_000)
+    wait_for_another_item(page, before)
     assert answers_lost == ["request", "answer"]
     assert page.evaluate("(name) => localStorage.getItem('palate-draft:' + name)", before) is None
     page.unroute("**/vote")

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from browser import browser, needs_browser, overflow, serious_findings
+from browser import needs_browser, overflow, serious_findings
 from label_browser import log_in, wait_for_another_item
 from label_site import CAMPAIGN, bad, good, label_site
 from palate.feedback.campaigns.campaign import CampaignSchema
 from sites import running
 
 pytestmark = needs_browser
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 LONG = (

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from browser import browser, needs_browser, overflow, serious_findings
+from browser import needs_browser, overflow, serious_findings
 from palate.web.pages import environment, render
 from palate.web.security.people import Annotator
 from sites import PASSWORD, Site, make_site, running
@@ -46,12 +46,6 @@ def f(x):  # no
 
 {"long" * 200}
 """
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
 
 
 @pytest.fixture
@@ -89,7 +83,6 @@ def address(
 
 def open_page(chromium: Browser, url: str, path: str, **options: object) -> Page:
     page = chromium.new_context(base_url=url, **options).new_page()  # type: ignore[arg-type]
-    page.set_default_timeout(15_000)
     page.errors = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.errors.append(str(error)))  # type: ignore[attr-defined]
     page.goto(path)

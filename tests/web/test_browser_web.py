@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from browser import browser, needs_browser, overflow, serious_findings
+from browser import needs_browser, overflow, serious_findings
 from pages_site import ANSWER, pages_site
 from run_files import write_run
 from sites import Site, running
@@ -23,12 +23,6 @@ PATHS = (
     *(f"/models/find?id={ANSWER}", "/models/find?id=vote-003", "/loop", "/loop/support", "/reports/dpo/report.html"),
 )
 LONG = "a reason " * 20 + "averyveryverylongword" * 6
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser() as found:
-        yield found
 
 
 @pytest.fixture
@@ -104,7 +98,7 @@ def test_metrics_of_a_running_run_renew_themselves_until_it_ends(chromium: Any, 
         expect(page.locator("#live details[open] summary")).to_be_focused()
         facts = json.loads((run / "run.json").read_text())
         (run / "run.json").write_text(json.dumps(facts | {"status": "completed"}))
-        page.wait_for_selector(".badge:has-text('completed')", timeout=20_000)
+        page.wait_for_selector(".badge:has-text('completed')")
         assert page.get_attribute("#live", "hx-get") is None
         context.close()
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Route
 from starlette.requests import Request
 from starlette.responses import Response
 
-from browser import browser, needs_browser
+from browser import needs_browser
 from label_browser import wait_for_another_item
 from label_site import CAMPAIGN, label_site
 from palate.feedback.campaigns.campaign import CampaignSchema
@@ -37,12 +37,6 @@ TEMPLATE = """{% extends "base.html" %}
 <form><input value="{{ text }}"><textarea>{{ text }}</textarea></form>
 {% endblock %}
 """
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with browser() as started:
-        yield started
 
 
 class Watched:

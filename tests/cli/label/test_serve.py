@@ -38,12 +38,12 @@ def server(folder: Path, *arguments: str | Path) -> Iterator[httpx.Client]:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", address), (address, process.poll(), process.stderr)
-        with httpx.Client(base_url=address, timeout=30, follow_redirects=True) as client:
+        with httpx.Client(base_url=address, timeout=120, follow_redirects=True) as client:
             client.process = process  # type: ignore[attr-defined]
             yield client
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
     finally:
@@ -191,6 +191,6 @@ def test_ctrl_c_ends_answers_that_are_being_written(tmp_path: Path) -> None:
                     pass
                 client.process.send_signal(signal.SIGINT)  # type: ignore[attr-defined]
                 rest = "\n".join(lines)
-            client.process.wait(timeout=30)  # type: ignore[attr-defined]
+            client.process.wait(timeout=120)  # type: ignore[attr-defined]
     assert "the server was stopped" in rest
     assert rest.rstrip().splitlines()[-2] == "event: again", "the stream is complete"

@@ -9,12 +9,6 @@ import pytest
 
 from palate.cli.main import main
 from runs import config_file, values
-from tiny import save_tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("model") / "llama", initializer_range=0.2)
 
 
 def test_a_sweep_from_the_command_line(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

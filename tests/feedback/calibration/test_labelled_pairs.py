@@ -89,7 +89,8 @@ def test_a_reward_model_of_the_demo_on_llmbar(
 ) -> None:
     path, folder = tmp_path / "llmbar.json", tmp_path / "rm"
     rows = json.loads(shared_data("benchmark/llmbar_natural.json").read_text(encoding="utf-8"))
-    path.write_text(json.dumps(rows[:40]))
+    shortest = sorted(rows, key=lambda row: len(json.dumps(row)))[:16]
+    path.write_text(json.dumps(shortest))
     values = {
         "stage": "rm",
         "model_name_or_path": "smollm2-135m-instruct",
@@ -109,9 +110,9 @@ def test_a_reward_model_of_the_demo_on_llmbar(
     candidates, votes = read_labelled_pairs(path)
     card = measure(load_judge(str(folder)), candidates, votes, extent=Extent(repeats=5, canaries=1))
     assert card.judge.model, "the card is of these weights"
-    assert (card.questions, card.unparsed) == (40, 0)
+    assert (card.questions, card.unparsed) == (16, 0)
     assert card.agreement.agreement.interval is not None
-    assert card.agreement.agreement.interval.n == 40
+    assert card.agreement.agreement.interval.n == 16
     assert card.repetition.interval is not None
     assert card.repetition.interval.estimate > 0.9
     assert card.position is not None

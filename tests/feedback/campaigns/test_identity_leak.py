@@ -65,6 +65,6 @@ def test_an_answer_that_does_not(text: str) -> None:
 def test_a_long_answer_takes_no_time() -> None:
     import time
 
-    start = time.perf_counter()
+    start = time.process_time()
     assert leaked_name("I am an " + "AI-model " * 20_000 + "as a model by the way, " * 5_000) is None
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2

@@ -42,7 +42,7 @@ def rows(count: int, *texts: str) -> list[Candidates]:
 
 
 def judge(**settings: Any) -> ApiJudge:
-    return ApiJudge("m", ApiSettings(attempts=2, timeout=20, **settings))
+    return ApiJudge("m", ApiSettings(attempts=2, timeout=60, **settings))
 
 
 def vote(candidates: Sequence[Candidates], asked: Any, path: Path) -> Collected:

@@ -27,7 +27,7 @@ def requests(count: int, **fields: Any) -> list[ChatRequest]:
 
 
 def client(endpoint: ChatServer, *, attempts: int = 2, **how: Any) -> ChatClient:
-    return ChatClient(Engine(endpoint.url, "m", attempts=attempts, timeout=20), **how)
+    return ChatClient(Engine(endpoint.url, "m", attempts=attempts, timeout=60), **how)
 
 
 def test_replies_are_in_the_order_of_the_requests(endpoint: ChatServer) -> None:
@@ -49,7 +49,7 @@ def test_no_more_than_the_bound_are_on_their_way(endpoint: ChatServer) -> None:
         with lock:
             open_now += 1
             most = max(most, open_now)
-        full.wait(20)  # three have to be there at once, or none is answered
+        full.wait(60)  # three have to be there at once, or none is answered
         with lock:
             open_now -= 1
         return "A"
@@ -191,7 +191,7 @@ def test_a_second_interruption_does_not_wait(endpoint: ChatServer, monkeypatch: 
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         client(endpoint, in_flight=1).ask(requests(2))
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 50
     release.set()
 
 

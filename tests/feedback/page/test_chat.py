@@ -25,7 +25,7 @@ def events(chat: Chat, key: str = "k") -> list[ChatEvent]:
     chat.ask(PROMPT, key, found.put)
     seen: list[ChatEvent] = []
     while sum(not isinstance(event, Piece) for event in seen) < 2:
-        seen.append(found.get(timeout=10))
+        seen.append(found.get(timeout=60))
     chat.close()
     return seen
 
@@ -96,10 +96,10 @@ def test_a_cancelled_exchange_stops_both_models_and_says_nothing_more() -> None:
         begun.set()
 
     exchange = chat.ask(PROMPT, "k", on_event)
-    assert begun.wait(10)
+    assert begun.wait(60)
     exchange.cancel()
-    assert first.left.wait(10)
-    assert second.left.wait(10)
+    assert first.left.wait(60)
+    assert second.left.wait(60)
     assert all(isinstance(event, Piece) for event in seen)
     chat.close()
 
@@ -113,7 +113,7 @@ def test_a_person_has_one_exchange_at_a_time() -> None:
     chat.ask(PROMPT, "m", lambda _: None, person=1)
     ends: dict[int, ChatEvent] = {}
     while len(ends) < 2:
-        if not isinstance(event := first.get(timeout=10), Piece):
+        if not isinstance(event := first.get(timeout=60), Piece):
             ends[event.side] = event
     chat.close()
     assert ends == {side: Failed(side, "you asked another prompt meanwhile") for side in (0, 1)}  # type: ignore[arg-type]

@@ -159,7 +159,7 @@ class Site:
         return Gateway(self.store, settings, open_models(settings, self.store, lambda _: None))
 
     def ask(self, **body: Any) -> httpx2.Response:
-        return httpx2.post(f"{self.url}/v1/chat/completions", json={**ASK, "model": "chat", **body}, timeout=30)
+        return httpx2.post(f"{self.url}/v1/chat/completions", json={**ASK, "model": "chat", **body}, timeout=60)
 
     def answers(self, version: Version) -> bool:
         reply = self.ask()
@@ -325,7 +325,7 @@ def test_an_engine_that_was_restarted_gets_the_adapter_again(served: tuple[Site,
     site.engine.adapters.clear()
 
     async def several() -> list[httpx2.Response]:
-        async with httpx2.AsyncClient(base_url=site.url, timeout=30) as api:
+        async with httpx2.AsyncClient(base_url=site.url, timeout=60) as api:
             bodies = [{**ASK, "model": "chat", "stream": bool(number % 2)} for number in range(6)]
             return await asyncio.gather(*(api.post("/v1/chat/completions", json=body) for body in bodies))
 

@@ -52,7 +52,7 @@ async def chat(request: Request) -> Response:
     if mode == "html":
         return HTMLResponse("<html>Sign in</html>")
     if mode == "hangs":
-        await asyncio.sleep(3)
+        await asyncio.sleep(20)
     if mode == "single":
         if body.get("n", 1) != 1:
             return JSONResponse({"error": {"message": "Only one completion choice is allowed"}}, 500)
@@ -80,7 +80,7 @@ def one_answer(body: dict[str, Any]) -> Response:
 async def stream(mode: str) -> Any:
     yield ": comment\n\n" + piece("H")
     if mode == "stalls":
-        await asyncio.sleep(3)
+        await asyncio.sleep(20)
     if mode == "cut":
         return
     if mode == "error":
@@ -97,7 +97,7 @@ async def stream(mode: str) -> Any:
     yield f"data: {json.dumps({**CHUNK, 'choices': [], 'usage': {'prompt_tokens': 3, 'completion_tokens': 2}})}\n\n"
     yield "data: [DONE]\n\n"
     if mode == "stays":
-        await asyncio.sleep(3)
+        await asyncio.sleep(20)
 
 
 @pytest.fixture(scope="module")
@@ -253,10 +253,10 @@ def test_an_engine_that_is_not_there(asked: Any) -> None:
 
 def test_one_dead_engine_holds_up_nobody(engine: str, sqlite_store: Store) -> None:
     dead = upstream(engine, "hangs", first_byte_seconds=1.2, max_in_flight=2)
-    with serving(sqlite_store, dead, Fake()) as url, httpx2.Client(base_url=f"{url}/v1", timeout=10) as web:
+    with serving(sqlite_store, dead, Fake()) as url, httpx2.Client(base_url=f"{url}/v1", timeout=60) as web:
 
         async def both() -> tuple[list[int], list[float], str]:
-            async with httpx2.AsyncClient(base_url=f"{url}/v1", timeout=10) as api:
+            async with httpx2.AsyncClient(base_url=f"{url}/v1", timeout=60) as api:
                 stuck = [asyncio.create_task(api.post("/chat/completions", json=ASK)) for _ in range(2)]
                 await asyncio.sleep(0.3)
                 full = await api.post("/chat/completions", json=ASK)
@@ -290,4 +290,4 @@ def test_a_connection_is_used_again_after_a_stream_that_ended(engine: str, mode:
     begun = time.monotonic()
     assert asyncio.run(ask_twice()) == [4, 4]
     assert len(set(PORTS)) == connections
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 15

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
+from typing import IO
 
 import httpx2
 import pytest
@@ -18,8 +21,10 @@ from palate.store import Store
 from palate.store.serving_tables import FeedbackRow
 from recorded import Recording
 
-SERVER = """
-import sys
+# Each line of stdin starts a server: a fork, which has everything imported. Its port and number are printed, and how it
+# ended.
+SERVERS = """
+import os, sys
 import uvicorn
 from fastapi import FastAPI
 from palate.serving.recording import Recorder
@@ -27,35 +32,47 @@ from palate.serving.recording.routes import feedback_router
 from palate.store import open_store
 from datetime import UTC, datetime
 now = datetime(2026, 1, 31, 12, tzinfo=UTC)
-recorder = Recorder(open_store(sys.argv[1]), secret=bytes(range(32)), clock=lambda: now)
-app = FastAPI()
-app.include_router(feedback_router(recorder))
 class Announced(uvicorn.Server):
     async def startup(self, sockets=None):
         await super().startup(sockets)
-        print(self.servers[0].sockets[0].getsockname()[1], flush=True)
-Announced(uvicorn.Config(app, port=0, log_level="error")).run()
+        print(self.servers[0].sockets[0].getsockname()[1], os.getpid(), flush=True)
+for line in sys.stdin:
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    recorder = Recorder(open_store(sys.argv[1]), secret=bytes(range(32)), clock=lambda: now)
+    app = FastAPI()
+    app.include_router(feedback_router(recorder))
+    Announced(uvicorn.Config(app, port=0, log_level="error")).run()
+    os._exit(0)
 """
 
 
 def kill_while_feedback_is_sent(store: Store, kills: int) -> None:
     """In each round eight clients send feedback until the server is killed; then each client sends its form again."""
+    command = [sys.executable, "-c", SERVERS, store.engine.url.render_as_string(hide_password=False)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as servers:
+        assert servers.stdin is not None
+        assert servers.stdout is not None
+        kill_servers(store, kills, servers.stdin, servers.stdout)
+
+
+def kill_servers(store: Store, kills: int, start: IO[str], said: IO[str]) -> None:
     recording = Recording(store)
-    url = store.engine.url.render_as_string(hide_password=False)
     rng = random.Random(16)
     ids = [recording.complete() for _ in range(60)]
     tokens = {identifier: recording.recorder.feedback_token(identifier) for identifier in ids}
     for attempt in range(kills):
-        process = subprocess.Popen([sys.executable, "-c", SERVER, url], stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        address = f"http://127.0.0.1:{int(process.stdout.readline())}/v1/feedback"
+        print("serve", file=start, flush=True)
+        port, server = map(int, said.readline().split())
+        address = f"http://127.0.0.1:{port}/v1/feedback"
         thumbs = "up" if attempt % 2 else "down"
         kill_at = rng.randrange(1, len(ids))
         done: list[str] = []
-        http = httpx2.Client(timeout=20)
+        http = httpx2.Client(timeout=60)
 
         def send(
-            identifier: str, address=address, thumbs=thumbs, kill_at=kill_at, process=process, done=done, http=http
+            identifier: str, address=address, thumbs=thumbs, kill_at=kill_at, server=server, done=done, http=http
         ) -> None:
             try:
                 reply = http.post(address, json={"token": tokens[identifier], "thumbs": thumbs})
@@ -64,12 +81,12 @@ def kill_while_feedback_is_sent(store: Store, kills: int) -> None:
             assert reply.status_code == 200
             done.append(identifier)
             if len(done) >= kill_at:
-                process.kill()
+                with suppress(ProcessLookupError):  # it has ended
+                    os.kill(server, signal.SIGKILL)
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(send, ids))
-        assert process.wait(20) == -signal.SIGKILL, "it was killed while clients were sending"
-        process.stdout.close()
+        assert int(said.readline()) == -signal.SIGKILL, "it was killed while clients were sending"
         http.close()
         wanted = Filter(thumbs=thumbs).query()
         held = store.read(lambda session, wanted=wanted: set(session.scalars(wanted)))

@@ -366,7 +366,7 @@ def test_no_payload_in_prompt_or_answer_changes_the_page(made: Callable[..., Ask
 def test_a_client_that_goes_ends_both_answers(made: Callable[..., Asking]) -> None:
     first, second = Endless(), Endless(name="b")
     asking = made(first, second)
-    with running(asking.site.app) as address, httpx.Client(base_url=address, timeout=20) as client:
+    with running(asking.site.app) as address, httpx.Client(base_url=address, timeout=60) as client:
         page = client.get("/ask", headers=PAGE)
         token = Structure(page.text)
         (meta,) = [index for index, (tag, name, value) in enumerate(token.attributes) if value == "csrf-token"]
@@ -375,8 +375,8 @@ def test_a_client_that_goes_ends_both_answers(made: Callable[..., Asking]) -> No
             assert reply.status_code == 200
             assert next(reply.iter_text())
             assert not first.left.is_set()
-        assert first.left.wait(10), "the model stops when nobody reads"
-        assert second.left.wait(10)
+        assert first.left.wait(60), "the model stops when nobody reads"
+        assert second.left.wait(60)
     assert asking.rows(Item) == []
 
 
