@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from palate.artifacts import atomic_folder, read_json, write_json
 from palate.errors import ModelError
 from palate.models.save import follow_umask
+from palate.progress import track
 
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
 # Pickles in a model folder that are not its weights.
@@ -67,7 +68,7 @@ def convert(folder: Path, out: Path) -> Converted:
     weight_map: dict[str, str] = {}
     size = 0
     with atomic_folder(out) as scratch:
-        for number, shard in enumerate(shards, 1):
+        for number, shard in enumerate(track(shards, "weight files converted"), 1):
             name = f"{prefix}.safetensors" if index is None else f"{prefix}-{number:05}-of-{len(shards):05}.safetensors"
             tensors = _separate(_load(shard), tied=tied)
             save_file(tensors, scratch / name, metadata={"format": "pt"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import torch
 
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
+from palate.config.steps import doubtful_settings
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.load import check_quantisation, resolve_name
 from palate.models.precision import Precision, default_device
@@ -183,6 +185,13 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
             add_value_head(policy.model)
     for line in policy.notices:
         log.info(line)
-    for line in (*limits, *data.notices):
+    doubts = doubtful_settings(
+        config,
+        len(data.train),
+        len(data.evaluation),
+        devices=int(os.environ.get("WORLD_SIZE", "1")),
+        parameters=policy.total,
+    )
+    for line in (*limits, *(f"warning: {doubt}" for doubt in doubts), *data.notices):
         log.info(line, notice=True)
     return Session(config, log, device, precision, method, template, data, policy, reference, rewards)
