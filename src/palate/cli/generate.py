@@ -53,6 +53,7 @@ def command(
 
     Example: palate generate prompts.jsonl -m runs/dpo -k 4 -o candidates.jsonl
     """
+    from palate.artifacts import check_writable
     from palate.evaluation.answers.generate import check_sampling
     from palate.feedback.candidates import candidate_rows, write_candidates
     from palate.feedback.shards import read_shard
@@ -60,6 +61,8 @@ def command(
 
     check_sampling(k, temperature, top_p, max_new_tokens)
     part = read_shard(shard)
+    if output is not None:
+        check_writable(output)
     asked, dropped = read_prompts(request)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     answerer = load_answerer(model if base_url else model_path(model), base_url, template=template, precision=precision)

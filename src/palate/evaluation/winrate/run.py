@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from palate.charts.text import amount, counts_text
 from palate.errors import DataError, UsageError
+from palate.evaluation.subject import check_models, model_spec
 from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
 from palate.evaluation.winrate.items import (
     Item,
@@ -87,6 +88,22 @@ def check_plan(plan: Plan) -> None:
         if name and not any(name in record.extra for record in plan.prompts):
             columns = ", ".join(sorted({column for record in plan.prompts for column in record.extra})[:8])
             raise UsageError(f"{option} {name}: no prompt has this column; they have {columns or 'none'}")
+
+
+def check_sides(plan: Plan) -> None:
+    """Check each side before the first one answers, which may take hours.
+
+    Raises:
+        DataError: recorded answers are to none of the prompts.
+        ModelError: a model has no tokenizer or template. EngineError: an engine does not answer, or has another model.
+    """
+    for side in plan.sides:
+        if side.recorded:
+            recorded_answers(side.name, plan.prompts)
+        elif side.url is not None:
+            load_side(side, template=plan.template, precision=plan.precision)
+        else:
+            check_models([model_spec(side.model, template=plan.template)])
 
 
 def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, on_progress: Callable[[str], None]) -> None:
