@@ -54,7 +54,8 @@ def doubtful_settings(
     """
     steps = step_count(config, rows, devices)
     if 0 < config.max_steps < _TRIAL:
-        yield f"max_steps: {config.max_steps} is a trial; leave it out to train num_train_epochs: {config.num_train_epochs:g}"
+        epochs = f"num_train_epochs: {config.num_train_epochs:g}"
+        yield f"max_steps: {config.max_steps} is a trial; leave it out to train {epochs}"
     elif config.max_steps < 0 and steps < _FEW_STEPS:
         yield f"{amount(rows, 'row')} make only {amount(steps, 'step')}; set {_more_steps(config, rows, devices)}"
     warmup = config.warmup_steps if config.warmup_steps >= 1 else 0

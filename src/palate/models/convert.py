@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from palate.artifacts import atomic_folder, read_json, write_json
-from palate.errors import ModelError
+from palate.errors import MissingInputError, ModelError
 from palate.models.save import follow_umask
 from palate.progress import track
 
@@ -87,8 +87,9 @@ def convert(folder: Path, out: Path) -> Converted:
 
 def _check(folder: Path, out: Path) -> None:
     if not folder.is_dir():
-        what = "is a file; name the folder that holds it and its config.json" if folder.exists() else "no such folder"
-        raise ModelError(f"{folder}: {what}")
+        if not folder.exists():
+            raise MissingInputError(f"{folder}: no such folder")
+        raise ModelError(f"{folder}: is a file; name the folder that holds it and its config.json")
     if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
         raise ModelError(
             f"{folder}: not a model folder, config.json is missing; put the model's own beside its weights"

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from palate.artifacts import MODEL_FILES, RunDir, file_hash, json_hash, plain, read_json, verify_folder, write_bytes
 from palate.artifacts.folders import megabytes
 from palate.config.stages.model import MODEL_KEYS
-from palate.errors import ArtifactError
+from palate.errors import ArtifactError, MissingInputError
 
 FileFacts: TypeAlias = dict[str, dict[str, Any]]
 """Name → `size` in bytes and `sha256`."""
@@ -84,7 +84,7 @@ def read_contents(source: str | Path) -> Contents:
     """
     folder = Path(source)
     if not folder.is_dir():
-        raise ArtifactError(f"{source}: no such folder; name a run, a checkpoint, or a model or adapter folder")
+        raise MissingInputError(f"{source}: no such folder; name a run, a checkpoint, or a model or adapter folder")
     run = _run_of(folder)
     files: dict[str, Path | bytes] = {
         path.name: _own(path, folder) for path in _paths(folder, MODEL_FILES if run is None else (*MODEL_FILES, *_RUN))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.artifacts import check_writable, file_name
-from palate.charts.text import amount, counts_text
+from palate.charts.text import amount, by_endpoint
 from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
@@ -137,9 +137,7 @@ def command(
         return
     leaks = find_leaks(plan)
     results = {heat: _measured(plan, place, asked_judge, people, leaks, heat) for heat, place in folders.items()}
-    by_endpoint = counts_text(endpoint_counts(asked_judge)) if asked_judge is not None else ""
-    if by_endpoint:
-        print_progress(f"judged by {by_endpoint}")
+    by_endpoint("judged", endpoint_counts(asked_judge), print_progress)
     written = {heat: write_result(folders[heat], result) for heat, result in results.items()}
     if len(heats) > 1:
         print_sweep(folder, written, as_json=as_json)
@@ -164,7 +162,9 @@ def _judge(spec: str, settings: ApiSettings, folder: WinRateFolder, campaign: st
         if own != ApiSettings():
             raise UsageError("--judge people is asked without an API; --prompt and such need openai:MODEL")
         return None
-    return judge_of(spec, own if campaign is not None and not is_api_judge(spec) else settings, folder.votes)
+    return judge_of(
+        spec, own if campaign is not None and not is_api_judge(spec) else settings, folder.votes, check=True
+    )
 
 
 def _measured(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from palate.artifacts import temporary_path
+from palate.artifacts import check_writable, temporary_path
 from palate.artifacts.files import sync_folder
 from palate.errors import ArtifactError, ModelError
 from palate.evaluation.accuracy.evaluate import CUTOFF_LEN
@@ -91,6 +91,8 @@ def export_model(
     """
     if options.output is not None and options.output.exists():
         raise ArtifactError(f"{options.output}: exists already; choose another name")
+    if options.output is not None:
+        check_writable(options.output)
     spec = model_spec(name, template=options.template)
     if options.llama_cpp is not None:
         check_converter(options.llama_cpp)
@@ -133,8 +135,6 @@ def export_model(
 @contextlib.contextmanager
 def _work_folder(output: Path | None) -> Iterator[Path]:
     """A path beside the output for a folder, which is deleted unless it was renamed."""
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         near = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model" if output is None else output
         work = temporary_path(near)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from palate.charts.text import amount, counts_text
+from palate.charts.text import amount, by_endpoint
 from palate.errors import DataError, UsageError
 from palate.evaluation.subject import check_models, model_spec
 from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
@@ -32,7 +32,7 @@ from palate.evaluation.winrate.sides import (
     recorded_answers,
 )
 from palate.feedback.calibration.card import identity_of
-from palate.feedback.candidates import Candidates
+from palate.feedback.candidates import Candidates, endpoint_counts
 from palate.feedback.judging import collect_votes, questions
 from palate.feedback.people_votes import PeopleVotes, key_of
 from palate.models.cpu.allocator import give_back_memory
@@ -143,9 +143,7 @@ def _answer_side(
         check_weights((plan.a.name, plan.b.name), (other, identity))
     for temperature, folder in folders.items():
         answer_prompts(answerer, plan.prompts, replace(plan.decoding, temperature=temperature), folder.answers(name))
-    by_endpoint = counts_text(getattr(answerer, "answered", {}))
-    if by_endpoint:
-        on_progress(f"answered by {by_endpoint}")
+    by_endpoint("answered", endpoint_counts(answerer), on_progress)
     del answerer
     if side.url is None:
         give_back_memory()

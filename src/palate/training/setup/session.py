@@ -168,8 +168,10 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         data = build_data(config, method, template)
         if rewards is not None:
             rewards.check_columns({name for group in data.train if group.record for name in group.record.extra})
-    for line in (*token_notices, *template.notices):
+    for line in token_notices:
         log.info(line)
+    for line in template.notices:
+        log.info(line, notice=True)
     log.info(data.summary, keep=False)
     with log.timed("model"):
         longest = longest_scored(config, data)
@@ -184,7 +186,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         if method.traits.head == "value":
             add_value_head(policy.model)
     for line in policy.notices:
-        log.info(line)
+        log.info(line, notice=line.startswith("warning: "))
     doubts = doubtful_settings(
         config,
         len(data.train),
