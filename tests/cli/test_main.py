@@ -18,7 +18,7 @@ import typer
 from palate import __version__
 from palate.cli import main as cli
 from palate.cli.train import plan
-from palate.errors import ConfigError, DataError, Stopped
+from palate.errors import ConfigError, DataError, MissingInputError, Stopped
 from palate.threads import CHOICES
 
 
@@ -149,6 +149,7 @@ def test_a_verb_of_verbs_alone_says_that_one_is_missing(capsys: pytest.CaptureFi
     ("error", "code"),
     [
         (DataError("pairs.jsonl:3: broken"), 1),
+        (MissingInputError("pairs.jsonl: no such file"), 2),
         (ConfigError("run.yaml:3: wrong"), 2),
         (Stopped("stopped after step 3", 15), 143),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from palate.charts.text import amount
 from palate.config.run import STAGES, RunConfig
@@ -81,17 +81,27 @@ def doubtful_settings(
             change = f"{times:,.0f} times" if times > 1 else f"1/{1 / times:,.0f} of"
             yield (
                 f"learning_rate: {config.learning_rate:g} is {change} what is recommended for finetuning_type: "
-                f"{config.finetuning_type} and {parameters / 1e6:,.0f} million parameters; set learning_rate: {rate:g}"
+                f"{config.finetuning_type} and {parameters:,} parameters; set learning_rate: {rate:g}"
             )
 
 
 def _more_steps(config: RunConfig, rows: int, devices: int) -> str:
-    """The key and value that make enough steps of the rows: a smaller accumulation, a smaller batch, more epochs."""
-    batch, epochs = config.per_device_train_batch_size, config.num_train_epochs * updates_of(config)
-    accumulation = max(1, int(rows * epochs / (_ENOUGH_STEPS * batch * devices)))
-    if accumulation < config.gradient_accumulation_steps:
-        return f"gradient_accumulation_steps: {accumulation}"
-    smaller = max(1, int(rows * epochs / (_ENOUGH_STEPS * devices)))
-    if smaller < batch:
-        return f"per_device_train_batch_size: {smaller}"
-    return f"num_train_epochs: {math.ceil(config.num_train_epochs * _ENOUGH_STEPS / step_count(config, rows, devices))}"
+    """The keys and values that make enough steps of the rows: less accumulation, smaller batches, more epochs."""
+    batch = config.per_device_train_batch_size
+    wanted = rows * config.num_train_epochs * updates_of(config) / (_ENOUGH_STEPS * devices)  # rows of a step
+    smaller = {
+        "gradient_accumulation_steps": min(config.gradient_accumulation_steps, max(1, int(wanted / batch))),
+        "per_device_train_batch_size": min(batch, max(1, int(wanted))),
+    }
+    changed: dict[str, int] = {}
+    for key, value in smaller.items():
+        if value < getattr(config, key) and _steps_with(config, changed, rows, devices) < _FEW_STEPS:
+            changed[key] = value
+    steps = _steps_with(config, changed, rows, devices)
+    if steps < _FEW_STEPS:
+        changed["num_train_epochs"] = math.ceil(config.num_train_epochs * _FEW_STEPS / steps)
+    return " and ".join(f"{key}: {value}" for key, value in changed.items())
+
+
+def _steps_with(config: RunConfig, changed: Mapping[str, int], rows: int, devices: int) -> int:
+    return step_count(config.model_copy(update=dict(changed)), rows, devices)

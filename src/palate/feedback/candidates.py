@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -68,14 +68,8 @@ class EngineAnswerer(Answerer, Protocol):
     @property
     def answered(self) -> dict[str, int]: ...
 
-    def answers_in_order(
-        self,
-        prompts: Sequence[Messages],
-        decoding: Decoding,
-        seeds: Sequence[int],
-        *,
-        tools: Sequence[str | None] | None = None,
-    ) -> Iterator[Answer]: ...
+    @property
+    def answers_in_order(self) -> Callable[..., Iterator[Answer]]: ...
 
 
 def endpoint_counts(answerer: object) -> dict[str, int]:

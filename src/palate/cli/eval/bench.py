@@ -166,6 +166,11 @@ def command(
     )
     run = run_benchmark if harness is None else run_harness
     result = run(name, model_paths(models or []), options, on_progress=print_progress)
+    _print_result(result, folder, as_json=as_json)
+
+
+def _print_result(result: BenchmarkResult, folder: Path | None, *, as_json: bool) -> None:
+    """Print notes and figures, and write the pages; raises EngineError if the judge has not replied about an item."""
     for note in result.notes:
         print_note(note)
     for model in result.models:

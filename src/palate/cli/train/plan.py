@@ -154,7 +154,7 @@ def _steps(config: RunConfig, devices: int) -> tuple[str, list[str]]:
     )
     more = f" on {amount(devices, 'device')}" if devices > 1 else ""
     counted = f"{rows:,} training rows" + (f" ({held_out:,} held out)" if held_out else "")
-    return f"{step_count(config, rows, devices):,} of {counted}{more}", list(doubts)
+    return f"{step_count(config, rows, devices):,} from {counted}{more}", list(doubts)
 
 
 def _parameters(model: str) -> int | None:
