@@ -19,7 +19,7 @@ from palate.evaluation.subject import (
     read_checkpoint,
     read_run,
 )
-from palate.models.load import resolve_name
+from palate.models.loading.resolve import resolve_name
 
 BEFORE = "before"
 """The name of a run's reference in tables."""
