@@ -201,7 +201,7 @@ BROKEN = {
     f"eval winrate model bare/../model2 --judge length:shorter {WINRATE}": (2, "no such model folder"),
     f"eval winrate model pickled/../model --judge people --votes absent {WINRATE}": (2, "no such file of votes"),
     f"eval winrate model pickled/../model --judge openai:m@http://127.0.0.1:9/v1 {WINRATE}": (1, "cannot be reached"),
-    f"eval winrate model pickled/../model --judge length:shorter {WINRATE}/run.yaml/x": (1, "cannot be written"),
+    f"eval winrate model pickled/../model --judge length:shorter {WINRATE} -o run.yaml/x": (1, "cannot be written"),
     "eval bench truthfulqa model bare --data questions.json": (1, "bare: no tokenizer is in this folder"),
     "eval bench truthfulqa model --data absent.json": (2, "absent.json: no such file"),
     "eval must-pass model --prompts must.jsonl -o run.yaml/x": (1, "cannot be written"),
@@ -216,7 +216,7 @@ BROKEN = {
     "model convert absent -o x": (2, "absent: no such folder"),
     "eval compare absent bare": (2, "absent: no such file"),
     "eval compare questions.json questions.json": (2, "is compared with itself"),
-    "init absent.jsonl --model model": (2, "dataset 'absent.jsonl' is not there"),
+    "init absent.jsonl --model model -o x.yaml": (2, "dataset 'absent.jsonl' is not there"),
     "interactions list --store sqlite:///absent.db": (2, "there is no such database"),
 }
 """Commands of which the last input is wrong: exit code and message. No weights are loaded before it is noticed."""

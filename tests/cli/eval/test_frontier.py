@@ -83,7 +83,7 @@ def test_a_table_for_people_and_the_same_answers_again(place: Path, capsys: pyte
         ({"options": ["--cutoff-len", "7"]}, 1, "no prompt leaves room"),
         ({"options": ["--prompts", "absent.jsonl"]}, 1, "absent.jsonl"),
         ({"models": ("dpo", "dpo")}, 2, "two points are called dpo"),
-        ({"models": ("absent",)}, 1, "no such model folder"),
+        ({"models": ("absent",)}, 2, "no such model folder"),
         ({"models": ("other",)}, 2, "without a run there is no known reference"),
         ({"models": ("dpo", "other")}, 1, "other: its tokenizer is not that of the reference"),
     ],

@@ -113,6 +113,6 @@ def test_refusals(sqlite_store: Store, capsys: pytest.CaptureFixture[str], argum
 
 
 def test_a_store_that_does_not_exist_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["interactions", "list", "--store", str(tmp_path / "none.db")]) == 1
+    assert main(["interactions", "list", "--store", str(tmp_path / "none.db")]) == 2
     assert "there is no such database" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,6 @@ app = typer.Typer(
     cls=verb_group("interactions"),
     help="List and delete what the gateway has recorded.\n\nExample: palate interactions list --thumbs down",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Files = Annotated[

@@ -31,7 +31,6 @@ app = typer.Typer(
     cls=verb_group("keys"),
     help="API keys of `palate serve`.\n\nExample: palate keys create chat-ui --requests-per-minute 60",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
