@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -96,6 +97,15 @@ def test_every_command_has_an_example_in_its_help() -> None:
         path for path, text in leaves(typer.main.get_command(cli.app), "palate") if "Example: palate " not in text
     ]
     assert lacking == []
+
+
+def test_no_option_is_cut_off_in_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (["label", "export"], ["keys", "create"], ["train"], ["model", "export"], ["eval", "bench"]):
+        assert cli.main([*words, "--help"]) == 0
+        page = capsys.readouterr().out
+        assert max(map(len, page.splitlines())) == 80
+        assert not re.search(r"-[\w-]*…", page), words
 
 
 @pytest.mark.parametrize(("words", "found"), [("palate tr", "train"), ("palate data inspect --te", "--template")])

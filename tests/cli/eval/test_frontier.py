@@ -81,7 +81,7 @@ def test_a_table_for_people_and_the_same_answers_again(place: Path, capsys: pyte
         ({"options": ["--x-scale", "cubic"]}, 2, "'cubic' is not one of 'sqrt', 'linear', 'log'"),
         ({"options": ["--reward", "length:longer"]}, 2, "--reward length:longer is named twice"),
         ({"options": ["--cutoff-len", "7"]}, 1, "no prompt leaves room"),
-        ({"options": ["--prompts", "absent.jsonl"]}, 1, "absent.jsonl"),
+        ({"options": ["--prompts", "absent.jsonl"]}, 2, "absent.jsonl"),
         ({"models": ("dpo", "dpo")}, 2, "two points are called dpo"),
         ({"models": ("absent",)}, 2, "no such model folder"),
         ({"models": ("other",)}, 2, "without a run there is no known reference"),

@@ -156,7 +156,7 @@ def command(
         reference=not no_reference,
         output=folder,
         judging=JudgeOptions(
-            None if judge is None else judge_of(judge, asked, (folder or Path()) / "votes.jsonl", check=True),
+            None if judge is None else judge_of(judge, asked, (folder or Path()) / "votes.jsonl", check=bool(models)),
             answers or (),
             model_paths(baseline) if baseline else (),
             pairwise,
