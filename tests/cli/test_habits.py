@@ -113,7 +113,7 @@ OTHERS = {
     **dict.fromkeys(("eval rank", "eval compare"), "compute on votes and results in memory"),
     **dict.fromkeys(("report", "objectives", "config schema", "data join"), "read and write small files"),
     **dict.fromkeys(("label create", "label assign", "label status"), "read and write rows of one campaign"),
-    **dict.fromkeys(("label export", "data from-interactions"), "read the database once; the latter counts interactions"),
+    **dict.fromkeys(("label export", "data from-interactions"), "read the database once"),
     **{f"label users {name}": "one row" for name in ("add", "passwd", "list", "disable", "erase")},
     **{f"keys {name}": "one row" for name in ("create", "list", "revoke")},
     **{

@@ -99,7 +99,9 @@ def test_every_command_has_an_example_in_its_help() -> None:
     assert lacking == []
 
 
-def test_no_option_is_cut_off_in_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_option_is_cut_off_in_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     for words in (["label", "export"], ["keys", "create"], ["train"], ["model", "export"], ["eval", "bench"]):
         assert cli.main([*words, "--help"]) == 0
