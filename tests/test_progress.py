@@ -140,5 +140,5 @@ def test_a_notice_stays_with_quiet(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(module.console, "quiet", True)
     module.print_line("step 3")
     module.print_line("warning: [x]", notice=True)
-    assert capsys.readouterr().err == "warning: [x]\n"
+    assert capsys.readouterr().err == "palate: note: [x]\n"
     assert module.console.quiet

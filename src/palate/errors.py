@@ -7,8 +7,10 @@
     ├── ModelError              a model, adapter or tokenizer cannot be loaded or does not fit the task
     ├── ArtifactError           a run directory, checkpoint or cache is missing, damaged or in the way
     ├── StoreError              the database cannot be opened, or is of another version
+    │   └── MissingStoreError   exit 2: there is no such database
     ├── EngineError             an engine over the network does not answer, or not with what was asked for
     │   └── EngineRefused       it answered, and will not do it however often it is asked
+    ├── MissingInputError       exit 2: a file, folder or model that was named does not exist
     ├── FunctionError           a user's own function fails, or gives something else than was asked for
     ├── TrainingError           a run went wrong while it trained
     │   └── NonFiniteError      a loss or gradient was NaN or infinite; the weights were not touched
@@ -68,8 +70,20 @@ class ArtifactError(PalateError):
     """A run directory, checkpoint or cache file is missing, damaged, foreign or in the way."""
 
 
+class MissingInputError(DataError, ModelError, ArtifactError):
+    """A file, folder or model that the command line or the config names does not exist."""
+
+    exit_code = 2
+
+
 class StoreError(PalateError):
     """The database cannot be reached or written to, is not palate's, or is of a newer version."""
+
+
+class MissingStoreError(StoreError):
+    """The database that is named does not exist."""
+
+    exit_code = 2
 
 
 class EngineError(PalateError):

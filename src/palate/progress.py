@@ -36,8 +36,11 @@ _open = 0
 
 
 def print_line(line: str, *, notice: bool = False) -> None:
-    """Print a line as it is; a notice also with `--quiet`."""
+    """Print a line; a notice also with `--quiet`, as `cli.console.print_note` does."""
     quiet, console.quiet = console.quiet, console.quiet and not notice
+    if notice:
+        console.print("palate: note: ", style="yellow", end="")
+        line = line.removeprefix("note: ").removeprefix("warning: ")
     console.print(line, highlight=False, markup=False)
     console.quiet = quiet
 

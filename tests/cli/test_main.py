@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import typer
 from palate import __version__
 from palate.cli import main as cli
 from palate.cli.train import plan
-from palate.errors import ConfigError, DataError, Stopped
+from palate.errors import ConfigError, DataError, MissingInputError, Stopped
 from palate.threads import CHOICES
 
 
@@ -98,6 +99,17 @@ def test_every_command_has_an_example_in_its_help() -> None:
     assert lacking == []
 
 
+def test_no_option_is_cut_off_in_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (["label", "export"], ["keys", "create"], ["train"], ["model", "export"], ["eval", "bench"]):
+        assert cli.main([*words, "--help"]) == 0
+        page = capsys.readouterr().out
+        assert max(map(len, page.splitlines())) == 80
+        assert not re.search(r"-[\w-]*…", page), words
+
+
 @pytest.mark.parametrize(("words", "found"), [("palate tr", "train"), ("palate data inspect --te", "--template")])
 def test_the_shell_completes(words: str, found: str) -> None:
     done = palate(_PALATE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" ")))
@@ -149,6 +161,7 @@ def test_a_verb_of_verbs_alone_says_that_one_is_missing(capsys: pytest.CaptureFi
     ("error", "code"),
     [
         (DataError("pairs.jsonl:3: broken"), 1),
+        (MissingInputError("pairs.jsonl: no such file"), 2),
         (ConfigError("run.yaml:3: wrong"), 2),
         (Stopped("stopped after step 3", 15), 143),
     ],

@@ -121,7 +121,7 @@ def fixed(**changed: Any) -> Callable[[Path], dict[str, Any]]:
 
 # what is wrong: how the config comes to be so, the exit code, and what the line must say
 MISTAKES: dict[str, tuple[Callable[[Path], dict[str, Any]], int, tuple[str, ...]]] = {
-    "missing file": (fixed(dataset="nowhere/pairs.jsonl"), 1, ("nowhere/pairs.jsonl",)),
+    "missing file": (fixed(dataset="nowhere/pairs.jsonl"), 2, ("nowhere/pairs.jsonl",)),
     "broken JSON line": (broken_json, 1, ("broken.jsonl", "line 3")),
     "broken JSON array": (broken_array, 1, ("broken.json",)),
     "missing key in every row": (missing_key, 1, ("keyless.jsonl", "rejected")),
@@ -133,7 +133,7 @@ MISTAKES: dict[str, tuple[Callable[[Path], dict[str, Any]], int, tuple[str, ...]
     "unknown loss": (fixed(pref_loss="sigmoyd"), 2, ("sigmoyd", "sigmoid")),
     "option that the loss does not use": (fixed(simpo_gamma=0.5), 2, ("simpo_gamma", "sigmoid")),
     "value out of range": (fixed(pref_beta=-1), 2, ("pref_beta",)),
-    "no such model": (fixed(model_name_or_path="./no-such-model"), 1, ("no-such-model",)),
+    "no such model": (fixed(model_name_or_path="./no-such-model"), 2, ("no-such-model",)),
     "model without weights": (without_weights, 1, ("hollow", "*.safetensors")),
     "weights in a .bin": (pickled("pytorch_model.bin"), 1, ("pytorch_model.bin", "palate model convert")),
     "weights in a .pth": (pickled("consolidated.pth"), 1, ("consolidated.pth", "palate model convert")),
@@ -146,9 +146,9 @@ MISTAKES: dict[str, tuple[Callable[[Path], dict[str, Any]], int, tuple[str, ...]
     "finished run in the way": (finished_run, 1, ("resume_from_checkpoint", "overwrite_output_dir")),
     "foreign files in the way": (foreign_folder, 1, ("thesis.tex", "output_dir")),
     "a file as output_dir": (file_as_output, 1, ("is a file",)),
-    "no such checkpoint": (fixed(resume_from_checkpoint="nowhere/checkpoint-9"), 1, ("nowhere/checkpoint-9",)),
+    "no such checkpoint": (fixed(resume_from_checkpoint="nowhere/checkpoint-9"), 2, ("nowhere/checkpoint-9",)),
     "checkpoint that was not finished": (unsealed_checkpoint, 1, ("checkpoint-3", "not finished")),
-    "no such reference": (fixed(ref_model="./no-such-reference"), 1, ("no-such-reference",)),
+    "no such reference": (fixed(ref_model="./no-such-reference"), 2, ("no-such-reference",)),
     "no such adapter": (
         fixed(adapter_name_or_path="./no-such-adapter", finetuning_type="lora"),
         1,

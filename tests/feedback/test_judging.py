@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from palate.errors import UsageError
 from palate.feedback.candidates import Candidates
-from palate.feedback.judging import collect_votes, questions
+from palate.feedback.judging import collect_votes, judge, questions
 from palate.feedback.votes import read_votes
 from palate.records import Answer, Columns, Message, Messages, Verdict
 
@@ -67,6 +68,11 @@ def test_a_limit_draws_by_seed_and_row() -> None:
     assert len(drawn(rows, 0)) == 6
     assert drawn(rows, 0) == drawn(rows[::-1], 0)
     assert any(drawn(rows, 0) != drawn(rows, seed) for seed in range(1, 5))
+
+
+def test_a_limit_of_none_is_not_taken_for_equal_answers(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="per_prompt is 0; give 1 or more"):
+        judge([row("a", "x", "yy")], Longest(), tmp_path / "v.jsonl", per_prompt=0)
 
 
 def test_a_killed_judging_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from palate.errors import ArtifactError
+from palate.errors import ArtifactError, MissingInputError
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -130,7 +130,7 @@ def read_errors(path: PathLike) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: no such file") from error
+        raise MissingInputError(f"{path}: no such file") from error
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror})") from error
 

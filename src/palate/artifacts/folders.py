@@ -7,23 +7,36 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from palate.artifacts.files import PathLike, read_json, sync_folder, temporary_path, write_errors, write_json
 from palate.errors import ArtifactError
+from palate.progress import Pass, progress
 
 SEAL = "complete.json"
 """The file that `seal_folder` writes last."""
 
+_BLOCK = 1 << 22  # bytes
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\Z")
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)-[0-9a-f]{12}\Z")
 
 
-def file_hash(path: PathLike) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+def file_hash(path: PathLike, read: Pass | None = None) -> str:
+    """SHA-256 of a file's bytes, in hex; `read` counts megabytes."""
+    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            if read is not None:
+                read.advance(len(block) / 1e6)
+    return digest.hexdigest()
+
+
+def megabytes(label: str, sizes: Iterable[int]) -> AbstractContextManager[Pass]:
+    """Progress over files of these sizes, in bytes."""
+    return progress(f"{label}, MB", sum(sizes) / 1e6, delay=2.0)
 
 
 def seal_folder(folder: PathLike) -> Path:
@@ -66,18 +79,19 @@ def changed_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> list[st
         files: name → size in bytes and SHA-256.
     """
     problems = []
-    for name, (size, sha256) in files.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            problems.append(f"{name} points outside the folder")
-            continue
-        try:
-            if (found := path.stat().st_size) != size:
-                problems.append(f"{name} has {found} bytes instead of {size}")
-            elif file_hash(path) != sha256:
-                problems.append(f"{name} has changed since it was written")
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # also while it is read
-            problems.append(f"{name} is missing")
+    with megabytes(f"checking {folder.name}", (size for size, _ in files.values())) as read:
+        for name, (size, sha256) in files.items():
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                problems.append(f"{name} points outside the folder")
+                continue
+            try:
+                if (found := path.stat().st_size) != size:
+                    problems.append(f"{name} has {found} bytes instead of {size}")
+                elif file_hash(path, read) != sha256:
+                    problems.append(f"{name} has changed since it was written")
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):  # also while it is read
+                problems.append(f"{name} is missing")
     return problems
 
 

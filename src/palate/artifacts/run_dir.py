@@ -20,7 +20,7 @@ from filelock import BaseFileLock
 from palate.artifacts.files import PathLike, read_json, write_errors, write_json
 from palate.artifacts.folders import checkpoints, remove, remove_leftovers
 from palate.artifacts.locks import SOFT, acquire
-from palate.errors import ArtifactError
+from palate.errors import ArtifactError, MissingInputError
 
 FORMAT = 1
 """Version of a run's own files. It rises where an older palate would misread them; a run without it is of version 1."""
@@ -71,7 +71,7 @@ class RunDir:
         """An existing run, for reading; raises ArtifactError if the folder has no `run.json`."""
         run = cls(path)
         if not run.path.is_dir():
-            raise ArtifactError(f"{run.path}: no such run directory")
+            raise MissingInputError(f"{run.path}: no such run directory")
         if not run.run_json.is_file():
             raise ArtifactError(f"{run.path}: not a run directory, it has no run.json")
         return run

@@ -12,6 +12,7 @@ from palate.capacity.shapes import Counts, ModelShape
 from palate.config.run import RunConfig
 from palate.config.stages.preference import ObjectiveChoice, ReferenceFields, SampleFields
 from palate.config.stages.rollout import RolloutFields
+from palate.config.steps import step_count, updates_of
 
 # Llama's names of `ModelShape.maps`.
 _MAP_NAMES = (("q_proj",), ("k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_proj"), ("down_proj",))
@@ -216,7 +217,7 @@ class Job:
     @property
     def updates(self) -> int:
         """Optimiser steps on each batch of sampled answers."""
-        return int(getattr(self.config, "ppo_epochs", getattr(self.config, "num_iterations", 1)))
+        return updates_of(self.config)
 
     @property
     def rows_of_step(self) -> int:
@@ -231,7 +232,4 @@ class Job:
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole run."""
-        if self.config.max_steps > 0:
-            return self.config.max_steps
-        per_epoch = -(-self.workload.rows // (self.rows_of_step * self.devices))
-        return max(1, round(self.config.num_train_epochs * per_epoch * self.updates))
+        return step_count(self.config, self.workload.rows, self.devices)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 # Characters that a reader cannot see, or that change the direction of the text around them.
 _INVISIBLE = re.compile(
@@ -43,6 +43,12 @@ def amount(count: int, noun: str, plural: str = "") -> str:
 def counts_text(counts: Mapping[str, int]) -> str:
     """`first 1,234, second 56`; empty for fewer than two."""
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) if len(counts) > 1 else ""
+
+
+def by_endpoint(verb: str, counts: Mapping[str, int], on_progress: Callable[[str], None]) -> None:
+    """Say how many requests each of several endpoints has answered: `answered by URL 1,234, URL 56`."""
+    if text := counts_text(counts):
+        on_progress(f"{verb} by {text}")
 
 
 def percent(share: float | None) -> str:

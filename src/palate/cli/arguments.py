@@ -29,7 +29,7 @@ Words: TypeAlias = Annotated[
 ]
 ConfigFile: TypeAlias = Annotated[
     str | None,
-    typer.Option("--config_file", "--config-file", metavar="CONFIG.yaml", help="The config file, by option."),
+    typer.Option("--config-file", metavar="CONFIG.yaml", help="The config file, by option."),
 ]
 Overrides: TypeAlias = Annotated[
     list[str] | None,
@@ -187,6 +187,8 @@ def read_words(words: Sequence[str]) -> tuple[list[str], list[str]]:
         if word == "--":
             return [*read, *words[number:]], notices
         option, equals, value = word.partition("=")
+        if option.startswith("--"):
+            option = option.replace("_", "-")  # as other trainers write options
         if option in former:
             now = Former(former[option], _SINCE)
             if now.is_gone:

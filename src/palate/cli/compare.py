@@ -37,6 +37,7 @@ def command(
 
     Example: palate compare runs/dpo runs/kto --prompts prompts.jsonl
     """
+    from palate.artifacts import check_writable
     from palate.evaluation.answers.compare import compare
     from palate.evaluation.answers.table import write_csv
     from palate.evaluation.subject import read_run
@@ -44,6 +45,8 @@ def command(
     from palate.report.pages.compare import write_compare_report
 
     specs = [read_run(run) for run in runs]  # fails for an unfinished run before anything is computed
+    for path in filter(None, (output, csv)):
+        check_writable(path)
     contents = [read_contents(run) for run in runs]
     rows = compare(
         runs, request if request.dataset else None, max_new_tokens=max_new_tokens, on_progress=print_progress

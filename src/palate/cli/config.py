@@ -20,7 +20,6 @@ app = typer.Typer(
     help="JSON schemas of config files, by which editors complete and check keys.\n\n"
     "Example: palate config schema train -o palate.schema.json",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 Kind: TypeAlias = Literal["train", "loop", "gate", "serve", "campaign"]
 # Kind → the module and class that check it, and the command that reads it.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from palate.charts.text import counts_text
+from palate.charts.text import by_endpoint
 from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, ShardName, TemplateName
 from palate.cli.console import print_done, print_progress, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
@@ -53,13 +53,16 @@ def command(
 
     Example: palate generate prompts.jsonl -m runs/dpo -k 4 -o candidates.jsonl
     """
+    from palate.artifacts import check_writable
     from palate.evaluation.answers.generate import check_sampling
-    from palate.feedback.candidates import candidate_rows, write_candidates
+    from palate.feedback.candidates import candidate_rows, endpoint_counts, write_candidates
     from palate.feedback.shards import read_shard
     from palate.models.generation.decoding import Decoding
 
     check_sampling(k, temperature, top_p, max_new_tokens)
     part = read_shard(shard)
+    if output is not None:
+        check_writable(output)
     asked, dropped = read_prompts(request)
     decoding = Decoding(max_new_tokens, temperature, top_p, seed)
     answerer = load_answerer(model if base_url else model_path(model), base_url, template=template, precision=precision)
@@ -68,9 +71,8 @@ def command(
             print_result(json.dumps(made, ensure_ascii=False))
         return
     new = write_candidates(asked, answerer, k, decoding, path=output, shard=part)
-    answered: dict[str, int] = getattr(answerer, "answered", {})
-    if by_endpoint := counts_text(answered):
-        print_progress(f"answered by {by_endpoint}")
+    answered = endpoint_counts(answerer)
+    by_endpoint("answered", answered, print_progress)
     facts = {"prompts": len(asked if part is None else part.of(asked)), "made": new, "k": k, "dropped": len(dropped)}
     endpoints = {"endpoints": answered} if answered else {}
     print_done(str(output), {"path": str(output), **facts, **endpoints}, as_json=as_json)

@@ -1,7 +1,8 @@
 """The `palate` command. Each verb has a file that parses its arguments, calls the package that does it, and prints.
 
-Exit codes: 0 done; 1 failed, with one clear line on stderr; 2 wrong usage or a wrong config; 130 and 143 stopped by a
-signal. A traceback means a bug in palate.
+Exit codes: 0 done; 1 failed, or a check did not pass, with one clear line on stderr; 2 wrong usage, a wrong config, or
+a file or model that does not exist; 3 a gate without enough evidence; 130 and 143 stopped by a signal. A traceback
+means a bug in palate.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from palate.cli.serve import interactions, keys
 from palate.cli.serve import verb as serve
 from palate.cli.train import demo, init, plan
 from palate.cli.train import verb as train
-from palate.errors import Interrupted, PalateError, UsageError
+from palate.errors import Interrupted, PalateError
 from palate.threads import choose_wait_policy
 
 # In the order of the help page, which is that of a user's life. Each module has a `command` function, or an `app` of
@@ -112,8 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error("interrupted")  # Typer has made an exit code of Ctrl-C
         return code if isinstance(code, int) else 0
     except PalateError as error:
-        # A wrong config fails in every process, so only the first one prints it; other errors are printed by each.
-        if not isinstance(error, UsageError) or is_main_process():
+        # Wrong input fails in every process, so only the first one prints it; other errors are printed by each.
+        if error.exit_code != 2 or is_main_process():
             for line in error.lines:
                 print_error(line)
         if isinstance(error, OutputError):

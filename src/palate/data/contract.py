@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts.files import read_errors, write_errors, write_json
+from palate.artifacts.files import check_writable, read_errors, write_errors, write_json
 from palate.artifacts.folders import file_hash
 from palate.data.sources.card import SCHEMA, rows_file
 from palate.data.sources.open import Source
@@ -20,6 +20,7 @@ def check_output_file(path: Path, sources: Sequence[Source]) -> None:
     with write_errors(path):
         if path.exists() and any(file.exists() and file.samefile(path) for source in sources for file in source.files):
             raise UsageError(f"{path}: is an input file; name another file to write")
+    check_writable(path)
 
 
 def check_output_folder(path: Path, sources: Sequence[Source]) -> None:
@@ -31,6 +32,7 @@ def check_output_folder(path: Path, sources: Sequence[Source]) -> None:
     inside = next((file for source in sources for file in source.files if file.resolve().is_relative_to(folder)), None)
     if inside is not None:
         raise UsageError(f"{path}: contains the input file {inside.name}; name another folder to write")
+    check_writable(path.with_name(f"{path.name}.json"))  # beside it, where it is written under a temporary name
 
 
 def lineage(sources: Sequence[Source]) -> list[dict[str, Any]]:

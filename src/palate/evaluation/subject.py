@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,16 @@ def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
     if (path / "adapter_config.json").exists():
         return adapter_spec(path, template=template)
     return ModelSpec(path.name if path.exists() else name, name, (), template)
+
+
+def check_models(specs: Iterable[ModelSpec]) -> None:
+    """Read the tokenizer and the template of each model, before weights are loaded and minutes are computed.
+
+    Raises:
+        ModelError: a folder has no model, or there is no tokenizer or template.
+    """
+    for spec in dict.fromkeys(specs):
+        spec.chat_template(spec.tokenizer())
 
 
 class Subject:

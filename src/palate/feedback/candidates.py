@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from palate.artifacts import JsonlWriter, iter_jsonl, plain, read_jsonl, sole_writer
 from palate.charts.text import amount
@@ -55,6 +55,26 @@ class Answerer(Protocol):
         *,
         tools: Sequence[str | None] | None = None,
     ) -> list[Answer]: ...
+
+
+@runtime_checkable
+class EngineAnswerer(Answerer, Protocol):
+    """An engine: it answers many prompts at once, and gives each answer as soon as it is there.
+
+    Attributes:
+        answered: URL of each endpoint → number of requests that it answered.
+    """
+
+    @property
+    def answered(self) -> dict[str, int]: ...
+
+    @property
+    def answers_in_order(self) -> Callable[..., Iterator[Answer]]: ...
+
+
+def endpoint_counts(answerer: object) -> dict[str, int]:
+    """URL → number of requests that it answered, of an engine; {} of a model in this process."""
+    return answerer.answered if isinstance(answerer, EngineAnswerer) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +224,9 @@ def _rows(
     decoding: Decoding,
     settings: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    # An engine answers many prompts at once, and gives each answer as soon as it is there.
-    in_order = getattr(answerer, "answers_in_order", None)
-    size = max(1, (_ANSWERS_PER_WRITE if in_order is None else _ANSWERS_PER_QUEUE) // k)
+    engine = isinstance(answerer, EngineAnswerer)
+    size = max(1, (_ANSWERS_PER_QUEUE if engine else _ANSWERS_PER_WRITE) // k)
+    answer = answerer.answers_in_order if isinstance(answerer, EngineAnswerer) else answerer.answers
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
         repeated = [record for record, _ in chunk for _ in range(k)]
@@ -216,7 +236,7 @@ def _rows(
             for number in range(k)
         ]
         prompts_k, tools_k = [record.prompt for record in repeated], [record.tools for record in repeated]
-        answers = iter((in_order or answerer.answers)(prompts_k, decoding, seeds, tools=tools_k))
+        answers = iter(answer(prompts_k, decoding, seeds, tools=tools_k))
         for record, _ in chunk:
             yield {
                 "id": record.id,

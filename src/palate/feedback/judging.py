@@ -113,6 +113,8 @@ def judge(
     Raises:
         PalateError: the candidates or the judge cannot be read, or no prompt has two different answers.
     """
+    if per_prompt is not None and per_prompt < 1:
+        raise UsageError(f"per_prompt is {per_prompt}; give 1 or more, or None for all pairs of a prompt's answers")
     part = read_shard(shard)
     rows = read_candidates(candidates) if isinstance(candidates, str | Path) else list(candidates)
     asked = questions(rows if part is None else part.of(rows), per_prompt=per_prompt, seed=seed)

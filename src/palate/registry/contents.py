@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeAlias
 from safetensors import SafetensorError, safe_open
 
 from palate.artifacts import MODEL_FILES, RunDir, file_hash, json_hash, plain, read_json, verify_folder, write_bytes
+from palate.artifacts.folders import megabytes
 from palate.config.stages.model import MODEL_KEYS
-from palate.errors import ArtifactError
+from palate.errors import ArtifactError, MissingInputError
 
 FileFacts: TypeAlias = dict[str, dict[str, Any]]
 """Name → `size` in bytes and `sha256`."""
@@ -44,20 +45,29 @@ class Contents:
 
     def facts(self) -> FileFacts:
         """Size and hash of every file, as they are now."""
-        return {
-            name: {"size": len(given), "sha256": hashlib.sha256(given).hexdigest()}
-            if isinstance(given, bytes)
-            else {"size": given.stat().st_size, "sha256": file_hash(given)}
-            for name, given in sorted(self.files.items())
-        }
+        with megabytes(f"hashing {self.source.name}", self._sizes.values()) as read:
+            return {
+                name: {"size": len(given), "sha256": hashlib.sha256(given).hexdigest()}
+                if isinstance(given, bytes)
+                else {"size": given.stat().st_size, "sha256": file_hash(given, read)}
+                for name, given in sorted(self.files.items())
+            }
 
     def copy(self, folder: Path) -> None:
         """Write the files into a folder."""
-        for name, given in self.files.items():
-            if isinstance(given, bytes):
-                write_bytes(folder / name, given)
-            else:
-                shutil.copyfile(given, folder / name)
+        sizes = self._sizes
+        with megabytes(f"copying {self.source.name}", sizes.values()) as copied:
+            for name, given in self.files.items():
+                if isinstance(given, bytes):
+                    write_bytes(folder / name, given)
+                else:
+                    shutil.copyfile(given, folder / name)
+                    copied.advance(sizes[name] / 1e6)
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of the files that are copied."""
+        return {name: given.stat().st_size for name, given in self.files.items() if isinstance(given, Path)}
 
 
 def content_hash(files: FileFacts) -> str:
@@ -74,7 +84,7 @@ def read_contents(source: str | Path) -> Contents:
     """
     folder = Path(source)
     if not folder.is_dir():
-        raise ArtifactError(f"{source}: no such folder; name a run, a checkpoint, or a model or adapter folder")
+        raise MissingInputError(f"{source}: no such folder; name a run, a checkpoint, or a model or adapter folder")
     run = _run_of(folder)
     files: dict[str, Path | bytes] = {
         path.name: _own(path, folder) for path in _paths(folder, MODEL_FILES if run is None else (*MODEL_FILES, *_RUN))

@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL, Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from palate.errors import StoreError
+from palate.errors import MissingStoreError, StoreError
 from palate.store import transactions
 from palate.store.migrate import newest, prepare, schema_version
 from palate.store.urls import parse_url, shown_url, store_url, without_password
@@ -111,7 +111,7 @@ def _check_file(file: Path, *, create: bool) -> None:
     if file.is_dir():
         raise StoreError(f"{file}: is a folder; name a file")
     if not create and not file.is_file():
-        raise StoreError(f"{file}: there is no such database; name another one with --store")
+        raise MissingStoreError(f"{file}: there is no such database; name another one with --store")
     if not folder.is_dir():
         raise StoreError(f"{file}: the folder {folder} does not exist")
 

@@ -13,7 +13,7 @@ from palate.capacity.shapes import ModelShape
 from palate.charts.text import amount
 from palate.config.load import config_from_values
 from palate.config.reader import dump_yaml
-from palate.config.run import STAGES
+from palate.config.steps import is_small, recommended_rate
 from palate.data.formats.kinds import KIND_NAMES, KINDS, can_become
 from palate.data.inspect import Inspection
 from palate.data.source_reader import SourceReader
@@ -42,8 +42,8 @@ _STAGE_OF_KIND = {Demonstration: "sft", LabelledCompletion: "kto", ScoredComplet
 """Of every other kind, `dpo`."""
 _ONLINE = ("ppo", "grpo")
 
-# The learning rates of docs/tuning.md: small models need at least the first, LoRA ten times that of full fine-tuning.
-_SMALL, _SMALL_RATE, _LORA_FACTOR = 500_000_000, 1e-5, 10
+# Steps from which a first run changes answers: docs/tuning.md has the measurements, and the most epochs by size.
+_LEARNS, _MOST_EPOCHS = 240, {True: 3, False: 2}
 _HELD_OUT_FROM = 50  # prompts
 _BATCH = 8  # rows
 _ROUND_TO, _NEW_TOKENS = 128, 128  # tokens; the latter is the default of max_new_tokens
@@ -233,16 +233,28 @@ def _data(request: DatasetRequest, found: Inspection, shape: ModelShape, stage: 
 
 
 def _optimisation(found: Inspection, shape: ModelShape, stage: str, tuning: str) -> Iterator[Line]:
-    small, lora = shape.counts.total < _SMALL, tuning == "lora"
-    rate = max(float(STAGES[stage].model_fields["learning_rate"].default), _SMALL_RATE if small else 0.0)
+    count = shape.counts.total
+    small, lora = is_small(count), tuning == "lora"
     kind = f"{'small model' if small else 'model of this size'}{', LoRA' if lora else ''}"
-    rate = float(f"{rate * (_LORA_FACTOR if lora else 1):.1e}")
+    rate = recommended_rate(stage, tuning, count)
     yield Line("learning_rate", rate, f"{kind}; smaller if answers get worse (docs/tuning.md)")
     yield Line("lr_scheduler_type", "cosine")
     yield Line("warmup_ratio", 0.1)
-    yield Line("num_train_epochs", 1)
+    accumulation = 4 if stage not in _ONLINE and not small and found.records >= 320 else 1
+    yield _epochs(found, small, stage, _BATCH * accumulation)
     yield Line(
         "per_device_train_batch_size", _BATCH, "prompts to a step" if stage in _ONLINE else "split to fit into memory"
     )
-    if stage not in _ONLINE and not small and found.records >= 320:
-        yield Line("gradient_accumulation_steps", 4, "32 rows to a step")
+    if accumulation > 1:
+        yield Line("gradient_accumulation_steps", accumulation, "32 rows to a step")
+
+
+def _epochs(found: Inspection, small: bool, stage: str, rows_of_step: int) -> Line:
+    """Enough passes for a first run whose answers differ, within the range of docs/tuning.md."""
+    rows = found.records * (0.9 if found.prompts >= _HELD_OUT_FROM else 1)
+    steps = max(1, round(rows / rows_of_step))
+    epochs = 1 if stage in _ONLINE else min(-(-_LEARNS // steps), _MOST_EPOCHS[small])
+    reason = f"{amount(steps, 'step')} each"
+    if epochs > 1:
+        reason += "; fewer steps hardly change the answers of a small model" if small else "; few rows"
+    return Line("num_train_epochs", epochs, reason)

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from palate.cli.data.app import app
-from palate.errors import ConfigError, DataError, PalateError, UsageError
+from palate.errors import ConfigError, DataError, MissingInputError, PalateError, UsageError
 from palate.progress import Pass
 
 RUN = CliRunner()
@@ -164,7 +164,7 @@ def test_augment(pairs: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "error", "says"),
     [
-        (["inspect", "none.jsonl"], DataError, "none.jsonl' is not there"),
+        (["inspect", "none.jsonl"], MissingInputError, "none.jsonl' is not there"),
         (
             ["inspect", "PAIRS", "--column", "prompt"],
             UsageError,

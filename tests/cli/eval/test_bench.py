@@ -146,7 +146,7 @@ def test_written_answers(place: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         ("nothing", "questions.json", "model", (), 2, "there is no benchmark 'nothing' (known: truthfulqa"),
         ("truthfulqa", "questions.json", "rm", (), 2, "is a reward model; TruthfulQA measures a policy"),
         ("xstest", "xstest_prompts.csv", "model", ("--prompt", "plain"), 2, "--prompt plain: XSTest has only written"),
-        ("llmbar", "nothing.json", "model", (), 1, "no such file or folder; --data names the files of LLMBar"),
+        ("llmbar", "nothing.json", "model", (), 2, "no such file or folder; --data names the files of LLMBar"),
         ("llmbar", "four.json", "model", (), 1, "four.json, row 1: has no text named output_1"),
         ("llmbar", "llmbar.json", "nobody/there", (), 1, "nobody/there"),
         ("llmbar", "llmbar.json", "model", ("--cutoff-len", "3"), 1, "no item of LLMBar can be scored"),

@@ -165,7 +165,7 @@ def test_status_says_how_far_people_agree(url: str, candidates: Path, capsys: py
 
 
 def test_status_without_a_campaign(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["label", "status"]) == 1
+    assert main(["label", "status"]) == 2
     assert "there is no such database" in capsys.readouterr().err
     open_store(url).close()
     assert main(["label", "status"]) == 2

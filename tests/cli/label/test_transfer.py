@@ -69,7 +69,7 @@ def test_the_store_and_the_campaign_are_options(
     ("arguments", "code", "said"),
     [
         ([], 2, "name --candidates FILE, --votes FILE, or both"),
-        (["--candidates", "absent.jsonl"], 1, "absent.jsonl: no such file"),
+        (["--candidates", "absent.jsonl"], 2, "absent.jsonl: no such file"),
         (["--votes", "v.jsonl"], 1, "on p:1: the campaign default has no such candidates"),
         (["--candidates", "v.jsonl"], 1, "v.jsonl:1: has no list of completions"),
         (["--candidates", "c.jsonl", "--store", "no/x.db"], 1, "the folder"),

@@ -88,7 +88,7 @@ def test_deleting_is_confirmed(recording: Recording, capsys: pytest.CaptureFixtu
     store = recording.store
     asked = CliRunner().invoke(interactions.app, ["delete", "--thumbs", "up", "--store", store.url], input="n\n")
     assert asked.exit_code == 1
-    assert "Delete 1 interactions" in asked.output
+    assert "Delete 1 interaction of" in asked.output
     assert len(listed(capsys, store)) == 4
     assert main(["interactions", "delete", "--thumbs", "up", "--store", store.url, "--yes"]) == 0
     assert "interactions             1 rows deleted" in capsys.readouterr().out
@@ -113,6 +113,6 @@ def test_refusals(sqlite_store: Store, capsys: pytest.CaptureFixture[str], argum
 
 
 def test_a_store_that_does_not_exist_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["interactions", "list", "--store", str(tmp_path / "none.db")]) == 1
+    assert main(["interactions", "list", "--store", str(tmp_path / "none.db")]) == 2
     assert "there is no such database" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

@@ -50,6 +50,14 @@ def test_pairs_become_a_dpo_run_that_trains(tmp_path: Path, model: Path, monkeyp
     assert facts["data"]["train_groups"] == 54  # six prompts are held out, none is truncated away
 
 
+@pytest.mark.parametrize(("rows", "epochs", "steps"), [(60, 3, 7), (1200, 2, 135), (2200, 1, 248)])
+def test_few_rows_are_read_more_than_once(tmp_path: Path, model: Path, rows: int, epochs: int, steps: int) -> None:
+    """A tenth is held out, and a step has 8 rows; 240 steps or more are wanted, in at most three passes."""
+    assert written(tmp_path, model, pairs(rows)).num_train_epochs == epochs
+    line = next(line for line in (tmp_path / "run.yaml").read_text().splitlines() if line.startswith("num_train"))
+    assert f"# {steps} steps each" in line
+
+
 def test_the_schema_beside_the_config_is_named_in_its_first_line(tmp_path: Path, model: Path) -> None:
     written(tmp_path, model, pairs(4), "--schema")
     first = (tmp_path / "run.yaml").read_text(encoding="utf-8").splitlines()[0]
@@ -105,6 +113,7 @@ def test_the_tuning_follows_the_memory(
         ("full", None), ("lora", None), ("lora", 4), ("lora", 4)
     ]  # fmt: skip
     assert (found["200"].learning_rate, found["80"].learning_rate) == (5e-7, 5e-6)
+    assert found["200"].num_train_epochs == 2  # few rows, but no small model
     capsys.readouterr()
     (tmp_path / "rows.jsonl").write_text(json.dumps(pairs(1)[0]) + "\n", encoding="utf-8")
     given = ["init", str(tmp_path / "rows.jsonl"), "--model", str(model), "--output", str(tmp_path / "x.yaml")]

@@ -11,6 +11,7 @@ from palate.cli.main import main
 from palate.config.load import load_config
 from palate.config.pipeline import load_pipeline
 from palate.config.sweep import load_sweep
+from runs import write_rows
 from tiny import save_tiny
 
 CONFIG = (
@@ -36,6 +37,29 @@ def test_it_says_what_follows_and_notes_on_stderr(config_file: Path, capsys: pyt
         "palate: note: fp16: true is read as precision: fp16",
         "palate: note: lora_rank has no effect with finetuning_type: full",
     ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "counted"),
+    [
+        (["stage=dpo"], "1 from 24 training rows"),
+        (["stage=dpo", "val_size=0.25", "gradient_accumulation_steps=1"], "5 from 18 training rows (6 held out)"),
+        (["stage=kto", "gradient_accumulation_steps=2"], "6 from 48 training rows"),  # both answers of each pair
+        (["stage=sft", "num_train_epochs=3"], "3 from 24 training rows"),
+        (["dataset=absent.jsonl"], "not counted: dataset 'absent.jsonl' is not there"),
+        (["dataset=owner/name"], "not counted: the data is large, or not on this machine"),
+    ],
+)
+def test_it_counts_the_steps_of_data_on_this_machine(
+    config_file: Path, changes: list[str], counted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"q{n}", "chosen": f"a{n}", "rejected": f"b{n}"} for n in range(24)]
+    data = write_rows(config_file.with_name("pairs.jsonl"), rows)
+    assert main(["plan", str(config_file), f"dataset={data}", *changes, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["facts"]["optimiser steps"].startswith(counted)
+    few = [line for line in plan["notices"] if "rows make only" in line]
+    assert len(few) == (not counted.startswith("not counted"))
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,14 @@ def test_temperature_and_caps(model: Path, tmp_path: Path, changed: dict[str, An
     assert [group.id for group in again.train] == [group.id for group in data.train]
 
 
+@pytest.mark.parametrize(("cutoff_len", "warned"), [(20, True), (512, False)])
+def test_a_cutoff_that_most_rows_exceed_is_named(model: Path, tmp_path: Path, cutoff_len: int, warned: bool) -> None:
+    data = built(model, tmp_path, cutoff_len=cutoff_len, max_dropped=1.0)
+    assert (data.report["over_length"]["share"] > 0.5) == warned
+    remedies = [line.rpartition("; ")[2] for line in data.notices]
+    assert remedies == ([f"set cutoff_len: {2 * cutoff_len} or more"] if warned else [])
+
+
 def votes(folder: Path) -> str:
     rows = [
         {"prompt": row["prompt"], "response_1": row["chosen"], "response_2": row["rejected"], "label": n % 2}

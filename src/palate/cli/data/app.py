@@ -32,7 +32,6 @@ app = typer.Typer(
     cls=verb_group("data"),
     help="Inspect, convert, curate, split, mix, augment and join datasets.\n\nExample: palate data inspect pairs.jsonl",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

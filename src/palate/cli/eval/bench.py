@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -10,24 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.charts.text import amount, p_value
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, PrecisionName, TemplateName
-from palate.cli.columns import table, text_width, two_columns, wrapped
+from palate.cli.columns import text_width
 from palate.cli.console import print_done, print_note, print_progress
+from palate.cli.eval.bench_text import bench_text
 from palate.cli.judge.options import asks_judge, judge_of
 from palate.cli.models import model_paths
 from palate.errors import EngineError, UsageError
 from palate.feedback.judges.settings import ApiSettings
 
 if TYPE_CHECKING:
-    from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult, Published
-    from palate.evaluation.benchmarks.statistics import Difference
-    from palate.stats import Interval
+    from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult
 
-_LARGE = 300
-"""With fewer items, a note says that the paired t test is approximate."""
-_MANY = 10
-"""With more categories of a metric than this, its rates by category are only in the JSON result."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Benchmark, e.g. truthfulqa; see the manual's list.")]
 Models = Annotated[
@@ -156,7 +150,7 @@ def command(
         reference=not no_reference,
         output=folder,
         judging=JudgeOptions(
-            None if judge is None else judge_of(judge, asked, (folder or Path()) / "votes.jsonl"),
+            None if judge is None else judge_of(judge, asked, (folder or Path()) / "votes.jsonl", check=bool(models)),
             answers or (),
             model_paths(baseline) if baseline else (),
             pairwise,
@@ -166,13 +160,18 @@ def command(
     )
     run = run_benchmark if harness is None else run_harness
     result = run(name, model_paths(models or []), options, on_progress=print_progress)
+    _print_result(result, folder, as_json=as_json)
+
+
+def _print_result(result: BenchmarkResult, folder: Path | None, *, as_json: bool) -> None:
+    """Print notes and figures, and write the pages; raises EngineError if the judge has not replied about an item."""
     for note in result.notes:
         print_note(note)
     for model in result.models:
         _note_left_out(model, result.items)
         for note in model.notes:
             print_note(f"{model.name}: {note}" if len(result.models) > 1 else note)
-    print_done(_text(result, text_width()), result.to_json(), as_json=as_json)
+    print_done(bench_text(result, text_width()), result.to_json(), as_json=as_json)
     if folder is not None:
         _write_pages(result, folder)
         print_progress(f"result    {folder / f'bench-{result.benchmark}.json'}")
@@ -205,123 +204,3 @@ def _note_left_out(model: ModelResult, items: int) -> None:
         f"{model.name}: {len(model.left_out)} of {amount(items, 'item')} are left out ({reasons}); first {first.id}: "
         f"{first.detail}"
     )
-
-
-def _text(result: BenchmarkResult, width: int | None) -> str:
-    asked = f"{amount(result.items, 'item')}"
-    if result.seed is not None:
-        asked = f"{result.items} of {amount(result.of, 'item')} (seed {result.seed})"
-    measured = {rate.metric for model in result.models for rate in model.rates}
-    facts = [
-        ("data", ", ".join(file["name"] for file in result.data)),
-        ("protocol", result.protocol),
-        *([("judge", result.judge)] if result.judge is not None else []),
-        *(("deviation", text) for text in result.deviations),
-        *(("metric", f"{name}: {meaning}") for name, meaning in result.metrics.items() if name in measured),
-    ]
-    parts = [wrapped(f"{result.title} ({result.paper}): {asked}", hang=2, width=width)]
-    parts.append("\n".join(two_columns(facts, width=width, indent=0)))
-    parts.append(_rates(result, width))
-    for model in result.models:
-        parts += _judged_figures(model, width)
-    parts += [_comparison(comparison, result, width) for comparison in result.comparisons]
-    return "\n\n".join(parts)
-
-
-def _judged_figures(model: ModelResult, width: int | None) -> list[str]:
-    """The figures of a win rate, and those of the benchmark's own definition."""
-    parts = []
-    if model.winrate is not None:
-        from palate.report.pages.winrate import figure_rows
-
-        heading = f"{model.name} (A) against {model.winrate['b']['name']} (B)"
-        parts.append("\n".join([heading, *two_columns(figure_rows(model.winrate), width=width)]))
-    if model.published:
-        heading = f"{model.name}, as the benchmark's own program defines it"
-        parts.append("\n".join([heading, *two_columns([_published(one) for one in model.published], width=width)]))
-    return parts
-
-
-def _published(one: Published) -> tuple[str, str]:
-    value = f"{100 * one.estimate:.1f} %" if one.interval is None else one.interval.percent()
-    return one.name, f"{value}; {one.note}"
-
-
-def _rates(result: BenchmarkResult, width: int | None) -> str:
-    """The rates of each model; by category only without a comparison, whose table has them."""
-    listed = [(model, rate) for model in result.models for rate in model.rates]
-    counts = Counter((model.name, rate.metric) for model, rate in listed if rate.category is not None)
-    few = max(counts.values(), default=0) <= _MANY
-    rows = [
-        [
-            rate.metric,
-            rate.category or "all",
-            model.name,
-            _mean(rate.mean, rate.metric in result.grades),
-            str(rate.mean.n),
-        ]
-        for model, rate in listed
-        if rate.category is None or (few and not result.comparisons)
-    ]
-    name = "mean (95 %)" if any(rate.metric in result.grades for _, rate in listed) else "rate (95 %)"
-    found = table(["metric", "items", "model", name, "n"], rows, right=(4,), width=width)
-    if few:
-        return found
-    line = f"The rates of {max(counts.values())} categories are in the JSON result (--output or --json)."
-    return f"{found}\n\n{wrapped(line, hang=2, width=width)}"
-
-
-def _mean(mean: Interval, grade: bool) -> str:
-    if not grade:
-        return mean.percent()
-    ends = f" ({mean.low:.2f} to {mean.high:.2f})" if math.isfinite(mean.low) else ""
-    return f"{mean.estimate:.2f}{ends}"
-
-
-def _comparison(comparison: Comparison, result: BenchmarkResult, width: int | None) -> str:
-    listed = comparison.differences
-    counts = Counter(one.metric for one in listed if one.category is not None)
-    few = max(counts.values(), default=0) <= _MANY
-    heading = wrapped(
-        f"{comparison.before} → {comparison.after}, paired on {amount(comparison.items, 'item')} (95 % intervals; p of "
-        "categories adjusted by Holm)",
-        hang=2,
-        width=width,
-    )
-    rows = [_row(one, one.metric in result.grades) for one in listed if few or one.category is None]
-    if not rows:
-        return f"{heading}\n\nNo item was scored for both models."
-    points = "difference, grades" if any(one.metric in result.grades for one in listed) else "difference, points"
-    names = ["metric", "items", "before", "after", points, "p", "n"]
-    lines = [heading, table(names, rows, right=(5, 6), width=width)]
-    if any(one.test == "paired_t" and one.difference.n < _LARGE for one in listed if one.category is None):
-        note = f"The paired t test assumes {_LARGE} items or more; with fewer, its p is approximate."
-        lines.append(wrapped(note, hang=2, width=width))
-    return "\n\n".join(lines)
-
-
-def _row(one: Difference, grade: bool) -> list[str]:
-    change, shown = one.difference, _grade if grade else _points
-    points = shown(change.estimate)
-    if math.isfinite(change.low):
-        points += f" ({shown(change.low)} to {shown(change.high)})"
-    p = one.p if one.p_holm is None else one.p_holm
-    return [
-        one.metric,
-        one.category or "all",
-        _mean(one.before, grade),
-        _mean(one.after, grade),
-        points,
-        p_value(p),
-        str(change.n),
-    ]
-
-
-def _points(share: float) -> str:
-    """A difference of rates in percentage points, with its sign; never -0.0."""
-    return f"{round(100 * share, 1) + 0.0:+.1f}"
-
-
-def _grade(change: float) -> str:
-    """A difference of grades, with its sign; never -0.00."""
-    return f"{round(change, 2) + 0.0:+.2f}"

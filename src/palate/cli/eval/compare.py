@@ -11,6 +11,7 @@ from palate.charts.text import amount, p_value
 from palate.cli.arguments import AsJson
 from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_json, print_note, print_result
+from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from palate.evaluation.logs.compare import Comparison, MetricComparison
@@ -35,6 +36,8 @@ def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 
 
     Example: palate eval compare before/samples.jsonl after/samples.jsonl
     """
+    if first.exists() and second.exists() and first.samefile(second):
+        raise UsageError(f"{first} is compared with itself; name the result before and the result after")
     from palate.evaluation.logs.compare import compare_items
     from palate.evaluation.logs.read import read_log
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.artifacts import file_name
-from palate.charts.text import amount, counts_text
+from palate.artifacts import check_writable, file_name
+from palate.charts.text import amount, by_endpoint
 from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
@@ -101,7 +101,7 @@ def command(
     Example: palate eval winrate runs/dpo runs/sft --prompts p.jsonl --judge rm
     """
     from palate.evaluation.winrate.folder import WinRateFolder
-    from palate.evaluation.winrate.run import Plan, answer_all, check_plan, find_leaks
+    from palate.evaluation.winrate.run import Plan, answer_all, check_plan, check_sides, find_leaks
     from palate.evaluation.winrate.sides import read_side
     from palate.feedback.calibration.card import unmeasured_note
     from palate.models.generation.decoding import Decoding
@@ -127,18 +127,17 @@ def command(
     folder = WinRateFolder(output or Path(_folder_name(a, b)))
     folder.check()
     folders = {heat: folder.at_temperature(heat) if len(heats) > 1 else folder for heat in heats}
-    asked_judge = _judge(judge, settings, folder, campaign)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    answer_all(plan, folders, on_progress=print_progress)
     people = _people(votes, settings.store, campaign)
+    check_sides(plan)
+    asked_judge = _judge(judge, settings, folder, campaign)
+    check_writable(folder.path / "winrate.json")
+    answer_all(plan, folders, on_progress=print_progress)
     if asked_judge is None and people is None:
         print_next_step(folders, as_json=as_json)
         return
     leaks = find_leaks(plan)
     results = {heat: _measured(plan, place, asked_judge, people, leaks, heat) for heat, place in folders.items()}
-    by_endpoint = counts_text(endpoint_counts(asked_judge)) if asked_judge is not None else ""
-    if by_endpoint:
-        print_progress(f"judged by {by_endpoint}")
+    by_endpoint("judged", endpoint_counts(asked_judge), print_progress)
     written = {heat: write_result(folders[heat], result) for heat, result in results.items()}
     if len(heats) > 1:
         print_sweep(folder, written, as_json=as_json)
@@ -163,7 +162,9 @@ def _judge(spec: str, settings: ApiSettings, folder: WinRateFolder, campaign: st
         if own != ApiSettings():
             raise UsageError("--judge people is asked without an API; --prompt and such need openai:MODEL")
         return None
-    return judge_of(spec, own if campaign is not None and not is_api_judge(spec) else settings, folder.votes)
+    return judge_of(
+        spec, own if campaign is not None and not is_api_judge(spec) else settings, folder.votes, check=True
+    )
 
 
 def _measured(

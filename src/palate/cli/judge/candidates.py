@@ -69,8 +69,8 @@ def command(
     if not asked:
         raise UsageError(f"{candidates}: no row has two different answers; generate with --k 2 or more")
     path = output or candidates.with_suffix(".votes.jsonl")
-    if pairs is not None:
-        check_writable(pairs)
+    for written in filter(None, (path, pairs)):
+        check_writable(written)
     asked_judge = judge_of(judge, settings, path)
     collected = collect_votes(asked, asked_judge, path)
     lines: list[str] = []

@@ -99,10 +99,14 @@ asks_judge = with_options("settings", api_settings)
 """Gives a command the options of judges over an API, which it gets as its parameter `settings`."""
 
 
-def judge_of(spec: str, settings: ApiSettings, votes: Path) -> Judge:
+def judge_of(spec: str, settings: ApiSettings, votes: Path, *, check: bool = False) -> Judge:
     """The judge, which prints its estimates and keeps criteria that it writes beside the votes.
 
+    Args:
+        check: ask each endpoint once now for its models, because long work comes before the first question.
+
     Raises:
+        EngineError: with `check`, an endpoint cannot be reached, or refuses the key or the model.
         UsageError: options of judges over an API are given for another judge; `--store` is for the cards of any judge.
     """
     from palate.feedback.judges.load import is_api_judge, load_judge
@@ -110,7 +114,14 @@ def judge_of(spec: str, settings: ApiSettings, votes: Path) -> Judge:
     if not is_api_judge(spec) and replace(settings, store=None) != ApiSettings():
         raise UsageError(f"--judge {spec} is asked without an API; --prompt, --max-usd and such need openai:MODEL")
     rubrics = votes.with_name(f"{votes.stem}.rubrics.jsonl")
-    return load_judge(
+    judge = load_judge(
         spec,
         settings=replace(settings, rubrics=rubrics, announce=lambda found: print_progress(f"to ask: {found.line()}")),
     )
+    if check and is_api_judge(spec):
+        from palate.feedback.judges.api import ApiJudge
+
+        for member in getattr(judge, "members", (judge,)):
+            if isinstance(member, ApiJudge):
+                member.check_model()
+    return judge

@@ -85,7 +85,7 @@ def print_votes(
         )
 
 
-def endpoint_counts(judge: Judge) -> dict[str, int]:
+def endpoint_counts(judge: Judge | None) -> dict[str, int]:
     """URL → number of requests of the judge, or of a jury's members, that it answered; {} without an API."""
     counts: Counter[str] = Counter()
     for member in getattr(judge, "members", (judge,)):
@@ -108,8 +108,8 @@ def _usage(judge: Judge) -> tuple[list[str], dict[str, Any] | None]:
     (meter, *_), cached = meters, sum(getattr(member, "cached", 0) for member in judges)
     lines = [f"used                 {meter.line()}", f"from the store       {amount(cached, 'verdict')}"]
     endpoints = endpoint_counts(judge)
-    by_endpoint = counts_text(endpoints)
-    lines += [f"answered by          {by_endpoint}"] if by_endpoint else []
+    text = counts_text(endpoints)
+    lines += [f"answered by          {text}"] if text else []
     return lines, {
         "requests": meter.requests,
         "retries": meter.retries,

@@ -11,9 +11,7 @@ from palate.cli.label.export import export_command
 from palate.cli.label.serve import serve_command
 from palate.cli.label.transfer import import_command
 
-app = typer.Typer(
-    cls=verb_group("label"), no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
-)
+app = typer.Typer(cls=verb_group("label"), no_args_is_help=True)
 
 
 @app.callback()

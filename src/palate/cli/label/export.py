@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 To = Annotated[
     Literal["palate", "trl", "llamafactory", "kto", "votes", "candidates"],
-    typer.Option("--to", help="Format of pairs (palate, trl, llamafactory) or labelled answers (kto); or as stored."),
+    typer.Option(
+        "--to",
+        metavar="FORMAT",
+        help="Pairs: palate, trl or llamafactory; labelled answers: kto; as stored: votes or candidates.",
+    ),
 ]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .jsonl, .json, .parquet …")
@@ -31,7 +35,9 @@ CandidatesFile = Annotated[
 VotesFile = Annotated[Path | None, typer.Option("--votes", metavar="FILE.jsonl", help="Votes on --candidates.")]
 AggregateName = Annotated[
     Literal["majority", "weighted", "dawid_skene"],
-    typer.Option("--aggregate", help="Several votes as one result; weighted: much better counts twice."),
+    typer.Option(
+        "--aggregate", metavar="RULE", help="majority, weighted (much better counts twice) or dawid_skene of votes."
+    ),
 ]
 SelectName = Annotated[
     Literal["all", "extremes"],

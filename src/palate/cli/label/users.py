@@ -25,7 +25,6 @@ app = typer.Typer(
     cls=verb_group("label", "users"),
     help="Accounts of the people who label.\n\nExample: palate label users add anna --role reviewer",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

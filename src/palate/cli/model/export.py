@@ -121,7 +121,7 @@ def command(
         cutoff_len=cutoff_len,
         template=template,
     )
-    done = export_model(name, options, pairs)
+    done = export_model(name, options, pairs, on_progress=print_progress)
     for line in done.notices:
         print_note(line)
     print_done("\n".join(_lines(form, done)), _as_json(form, done), as_json=as_json)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group, with_options
 from palate.cli.console import print_done, print_json, print_note
 from palate.errors import UsageError
@@ -21,7 +22,6 @@ app = typer.Typer(
     cls=verb_group("interactions"),
     help="List and delete what the gateway has recorded.\n\nExample: palate interactions list --thumbs down",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Files = Annotated[
@@ -137,7 +137,7 @@ def delete_command(
         if ids and not files and not is_known(opened, ids):
             raise UsageError(f"there is no interaction {', '.join(ids)} in {opened.url}, and nothing made of it")
         if not yes:
-            typer.confirm(f"Delete {len(given):,} interactions of {opened.url}?", abort=True, err=True)
+            typer.confirm(f"Delete {amount(len(given), 'interaction')} of {opened.url}?", abort=True, err=True)
         done = erase(opened, utc_now(), ids=given, files=files or (), with_copies=with_copies)
     _print_erased(done, as_json)
 
@@ -183,7 +183,7 @@ def purge_command(
 
     with opened_store(store) as opened:
         deleted = purge(opened, utc_now(), days)
-    print_done(f"{deleted:,} interactions deleted", {"interactions": deleted}, as_json=as_json)
+    print_done(f"{amount(deleted, 'interaction')} deleted", {"interactions": deleted}, as_json=as_json)
 
 
 @app.command("inventory")

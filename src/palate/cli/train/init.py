@@ -103,7 +103,10 @@ def command(
     for problem in found.problems[:_PROBLEMS]:
         print_note(f"{problem.title}: {amount(problem.count, 'row')} (palate data inspect lists them)")
     shown = {line.key: line for line in lines}
-    said = [f"{key} {shown[key].value}: {shown[key].reason}" for key in ("stage", "finetuning_type", "cutoff_len")]
+    said = [
+        f"{key} {shown[key].value}: {shown[key].reason}"
+        for key in ("stage", "finetuning_type", "cutoff_len", "num_train_epochs")
+    ]
     print_done(
         "\n".join([*said, f"written: {output}", f"next: palate train {shlex.quote(str(output))}"]),
         {"config": str(output), "values": {line.key: line.value for line in lines}},

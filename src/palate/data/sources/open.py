@@ -19,7 +19,7 @@ from palate.data.sources.columnar import arrow_rows, is_saved_dataset, saved_dat
 from palate.data.sources.dataset_info import RegisteredDataset, find_entry, read_register
 from palate.data.sources.readers import Numbered, file_type, read_rows
 from palate.data.turns.messages import Tags
-from palate.errors import DataError
+from palate.errors import DataError, MissingInputError
 
 BUILTIN: Mapping[str, str] = {
     "palate-demo": "demo_train.jsonl",
@@ -115,7 +115,7 @@ def open_source(
             raise DataError(f"{where}: cannot be read: {error.strerror}; check the path and its permissions") from None
     if _HUB_ID.fullmatch(dataset) and file_type(Path(dataset)) is None and not dataset.startswith("."):
         return Source(name=dataset, path=dataset, hub_id=dataset, subset=subset, split=split)
-    raise DataError(f"dataset {dataset!r} is not there{_nearest(dataset, folder)}")
+    raise MissingInputError(f"dataset {dataset!r} is not there{_nearest(dataset, folder)}")
 
 
 def distinct_labels(sources: Sequence[Source]) -> list[Source]:
@@ -142,7 +142,9 @@ def _registered(entry: RegisteredDataset, split: str | None, subset: str | None)
     elif entry.file.exists():
         source = _from_path(entry.file, split, name=entry.name)
     else:
-        raise DataError(f"dataset {entry.name!r}: its file {entry.file} is not there{_nearest(str(entry.file), None)}")
+        raise MissingInputError(
+            f"dataset {entry.name!r}: its file {entry.file} is not there{_nearest(str(entry.file), None)}"
+        )
     return replace(
         source,
         columns=entry.columns,

@@ -78,6 +78,8 @@ def evaluate(
     if rewards:
         return accuracy_of_rewards(spec, pairs, options)
     reference_spec = run.reference if run and reference is None else model_spec(str(reference), template=template)
+    if spec.model == reference_spec.model and spec.adapters == reference_spec.adapters:
+        raise UsageError(f"{name} is compared with itself; name the model before training with --reference")
     if beta is None and run is not None and reference is None:
         beta = implied_beta(run)
     if beta is None:

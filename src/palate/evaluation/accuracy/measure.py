@@ -14,7 +14,7 @@ from palate.evaluation.accuracy.held_out import encode_pairs
 from palate.evaluation.accuracy.preference import Accuracy, Average, preference_accuracy
 from palate.evaluation.accuracy.rewards import RewardAccuracy, load_reward_model, reward_accuracy
 from palate.evaluation.logs.items import content_hash
-from palate.evaluation.subject import ModelSpec, Subject
+from palate.evaluation.subject import ModelSpec, Subject, check_models
 from palate.models.precision import Precision
 from palate.progress import progress
 from palate.records import PreferencePair, as_turns, prompt_key
@@ -54,6 +54,7 @@ def accuracy_of_models(
     Raises:
         DataError: no pair is short enough for both.
     """
+    check_models((reference, policy))
     scores = []
     for name, spec in (("reference", reference), ("policy", policy)):
         options.on_progress(f"scoring {amount(len(pairs), 'pair')} with the {name}, {spec.model}")

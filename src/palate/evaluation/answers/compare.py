@@ -8,7 +8,7 @@ from pathlib import Path
 from palate.charts.text import amount
 from palate.data.prompts import left_out_line, load_prompts
 from palate.evaluation.answers.table import SideBySide, distinct_names, read_answers, side_by_side
-from palate.evaluation.subject import ModelSpec, RunSpec, Subject, read_run
+from palate.evaluation.subject import ModelSpec, RunSpec, Subject, check_models, read_run
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import default_device, resolve
@@ -56,6 +56,7 @@ def answer_prompts(
     if dropped:
         on_progress(left_out_line(dropped))
     first = next(iter(runs.values()))
+    check_models((first.reference, *(run.policy for run in runs.values())))
     on_progress(f"answering {amount(len(records), 'prompt')} with the reference, {first.reference.model}")
     reference = _answers(first.reference, records, max_new_tokens)
     outputs: dict[str, list[str]] = {}

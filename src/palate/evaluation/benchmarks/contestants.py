@@ -10,7 +10,15 @@ from palate.errors import UsageError
 from palate.evaluation.accuracy.rewards import is_reward_model
 from palate.evaluation.answers.table import distinct_names
 from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Kind
-from palate.evaluation.subject import ModelSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
+from palate.evaluation.subject import (
+    ModelSpec,
+    check_models,
+    is_checkpoint,
+    is_run,
+    model_spec,
+    read_checkpoint,
+    read_run,
+)
 from palate.models.loading.resolve import resolve_name
 
 BEFORE = "before"
@@ -53,6 +61,7 @@ def contestants(
     found = [_contestant(name, labels.get(name, name), template) for name in names]
     if reference and len(found) == 1 and found[0].kind == "policy":
         found = [*_before(names[0]), *found]
+    check_models(one.spec for one in found if one.spec is not None)
     for one in found:
         if one.kind not in benchmark.takes:
             raise UsageError(

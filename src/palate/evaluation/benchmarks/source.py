@@ -10,7 +10,7 @@ from typing import Any, Literal
 from palate.artifacts import file_hash, json_hash, plain, read_json
 from palate.data.sources.open import Source
 from palate.data.sources.readers import read_rows
-from palate.errors import DataError
+from palate.errors import DataError, MissingInputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def find_files(given: Sequence[Path], patterns: Sequence[str], title: str) -> li
         elif path.is_file():
             found.append(path)
         else:
-            raise DataError(f"{path}: no such file or folder; --data names the files of {title}")
+            raise MissingInputError(f"{path}: no such file or folder; --data names the files of {title}")
     return list(dict.fromkeys(found))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from palate.artifacts import temporary_path
+from palate.artifacts import check_writable, temporary_path
 from palate.artifacts.files import sync_folder
 from palate.errors import ArtifactError, ModelError
 from palate.evaluation.accuracy.evaluate import CUTOFF_LEN
@@ -72,7 +72,12 @@ class Exported:
     notices: tuple[str, ...]
 
 
-def export_model(name: str, options: ExportOptions, pairs: list[PreferencePair] | None) -> Exported:
+def export_model(
+    name: str,
+    options: ExportOptions,
+    pairs: list[PreferencePair] | None,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> Exported:
     """Export a model, and compare the export with it on the pairs before it gets its name or is uploaded.
 
     Args:
@@ -86,6 +91,8 @@ def export_model(name: str, options: ExportOptions, pairs: list[PreferencePair] 
     """
     if options.output is not None and options.output.exists():
         raise ArtifactError(f"{options.output}: exists already; choose another name")
+    if options.output is not None:
+        check_writable(options.output)
     spec = model_spec(name, template=options.template)
     if options.llama_cpp is not None:
         check_converter(options.llama_cpp)
@@ -95,6 +102,7 @@ def export_model(name: str, options: ExportOptions, pairs: list[PreferencePair] 
     dtype = options.dtype or stored
     cutoff_len = options.cutoff_len or int(_config(name).get("cutoff_len", CUTOFF_LEN))
     notices = list(_notices(name, spec, options))
+    on_progress(f"writing {spec.name}{f' in {dtype}' if dtype else ''}")
     with _work_folder(options.output) as work:
         check = _write(spec, work, pairs, options, dtype, cutoff_len)
         by_rounding = check is not None and check.problems and not check.other_tokens
@@ -106,13 +114,17 @@ def export_model(name: str, options: ExportOptions, pairs: list[PreferencePair] 
             )
             shutil.rmtree(work)
             dtype = "fp32"
+            on_progress(f"writing {spec.name} in {dtype}")
             check = _write(spec, work, pairs, options, dtype, cutoff_len)
         if check is not None and check.problems:
             remedy = "; --dtype fp32 keeps every weight" if dtype in ("bf16", "fp16") else ""
             problems = "; ".join(check.problems)
             raise ModelError(f"{name}: the export differs from the model and is not kept: {problems}{remedy}")
+        if options.hub is not None:
+            on_progress(f"uploading to {options.hub}")
         url = None if options.hub is None else upload(work, options.hub, private=options.private)
         if options.output is not None and options.llama_cpp is not None:
+            on_progress(f"converting to {options.output}")
             export_gguf(work, options.llama_cpp, options.output, dtype=str(dtype))
         elif options.output is not None:
             work.rename(options.output)
@@ -123,8 +135,6 @@ def export_model(name: str, options: ExportOptions, pairs: list[PreferencePair] 
 @contextlib.contextmanager
 def _work_folder(output: Path | None) -> Iterator[Path]:
     """A path beside the output for a folder, which is deleted unless it was renamed."""
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         near = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model" if output is None else output
         work = temporary_path(near)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from palate.artifacts import RunDir, read_json
-from palate.errors import ArtifactError, DataError
+from palate.errors import ArtifactError, DataError, MissingInputError
 from palate.evaluation.logs.inspect_ai import is_inspect, read_inspect
 from palate.evaluation.logs.items import ItemValues, find_block, read_block
 from palate.evaluation.logs.lm_eval import SAMPLES, is_lm_eval, read_lm_eval, task_of
@@ -37,7 +37,7 @@ def read_log(path: Path) -> ItemValues:
         file, _, model = str(path).rpartition("@")
         if file and model and Path(file).is_file():
             return _read_file(Path(file), model)
-        raise DataError(f"{path}: no such file; name {FORMATS}")
+        raise MissingInputError(f"{path}: no such file; name {FORMATS}")
     return _read_folder(path) if path.is_dir() else _read_file(path)
 
 

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from palate.charts.text import amount, counts_text
+from palate.charts.text import amount, by_endpoint
 from palate.errors import DataError, UsageError
+from palate.evaluation.subject import check_models, model_spec
 from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
 from palate.evaluation.winrate.items import (
     Item,
@@ -31,7 +32,7 @@ from palate.evaluation.winrate.sides import (
     recorded_answers,
 )
 from palate.feedback.calibration.card import identity_of
-from palate.feedback.candidates import Candidates
+from palate.feedback.candidates import Candidates, endpoint_counts
 from palate.feedback.judging import collect_votes, questions
 from palate.feedback.people_votes import PeopleVotes, key_of
 from palate.models.cpu.allocator import give_back_memory
@@ -89,6 +90,22 @@ def check_plan(plan: Plan) -> None:
             raise UsageError(f"{option} {name}: no prompt has this column; they have {columns or 'none'}")
 
 
+def check_sides(plan: Plan) -> None:
+    """Check each side before the first one answers, which may take hours.
+
+    Raises:
+        DataError: recorded answers are to none of the prompts.
+        ModelError: a model has no tokenizer or template. EngineError: an engine does not answer, or has another model.
+    """
+    for side in plan.sides:
+        if side.recorded:
+            recorded_answers(side.name, plan.prompts)
+        elif side.url is not None:
+            load_side(side, template=plan.template, precision=plan.precision)
+        else:
+            check_models([model_spec(side.model, template=plan.template)])
+
+
 def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, on_progress: Callable[[str], None]) -> None:
     """Answer the prompts with both sides and write the pairs of answers, at each temperature.
 
@@ -126,9 +143,7 @@ def _answer_side(
         check_weights((plan.a.name, plan.b.name), (other, identity))
     for temperature, folder in folders.items():
         answer_prompts(answerer, plan.prompts, replace(plan.decoding, temperature=temperature), folder.answers(name))
-    by_endpoint = counts_text(getattr(answerer, "answered", {}))
-    if by_endpoint:
-        on_progress(f"answered by {by_endpoint}")
+    by_endpoint("answered", endpoint_counts(answerer), on_progress)
     del answerer
     if side.url is None:
         give_back_memory()

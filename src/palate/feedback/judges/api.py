@@ -164,6 +164,10 @@ class ApiJudge(EachJudge):
         asked = [interview.own(conversation, max_tokens) for conversation in conversations]
         self._texts(interview, "own", asked, read, decided)
 
+    def check_model(self) -> None:
+        """As `Engine.check_model`: before long work whose results the judge is to compare."""
+        self._client.engine.check_model()
+
     def endpoint(self) -> Endpoint:
         """What the endpoint is and can do, from the store or by asking it.
 

@@ -16,8 +16,9 @@ import torch
 from safetensors.torch import save_file
 
 from palate.artifacts import atomic_folder, read_json, write_json
-from palate.errors import ModelError
+from palate.errors import MissingInputError, ModelError
 from palate.models.loading.save import follow_umask
+from palate.progress import track
 
 PICKLES = (".bin", ".pth", ".pt", ".ckpt", ".pkl")
 # Pickles in a model folder that are not its weights.
@@ -58,7 +59,7 @@ def convert(folder: Path, out: Path) -> Converted:
     weight_map: dict[str, str] = {}
     size = 0
     with atomic_folder(out) as scratch:
-        for number, shard in enumerate(shards, 1):
+        for number, shard in enumerate(track(shards, "weight files converted"), 1):
             name = f"{prefix}.safetensors" if index is None else f"{prefix}-{number:05}-of-{len(shards):05}.safetensors"
             tensors = _separate(_load(shard), tied=tied)
             save_file(tensors, scratch / name, metadata={"format": "pt"})
@@ -77,8 +78,9 @@ def convert(folder: Path, out: Path) -> Converted:
 
 def _check(folder: Path, out: Path) -> None:
     if not folder.is_dir():
-        what = "is a file; name the folder that holds it and its config.json" if folder.exists() else "no such folder"
-        raise ModelError(f"{folder}: {what}")
+        if not folder.exists():
+            raise MissingInputError(f"{folder}: no such folder")
+        raise ModelError(f"{folder}: is a file; name the folder that holds it and its config.json")
     if not (folder / "config.json").exists() and not (folder / "adapter_config.json").exists():
         raise ModelError(
             f"{folder}: not a model folder, config.json is missing; put the model's own beside its weights"

@@ -6,7 +6,7 @@ import difflib
 import shlex
 from pathlib import Path
 
-from palate.errors import ModelError
+from palate.errors import MissingInputError, ModelError
 from palate.models.loading.builtin import SMOLLM2, smollm2
 from palate.models.loading.convert import PICKLES, pickled_weights
 
@@ -28,7 +28,7 @@ def resolve_name(name: str) -> str:
         raise ModelError(f"{name}: a model is a folder with config.json and *.safetensors, this is a file{hint}")
     known_parent = path.parent.is_dir() and path.parent != Path()
     if name.startswith((".", "/", "~")) or name.count("/") != 1 or known_parent:  # not of the form owner/name
-        raise ModelError(
+        raise MissingInputError(
             f"{name}: no such model folder{_nearest(path)}; a hub id looks like owner/name, the built-in is {SMOLLM2}"
         )
     return name

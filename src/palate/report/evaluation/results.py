@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from palate.artifacts import RunDir
 from palate.artifacts.files import read_bytes
-from palate.errors import DataError
+from palate.errors import DataError, MissingInputError
 from palate.evaluation.logs.palate_results import is_benchmark, is_win_rate
 
 Kind: TypeAlias = Literal["accuracy", "winrate", "bench"]
@@ -62,7 +62,7 @@ def _below(folder: Path) -> list[Path]:
 
 def _read(path: Path) -> Source:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; name {_FORMS}")
+        raise MissingInputError(f"{path}: no such file; name {_FORMS}")
     content = read_bytes(path)
     try:
         facts = json.loads(content)

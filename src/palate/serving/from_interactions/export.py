@@ -18,6 +18,7 @@ from palate.data.formats.writers import write_rows
 from palate.data.held_out import HeldOut
 from palate.errors import DataError, UsageError
 from palate.feedback.candidates import Candidates
+from palate.progress import track
 from palate.records import Answer, LabelledCompletion, PreferencePair
 from palate.serving.from_interactions.draw import SHARES, draw
 from palate.serving.from_interactions.rows import capped, labelled_answers, pairs
@@ -98,7 +99,8 @@ def from_interactions(store: Store, output: Path, options: Options | None = None
     def work(session: Session) -> tuple[int, list[Usable], set[str]]:
         ids = list(session.scalars(options.filter.query()))
         left_out.clear()
-        found = usable(read_interactions(session, ids), left_out, excluded)
+        recorded = track(read_interactions(session, ids), "interactions", len(ids), delay=2.0)
+        found = usable(recorded, left_out, excluded)
         return len(ids), found, _uncertain(session, [one.id for one in found])
 
     looked_at, found, uncertain = store.read(work)

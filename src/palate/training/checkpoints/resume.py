@@ -11,7 +11,7 @@ from typing import Any
 from torch.optim.lr_scheduler import LambdaLR
 
 from palate.artifacts import RunDir, newest_complete, read_json, read_jsonl, verify_folder, write_text
-from palate.errors import ArtifactError
+from palate.errors import ArtifactError, MissingInputError
 from palate.training.setup.session import Session
 
 # Keys whose values are fixed by a checkpoint: they determine its tensors, the state of its optimiser, or its best
@@ -60,7 +60,7 @@ def check_resumable(checkpoint: Path) -> None:
         ArtifactError: names the checkpoint and the problem.
     """
     if not checkpoint.is_dir():
-        raise ArtifactError(
+        raise MissingInputError(
             f"resume_from_checkpoint: {checkpoint}: no such checkpoint folder; "
             "true takes the newest complete one in output_dir"
         )

@@ -98,7 +98,19 @@ def build_data(config: RunConfig, method: Method[Any], template: Template) -> Ru
     held_out = method.arrange(made.evaluation, seed=config.seed).groups
     same = train.groups is made.train and held_out is made.evaluation
     facts = made.facts if same else _facts(train.groups, held_out)
-    return replace(made, train=train.groups, evaluation=held_out, facts=facts, notices=train.notices)
+    notices = (*_too_long(made.report), *train.notices)
+    return replace(made, train=train.groups, evaluation=held_out, facts=facts, notices=notices)
+
+
+def _too_long(report: Mapping[str, Any]) -> list[str]:
+    """A warning if most of the records do not fit into `cutoff_len`."""
+    over = report["over_length"]
+    if over["share"] <= 0.5:
+        return []
+    return [
+        f"warning: {over['records']:,} examples ({over['share']:.0%}) are longer than cutoff_len: "
+        f"{report['cutoff_len']}, so they are shortened or left out; set cutoff_len: {2 * report['cutoff_len']} or more"
+    ]
 
 
 def _key(config: RunConfig, method: Method[Any], template: Template, files: Files) -> tuple[str, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import torch
 
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
+from palate.config.steps import doubtful_settings
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.loading.load import check_quantisation
 from palate.models.loading.resolve import resolve_name
@@ -167,8 +169,10 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         data = build_data(config, method, template)
         if rewards is not None:
             rewards.check_columns({name for group in data.train if group.record for name in group.record.extra})
-    for line in (*token_notices, *template.notices):
+    for line in token_notices:
         log.info(line)
+    for line in template.notices:
+        log.info(line, notice=True)
     log.info(data.summary, keep=False)
     with log.timed("model"):
         longest = longest_scored(config, data)
@@ -183,7 +187,14 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         if method.traits.head == "value":
             add_value_head(policy.model)
     for line in policy.notices:
-        log.info(line)
-    for line in (*limits, *data.notices):
+        log.info(line, notice=line.startswith("warning: "))
+    doubts = doubtful_settings(
+        config,
+        len(data.train),
+        len(data.evaluation),
+        devices=int(os.environ.get("WORLD_SIZE", "1")),
+        parameters=policy.total,
+    )
+    for line in (*limits, *(f"warning: {doubt}" for doubt in doubts), *data.notices):
         log.info(line, notice=True)
     return Session(config, log, device, precision, method, template, data, policy, reference, rewards)
