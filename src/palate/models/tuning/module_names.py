@@ -56,7 +56,7 @@ def linear_names(model: nn.Module) -> list[str]:
 
 
 def router_names(model: nn.Module) -> list[str]:
-    """Paths of modules that choose a token's experts: gates beside `experts`, router classes, layers of gating classes."""
+    """Paths of modules that choose a token's experts: gates beside `experts`, routers, layers of gating classes."""
     found: list[str] = []
     for path, module in model.named_modules():
         kind, children = type(module).__name__.lower(), dict(module.named_children())

@@ -54,14 +54,14 @@ def check_installed(config: RunConfig, device: torch.device) -> None:
         raise ConfigError(
             "deepspeed needs the package deepspeed, which is not installed: pip install deepspeed; or use fsdp"
         )
-    if config.deepspeed and "LOCAL_RANK" not in os.environ:
-        raise ConfigError(
-            "deepspeed: start with torchrun, one process too: torchrun --nproc_per_node 1 -m palate train CONFIG.yaml"
-        )
     for key in ("deepspeed", "fsdp_config"):
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
             raise ConfigError(f"{key}: there is no file {path}")
+    if config.deepspeed and "LOCAL_RANK" not in os.environ:
+        raise ConfigError(
+            "deepspeed: start with torchrun, one process too: torchrun --nproc_per_node 1 -m palate train CONFIG.yaml"
+        )
 
 
 def check_trackers(names: Sequence[str]) -> None:
