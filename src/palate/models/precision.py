@@ -65,6 +65,8 @@ def _best(device: torch.device) -> Precision:
 
 def native_bf16() -> bool:
     """Whether this CPU multiplies bf16. Without support, float32 products are several times as fast as bf16 ones."""
+    if not hasattr(torch.cpu, "get_capabilities"):  # torch 2.8
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     capable = torch.cpu.get_capabilities()
     return bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -53,7 +52,7 @@ from palate.training.setup.environment import is_main_process, peak_memory_bytes
 from palate.training.setup.memory import largest_batch, plan_memory
 from palate.training.setup.references import fill_reference
 from palate.training.setup.session import Session, prepare
-from palate.training.sharded import is_sharded
+from palate.training.sharded import forget_sharding, is_sharded
 from palate.training.trainer import PalateTrainer
 
 
@@ -134,6 +133,7 @@ class _Training:
             self._write_start(checkpoint)
         stop = StopOnSignal(session.device)
         with contextlib.ExitStack() as stack:
+            stack.callback(forget_sharding)
             stack.callback(lambda: self._health.close() if self._health else None)
             write = stack.enter_context(JsonlWriter(self.folder.metrics)).write if self.main else None
             samples = self._samples(stack)
@@ -240,8 +240,6 @@ class _Training:
             args=training_arguments(config, self.folder.path, session.precision, session.device),
             processing_class=session.template.tokenizer,
         )
-        for name in ("FSDP", "DEEPSPEED"):  # accelerate leaves them to the next run of this process
-            os.environ.pop(f"ACCELERATE_USE_{name}", None)
         trainer.remove_callback(PrinterCallback)
         if config.early_stopping_patience is not None:
             trainer.add_callback(StopEarly(config.early_stopping_patience))

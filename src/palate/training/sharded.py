@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from palate.config.run import RunConfig
 from palate.errors import ConfigError
@@ -36,12 +37,21 @@ def check_shardable(config: RunConfig, reference: Reference | None, device: torc
             f"{key}: the reference would be a copy of the policy, which is not possible for a sharded model; set "
             "reference_cache: auto, which computes its values before training, or ref_model"
         )
-    return f"{key} has no effect on a CPU: each process has the whole model" if device.type == "cpu" else ""
+    if config.fsdp and device.type == "cpu":
+        return "fsdp has no effect on a CPU: each process has the whole model"
+    return ""
 
 
 def is_sharded(config: RunConfig, device: torch.device) -> bool:
-    """Whether each process has a part of the model only; accelerate shards on accelerators."""
-    return bool(config.fsdp or config.deepspeed) and device.type != "cpu"
+    """Whether each process has a part of the model only; accelerate starts FSDP on accelerators, DeepSpeed anywhere."""
+    return bool(config.deepspeed) or bool(config.fsdp and device.type != "cpu")
+
+
+def forget_sharding() -> None:
+    """Delete what accelerate and transformers leave to the next run of this process, and to the next model it loads."""
+    for name in ("FSDP", "DEEPSPEED"):
+        os.environ.pop(f"ACCELERATE_USE_{name}", None)
+    unset_hf_deepspeed_config()
 
 
 class EqualCounts:

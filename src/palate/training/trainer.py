@@ -26,6 +26,7 @@ from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupSubset
 from palate.training.checkpoints.write import CheckpointTrainer
 from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
+from palate.training.deepspeed import accumulate, update
 from palate.training.evaluation_pass import evaluate_groups, metric_names
 from palate.training.finite import check_finite
 from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_errors
@@ -212,7 +213,7 @@ class PalateTrainer(CheckpointTrainer):
                 found = self._scoring.loss(model, batch, reference)
                 loss = ((found.output.loss * found.weights).sum() + found.balancing) * scale
                 self._record(batch.groups, found.output, found.weights)
-                self.accelerator.backward(loss)
+                self._backward(loss, last=number == len(batches) - 1)
             total += loss.detach()
         return total
 
@@ -231,13 +232,20 @@ class PalateTrainer(CheckpointTrainer):
                 self._step_meter.add(metrics, weights)
                 # `gradient` is already divided by Σ w, so only DDP's averaging is undone.
                 loss = (scored.logps * backward.gradient).sum() * self.args.world_size + balancing * scale
-                self.accelerator.backward(loss)
+                self._backward(loss, last=number == len(step.passes) - 1)
         self._record(step.groups, step.output, step.weights)
         return (step.output.loss * step.weights).sum() * scale
 
     def _sync_at(self, model: torch.nn.Module, *, last: bool) -> contextlib.AbstractContextManager[Any]:
         """A context for one backward pass; ranks exchange gradients only in the `last` pass of a batch."""
-        return contextlib.nullcontext() if last else self.accelerator.no_sync(model)
+        return contextlib.nullcontext() if last or self.is_deepspeed_enabled else self.accelerator.no_sync(model)
+
+    def _backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        """Backward of one pass; `last` of its batch. accelerate would let DeepSpeed update the weights after each."""
+        if self.is_deepspeed_enabled:
+            accumulate(self.deepspeed, loss, last=last and self.accelerator.sync_gradients)
+        else:
+            self.accelerator.backward(loss)
 
     def _record(self, groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
         losses = output.loss.detach()
@@ -250,6 +258,8 @@ class PalateTrainer(CheckpointTrainer):
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Raise if a loss or the norm is not finite: the last call before the optimiser changes the weights."""
         self._step_scope.close()
+        if self.is_deepspeed_enabled:
+            grad_norm = update(self.deepspeed)
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = norm.item() if isinstance(norm, torch.Tensor) else float(norm)
         check_finite(

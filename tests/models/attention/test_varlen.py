@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from palate.text.batch import Layout, Span
 from tiny import tiny_model
 
 CPU = torch.device("cpu")
+needs_kernel = pytest.mark.skipif(find_spec("torch.nn.attention.varlen") is None, reason="torch before 2.10")
 LAYOUT = Layout((Span(0, 3, (2, 4, 1)), Span(10, 2, (3,)), Span(15, 0, (2, 2)), Span(19, 9, (0, 5, 0, 6))))
 
 
@@ -87,6 +89,7 @@ def test_chunks_are_no_window(chunk: int) -> None:
         TreeMask(lambda b, h, q, k: q // chunk == k // chunk).window(100)
 
 
+@needs_kernel
 def test_torch_has_a_kernel_with_windows() -> None:
     assert varlen_kernel()[0] == "torch.nn.attention.varlen"
 
@@ -125,6 +128,7 @@ def test_arguments_of_the_kernels(scaled: bool) -> None:
     varlen._flash_kernel(flash)(q, k, k, index, 0.5, None)
 
 
+@needs_kernel
 @pytest.mark.parametrize(
     ("dtype", "width", "value_width", "said"),
     [

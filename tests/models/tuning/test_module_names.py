@@ -67,7 +67,9 @@ def test_the_head_is_no_linear_layer_to_adapt() -> None:
 def test_lora_on_all_layers_leaves_the_router_alone(kind: str, names: set[str]) -> None:
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **EXPERTS))
     found = router_names(model)
-    assert {path.rpartition(".")[2] for path in found} == names
+    assert found
+    assert all(names & set(path.split(".")) for path in found)
+    assert names <= {name for path in found for name in path.split(".")}
     tuned = add_lora(model, rank=2, alpha=4)
     adapted = [name for name, parameter in tuned.named_parameters() if parameter.requires_grad]
     assert any("q_proj" in name for name in adapted)

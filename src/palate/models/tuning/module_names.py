@@ -49,12 +49,14 @@ def linear_names(model: nn.Module) -> list[str]:
 
 
 def router_names(model: nn.Module) -> list[str]:
-    """Paths of modules that choose a token's experts: gates next to a module named `experts`, and router classes."""
+    """Paths of modules that choose a token's experts: gates beside `experts`, routers, layers of gating classes."""
     found: list[str] = []
     for path, module in model.named_modules():
-        if "router" in type(module).__name__.lower() and any(True for _ in module.parameters(recurse=False)):
+        kind, children = type(module).__name__.lower(), dict(module.named_children())
+        if "router" in kind and any(True for _ in module.parameters(recurse=False)):
             found.append(path)
-        children = dict(module.named_children())
+        if "topkgating" in kind:  # GraniteMoE's in older transformers, JetMoE's
+            found += [f"{path}.{name}" for name in children]
         if "experts" in children:
             found += [f"{path}.{name}" for name in children if "gate" in name or "router" in name]
     return sorted(set(found))

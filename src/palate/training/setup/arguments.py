@@ -19,6 +19,7 @@ from palate.config.stages.optimisation import LOW_RANK_OPTIMISERS
 from palate.data.parallel import all_cores
 from palate.errors import ConfigError
 from palate.models.precision import Precision
+from palate.training.deepspeed import engine_settings
 
 # Prefix of an optimiser's name → the package that implements it.
 _PACKAGES = {
@@ -32,7 +33,7 @@ _SAME_NAME = (
     *("gradient_accumulation_steps", "learning_rate", "lr_scheduler_type", "max_grad_norm", "optim", "weight_decay"),
     *("adam_beta1", "adam_beta2", "adam_epsilon", "seed", "data_seed", "run_name"),
     *("logging_steps", "eval_strategy", "save_strategy", "save_total_limit", "save_only_model"),
-    *("load_best_model_at_end", "ddp_timeout", "deepspeed", "fsdp", "fsdp_config"),
+    *("load_best_model_at_end", "ddp_timeout", "fsdp", "fsdp_config"),
 )
 # Tracker → what to install; the others come with palate.
 _TRACKER_PACKAGES = {"wandb": "palate[wandb]", "mlflow": "palate[mlflow]", "trackio": "trackio"}
@@ -57,6 +58,10 @@ def check_installed(config: RunConfig, device: torch.device) -> None:
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
             raise ConfigError(f"{key}: there is no file {path}")
+    if config.deepspeed and "LOCAL_RANK" not in os.environ:
+        raise ConfigError(
+            "deepspeed: start with torchrun, one process too: torchrun --nproc_per_node 1 -m palate train CONFIG.yaml"
+        )
 
 
 def check_trackers(names: Sequence[str]) -> None:
@@ -138,9 +143,12 @@ def training_arguments(
         warmup_steps=config.warmup_steps or config.warmup_ratio,
         logging_first_step=True,
         logging_nan_inf_filter=False,
+        deepspeed=engine_settings(config),
         metric_for_best_model=metric,
         greater_is_better=greater,
         report_to=config.report_to or "none",
+        # Older transformers (5.5) send metrics to a Space named trackio unless told otherwise.
+        trackio_space_id=os.environ.get("TRACKIO_SPACE_ID"),
         # More than one for each core is slower, and torch warns of it.
         dataloader_num_workers=min(config.dataloader_num_workers, all_cores()),
         dataloader_pin_memory=False,

@@ -195,6 +195,8 @@ def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | No
         return None
     if not wanted or config.finetuning_type != "freeze" or not found.packed:
         return None
+    if config.deepspeed:  # ZeRO-3 gathers the weights of each layer that runs, which must be the same on all ranks
+        return None
     if config.dropout > 0 or noise_alpha(config) > 0:
         return None
     trunk = TrunkCache(model, limit_bytes=int(_TRUNK_SHARE * available_memory_bytes()))
