@@ -103,6 +103,12 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield shlex.split(command, comments=False)[1:]
 
 
+def command_lines(text: str) -> list[str]:
+    """The command lines of a shell block, with continuation lines joined and comments left out."""
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    return [line for line in (re.split(r"(?:^|\s)#\s", line)[0].strip() for line in lines) if line]
+
+
 def is_synopsis(words: list[str]) -> bool:
     """Whether a command line shows a grammar, which names options but cannot be parsed as it stands."""
     return any(mark in word for word in words for mark in ("[", "…", "...", "|"))
