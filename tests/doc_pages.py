@@ -105,7 +105,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 def command_lines(text: str) -> list[str]:
     """The command lines of a shell block, with continuation lines joined and comments left out."""
-    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    lines = re.sub(r" *\\\n\s*", " ", text).splitlines()
     return [line for line in (re.split(r"(?:^|\s)#\s", line)[0].strip() for line in lines) if line]
 
 

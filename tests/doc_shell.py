@@ -19,9 +19,11 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from unittest import mock
+from urllib.parse import urlsplit
 
 import uvicorn
 
@@ -31,8 +33,8 @@ from palate.network import server as palate_server
 
 SERVERS = (("serve",), ("label", "serve"), ("web",))
 """Commands that serve until Ctrl-C."""
-ADDRESS = re.compile(r"(?:127\.0\.0\.1|localhost):8000\b")
-"""Where they listen on the pages; here it is a free port."""
+ADDRESS = re.compile(r"\b(127\.0\.0\.1|localhost|10\.0\.0\.\d|gpu-1):8000\b")
+"""Where they, and engines, listen on the pages; here it is a free port of this machine."""
 QUICK: Mapping[tuple[str, ...], Sequence[str]] = {
     ("train",): ("--set", "max_steps=2", "--set", "save_strategy=no"),
     ("demo",): ("--steps", "2"),
@@ -40,11 +42,18 @@ QUICK: Mapping[tuple[str, ...], Sequence[str]] = {
     ("generate",): ("--max-new-tokens", "4"),
     ("eval", "winrate"): ("--max-new-tokens", "4"),
     ("eval", "frontier"): ("--max-new-tokens", "4", "--k", "2"),
+    ("eval", "bench", "xstest"): ("--max-new-tokens", "4"),
+    ("eval", "bench", "mtbench"): ("--max-new-tokens", "4"),
+    ("eval", "bench", "alpacaeval"): ("--max-new-tokens", "4"),
+    ("eval", "bench", "arenahard"): ("--max-new-tokens", "4"),
+    ("data", "augment"): ("--max-new-tokens", "4"),
     ("eval", "must-pass"): ("--max-new-tokens", "4"),
     ("label", "serve"): ("--no-open",),
     ("web",): ("--no-open",),
 }
 """What is added to the commands of the pages: on a tiny model, two steps and four tokens show that a command works."""
+FEW = 6
+"""Largest number of tokens and of rows, where a command limits them."""
 OUTCOMES: Mapping[tuple[str, ...], Sequence[int]] = {("loop", "gate"): (0, 1, 3), ("loop", "canary"): (0, 1, 3)}
 """Exit codes of commands that decide; that of others is 0."""
 
@@ -62,13 +71,11 @@ class Shell:
     Args:
         variables: environment variables, and those that the page sets.
         engine: address of an OpenAI-compatible engine, which stands where no server of the page does.
-        typed: what the person types into `palate chat`.
     """
 
-    def __init__(self, variables: Mapping[str, str], engine: str, typed: str = "hello\n") -> None:
+    def __init__(self, variables: Mapping[str, str], engine: str) -> None:
         self.variables = dict(variables)
-        self.address = engine.removeprefix("http://").removesuffix("/v1")
-        self.typed = typed
+        self.address = urlsplit(engine).netloc
         self.output = ""
         self._stack = contextlib.ExitStack()
 
@@ -86,15 +93,22 @@ class Shell:
             words = shlex.split(stages[-1])
             settings = dict(word.split("=", 1) for word in itertools.takewhile(_ASSIGNMENT.match, words))
             words = words[len(settings) :]
-            if words[0] == "palate":
+            if words[0] == "palate" and words[1] != "--install-completion":  # which asks what its parent process is
                 given = self._bash(" | ".join(stages[:-1])) if len(stages) > 1 else None
                 self._palate(words[1:], given, settings)
             else:
                 self.output = self._bash(part)
+                if token := re.search(r'"feedback_token": ?"([^"]+)"', self.output):  # as the reader copies it
+                    self.variables["TOKEN"] = token[1]
+
+    def addressed(self, text: str) -> str:
+        """A text with the address of the running server or engine; a second machine is this one by its other name."""
+        port = self.address.rpartition(":")[2]
+        return ADDRESS.sub(lambda host: f"{'localhost' if host[1] == '10.0.0.2' else '127.0.0.1'}:{port}", text)
 
     def _bash(self, command: str) -> str:
         done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", ADDRESS.sub(self.address, command)],
+            ["bash", "-euo", "pipefail", "-c", f"{self.addressed(command)}\n:"],  # `:` so that bash stays the parent
             env=self.variables, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
@@ -109,11 +123,13 @@ class Shell:
         if any(tuple(words[: len(verb)]) == verb for verb in SERVERS):
             self._serve(words)
             return
-        words = [ADDRESS.sub(self.address, word) for word in words]
-        stdin = _Terminal(self.typed) if typed is None else io.StringIO(typed)
+        words = [self.addressed(word) for word in words]
+        stdin = io.StringIO("y\n" if typed is None else typed)  # a question whether to go on is answered
+        if typed is None and words[0] == "chat":
+            stdin = _Terminal("hello\n")
         said, complaints = io.StringIO(), io.StringIO()
         with (
-            mock.patch.dict(os.environ, settings),
+            mock.patch.dict(os.environ, {**self.variables, **settings}),
             mock.patch("sys.stdin", stdin),
             mock.patch.object(Compared.__init__, "__defaults__", (lambda: "b",)),  # no key is pressed at a StringIO
             contextlib.redirect_stdout(said),
@@ -122,7 +138,8 @@ class Shell:
             code = main(words)
         self.output = said.getvalue()
         expected = next((codes for verb, codes in OUTCOMES.items() if tuple(words[: len(verb)]) == verb), (0,))
-        assert code in expected, f"palate {shlex.join(words)}: {code}\n{self.output[-1500:]}\n{complaints.getvalue()[-1500:]}"
+        failed = code not in expected or "palate: error:" in complaints.getvalue()
+        assert not failed, f"palate {shlex.join(words)}: {code}\n{self.output[-1500:]}\n{complaints.getvalue()[-1500:]}"
         if target is not None:
             Path(target).write_text(self.output, encoding="utf-8")
 
@@ -161,6 +178,8 @@ class Shell:
         self._stack.callback(stop)
         assert not codes, f"palate {shlex.join(words)}: {codes}"
         self.address = f"127.0.0.1:{port}"
+        with urllib.request.urlopen(f"http://{self.address}/{'v1/models' if words[0] == 'serve' else ''}") as reply:
+            assert reply.status == 200
 
 
 _ASSIGNMENT = re.compile(r"[A-Z_]+=")
@@ -182,8 +201,12 @@ def split(command: str, operator: str) -> list[str]:
 
 def quick(words: Sequence[str]) -> list[str]:
     """The words with the options that make the command quick, unless they set these themselves."""
-    found = list(words)
-    for verb, added in QUICK.items():
+    found = [
+        str(min(int(word), FEW)) if before in ("--max-samples", "--max-new-tokens") else word
+        for before, word in zip(["", *words], words)
+    ]
+    recorded = words[:2] == ["eval", "winrate"] and words[2].endswith(".jsonl")  # no model answers
+    for verb, added in () if recorded else QUICK.items():
         if tuple(words[: len(verb)]) == verb:
             pairs = zip(added[::2], added[1::2]) if len(added) > 1 else [(added[0],)]
             found += [word for pair in pairs if pair[0] == "--set" or pair[0] not in words for word in pair]
