@@ -1,13 +1,12 @@
 """A small shell that types the commands of a page: palate's own in this process, all others in bash.
 
-It knows what the pages use: `&&`, `|`, `>`, patterns of file names, variables and assignments before a command. Commands
-that serve until Ctrl-C run in a thread, and stop when the next one starts or the page ends.
+It knows what the pages use: `&&`, `|`, `>`, patterns of file names, variables and assignments before a command.
+Commands that serve until Ctrl-C run in a thread, and stop when the next one starts or the page ends.
 """
 
 from __future__ import annotations
 
 import contextlib
-import glob
 import io
 import itertools
 import logging
@@ -118,7 +117,7 @@ class Shell:
         target = None
         if ">" in words:
             words, target = words[: words.index(">")], words[words.index(">") + 1]
-        words = [name for word in words for name in (sorted(glob.glob(word)) if "*" in word else [word])]
+        words = [name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
         words = quick(words)
         if any(tuple(words[: len(verb)]) == verb for verb in SERVERS):
             self._serve(words)
@@ -159,7 +158,6 @@ class Shell:
 
         patched = mock.patch.object(palate_server, "_Server", Remembered)
         patched.start()
-        said = io.StringIO()
         thread = threading.Thread(target=lambda: codes.append(main([*words, "--port", str(port)])))
 
         def stop() -> None:

@@ -109,7 +109,9 @@ def make_world(world: Path) -> Path:
     texts = [path.read_text(encoding="utf-8") for path in RUN_PAGES]
     model = world / "cache" / "models" / f"{SMOLLM2}-1"
     tokenizer = tiny_tokenizer(texts=texts, size=600)
-    save_tiny(model, tokenizer=tokenizer, num_hidden_layers=LAYERS, max_position_embeddings=4096, tie_word_embeddings=False)
+    save_tiny(
+        model, tokenizer=tokenizer, num_hidden_layers=LAYERS, max_position_embeddings=4096, tie_word_embeddings=False
+    )
     weights = load_file(model / "model.safetensors")
     weights["lm_head.weight"][tokenizer.eos_token_id] = 0  # never the likeliest: an answer has text
     save_file(weights, model / "model.safetensors", {"format": "pt"})
@@ -119,7 +121,9 @@ def make_world(world: Path) -> Path:
     program.chmod(0o755)
     with inside(files, world):
         palate("data", "convert", "palate-demo", "--to", "trl", "--max-samples", "24", "--output", "pairs.jsonl")
-        palate("data", "convert", "palate-demo-heldout", "--to", "trl", "--max-samples", "12", "--output", "heldout.jsonl")
+        palate(
+            "data", "convert", "palate-demo-heldout", "--to", "trl", "--max-samples", "12", "--output", "heldout.jsonl"
+        )
         write_rows(files / "prompts.jsonl", [{"prompt": f"What is {n} plus {n}?"} for n in range(4)])
         votes = [{"prompt": f"p{n}", "response_a": "yes", "response_b": "no no", "label": n % 2} for n in range(12)]
         write_rows(files / "votes.jsonl", votes)
@@ -195,12 +199,19 @@ def interactions(files: Path) -> None:
     with contextlib.closing(open_store("palate.db")) as store:
         recording = Recording(store, Clock(utc_now()))
         for number in range(4):
-            asked = recording.complete(f"An answer, number {number}.", prompt=f"Question {number}?", user=f"user {number}")
+            asked = recording.complete(
+                f"An answer, number {number}.", prompt=f"Question {number}?", user=f"user {number}"
+            )
             recording.rate(asked, thumbs="down", edit=f"A better answer, number {number}.")
 
 
 def training_file(files: Path, name: str) -> None:
-    values = {"stage": "dpo", "model_name_or_path": SMOLLM2, "dataset": "pairs.jsonl", "output_dir": f"runs/{name}-yaml"}
+    values = {
+        "stage": "dpo",
+        "model_name_or_path": SMOLLM2,
+        "dataset": "pairs.jsonl",
+        "output_dir": f"runs/{name}-yaml",
+    }
     (files / f"{name}.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
@@ -216,7 +227,7 @@ def resumable(files: Path) -> None:
 
 def benchmark_files(files: Path) -> None:
     """What the published benchmarks are: questions with answers."""
-    for number, block in enumerate(blocks(DOCS / "benchmarks.md")):
+    for block in blocks(DOCS / "benchmarks.md"):
         if block.title:
             path = files / block.title
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -300,7 +311,9 @@ def versions(files: Path) -> None:
 
 def pickled(files: Path) -> None:
     """A model folder whose weights are a pickle."""
-    shutil.copytree(files / "runs" / "dpo", files / "old-model", ignore=shutil.ignore_patterns("checkpoint-*", "*.json*l"))
+    shutil.copytree(
+        files / "runs" / "dpo", files / "old-model", ignore=shutil.ignore_patterns("checkpoint-*", "*.json*l")
+    )
     torch.save(load_file(files / "old-model" / "model.safetensors"), files / "old-model" / "pytorch_model.bin")
     (files / "old-model" / "model.safetensors").unlink()
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 
-from chat_server import make_httpserver
-from doc_pages import DOCS, PAGES, REPOSITORY, RUN_PAGES, Block, blocks, command_lines
+from doc_pages import PAGES, REPOSITORY, RUN_PAGES, Block, blocks, command_lines
 from doc_shell import Shell
 from doc_world import GIVEN, MEANWHILE, TYPED_BEFORE, inside, make_engine, make_world, variables
 
@@ -24,7 +23,11 @@ TYPED = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", REPOSITORY / 
 NOT_TYPED: Mapping[str, tuple[str, ...]] = {
     "makes an environment": ("make demo", "make install && . .venv/bin/activate", "make bench-env"),
     "runs the tests": ("make check", "make test", "make versions"),
-    "installs packages": ("pip install datasketch rensa", "pip install ./examples/plugin", "pip install 'palate[mlflow]'"),
+    "installs packages": (
+        "pip install datasketch rensa",
+        "pip install ./examples/plugin",
+        "pip install 'palate[mlflow]'",
+    ),
     "trains twelve layers; tests/end_to_end/test_demo.py": ("palate demo --output runs/demo",),
     "shows its page until Ctrl-C": ("tensorboard --logdir runs/first/runs",),
     "minutes to hours": (
@@ -62,13 +65,16 @@ NOT_TYPED: Mapping[str, tuple[str, ...]] = {
         "python experiments/run.py temperature",
         "tools/evaluate_demo.sh sets runs/demo-evaluation 100",
     ),
-    "writes into docs/": ("python benchmarks/tables.py docs/performance.md", "python benchmarks/tables.py docs/plan.md",
-                          "python experiments/publish.py"),
+    "writes into docs/": (
+        "python benchmarks/tables.py docs/performance.md",
+        "python benchmarks/tables.py docs/plan.md",
+        "python experiments/publish.py",
+    ),
     "needs data of the measurement": (
         "python benchmarks/data_speed.py ../shared/data/preference/ultrafeedback_1k_train.jsonl "
         "../shared/data/preference/hh_harmless_base_test.jsonl.gz --model smollm2-135m-instruct",
-        "RAYON_NUM_THREADS=1 python benchmarks/near_duplicates.py ../shared/data/preference/ultrafeedback_1k_train.jsonl "
-        "../shared/data/preference/hh_harmless_base_test.jsonl.gz --rows 3000",
+        "RAYON_NUM_THREADS=1 python benchmarks/near_duplicates.py "
+        "../shared/data/preference/ultrafeedback_1k_train.jsonl ../shared/data/preference/hh_harmless_base_test.jsonl.gz --rows 3000",
         "python benchmarks/languages.py ../shared/data",
     ),
     "needs a GPU": (
@@ -121,14 +127,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def engine(make_httpserver: HTTPServer) -> str:
-    return make_engine(make_httpserver)
+def engine() -> Iterator[str]:
+    with HTTPServer(host="127.0.0.1", port=0, threaded=True) as server:
+        yield make_engine(server)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [page for page in TYPED if any(map(typed, blocks(page)))], ids=lambda page: page.stem
-)
+@pytest.mark.parametrize("page", [page for page in TYPED if any(map(typed, blocks(page)))], ids=lambda page: page.stem)
 def test_it_can_be_typed(page: Path, world: Path, engine: str, tmp_path: Path) -> None:
     folder, name = tmp_path / "files", str(page.relative_to(REPOSITORY))
     if page in RUN_PAGES:  # a newcomer's: it takes nothing for granted but the presets
@@ -208,7 +213,9 @@ def test_a_command_that_fails_is_seen(command: str, tmp_path: Path, monkeypatch:
 def test_the_shell_knows_what_the_pages_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
-        (tmp_path / f"{name}.jsonl").write_text('{"prompt": "p", "chosen": "yes", "rejected": "no"}\n', encoding="utf-8")
+        (tmp_path / f"{name}.jsonl").write_text(
+            '{"prompt": "p", "chosen": "yes", "rejected": "no"}\n', encoding="utf-8"
+        )
     with Shell({**os.environ, "KIND": "sigmoid"}, "http://127.0.0.1:1/v1") as shell:
         shell.run("palate objectives $KIND --json > one.json && palate data convert *.jsonl --to trl -o all.json")
         shell.run("cat all.json | grep -c chosen && cd ..")
