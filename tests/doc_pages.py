@@ -94,7 +94,6 @@ def anchors(page: Path) -> set[str]:
 
 def commands(text: str) -> Iterator[list[str]]:
     """The `palate …` command lines of a code block as words, with continuation lines joined and comments left out."""
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)  # a variable with a default
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         for part in re.split(r"\s(?:&&|\|)\s(?=palate )", line.strip().removeprefix("$ ")):
             # Three spaces begin an explanation beside a command, as `#` does.

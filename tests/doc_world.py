@@ -26,7 +26,7 @@ from cycle_results import write_cycle
 from doc_pages import DOCS, REPOSITORY, RUN_PAGES, blocks
 from palate.artifacts import iter_jsonl
 from palate.cli.main import main
-from palate.models.builtin import SMOLLM2
+from palate.models.loading.builtin import SMOLLM2
 from palate.store import open_store
 from palate.store.tables import utc_now
 from recorded import Clock, Recording

@@ -74,7 +74,8 @@ NOT_TYPED: Mapping[str, tuple[str, ...]] = {
         "python benchmarks/data_speed.py ../shared/data/preference/ultrafeedback_1k_train.jsonl "
         "../shared/data/preference/hh_harmless_base_test.jsonl.gz --model smollm2-135m-instruct",
         "RAYON_NUM_THREADS=1 python benchmarks/near_duplicates.py "
-        "../shared/data/preference/ultrafeedback_1k_train.jsonl ../shared/data/preference/hh_harmless_base_test.jsonl.gz --rows 3000",
+        "../shared/data/preference/ultrafeedback_1k_train.jsonl "
+        "../shared/data/preference/hh_harmless_base_test.jsonl.gz --rows 3000",
         "python benchmarks/languages.py ../shared/data",
     ),
     "needs a GPU": (

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from doc_pages import DOCS, RUN_PAGES, blocks
-from palate.models.builtin import SMOLLM2
+from palate.models.loading.builtin import SMOLLM2
 from palate.objectives.paired import PairLogps, sigmoid
 from tiny import save_tiny, tiny_tokenizer
 
