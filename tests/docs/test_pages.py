@@ -114,6 +114,9 @@ NOT_TYPED: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Why → commands of the pages that do not run here, word by word; test_commands.py parses them too."""
+SAME_OUTPUT = {"docs/plan.md"}
+"""Pages whose output does not depend on the machine, nor on what a model says."""
+SYNOPSIS = re.compile("palate ")
 SKIPPED = {command for commands in NOT_TYPED.values() for command in commands}
 PROGRAMS = re.compile(r"(?:[A-Z_]+=\S+ )*python (\S+\.py)(.*)")
 
@@ -161,6 +164,9 @@ def test_it_can_be_typed(page: Path, world: Path, engine: str, tmp_path: Path) -
                 except AssertionError as error:
                     raise AssertionError(f"{block.where}: {command}\n{error}") from None
                 MEANWHILE.get((name, command), lambda _: None)(folder)
+            if block.language == "text" and name in SAME_OUTPUT:
+                lines = [line for line in block.text.splitlines() if "…" not in line and not SYNOPSIS.match(block.text)]
+                assert [line for line in lines if line not in shell.output] == [], f"{block.where} is not what is printed"
             if block.language == "python" and not block.title:
                 exec(compile(shell.addressed(block.text), block.where, "exec"), names)
 
