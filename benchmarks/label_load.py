@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2 as httpx
 import psutil
 from _measure import MEBIBYTE, located, palate_python, positive, results_option, say, write_result
 

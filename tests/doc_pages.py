@@ -94,13 +94,18 @@ def anchors(page: Path) -> set[str]:
 
 def commands(text: str) -> Iterator[list[str]]:
     """The `palate …` command lines of a code block as words, with continuation lines joined and comments left out."""
-    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)  # a variable with a default
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         for part in re.split(r"\s(?:&&|\|)\s(?=palate )", line.strip().removeprefix("$ ")):
             # Three spaces begin an explanation beside a command, as `#` does.
             command = re.split(r"\s{3,}(?![A-Z\[\s])|\s+#\s", part)[0]
             if re.match(r"palate (?:--|[a-z]+\b(?![,.:;]))", command):
                 yield shlex.split(command, comments=False)[1:]
+
+
+def command_lines(text: str) -> list[str]:
+    """The command lines of a shell block, with continuation lines joined and comments left out."""
+    lines = re.sub(r" *\\\n\s*", " ", text).splitlines()
+    return [line for line in (re.split(r"(?:^|\s)#\s", line)[0].strip() for line in lines) if line]
 
 
 def is_synopsis(words: list[str]) -> bool:

@@ -16,6 +16,8 @@ from palate.data.curate.funnel import funnel_table
 from palate.data.formats.targets import TARGETS
 from palate.records import Record
 
+YAML = re.compile(r"```yaml[^\n]*\n(.*?)```", re.DOTALL)
+
 
 def test_the_page_names_what_there_is(repository: Path) -> None:
     page = (repository / "docs" / "data.md").read_text(encoding="utf-8")
@@ -41,12 +43,11 @@ def test_each_example_row_has_the_format_beside_it(repository: Path, tmp_path: P
 
 def test_the_rules_of_the_worked_example_are_rules(repository: Path) -> None:
     page = (repository / "docs" / "data.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"(?:^    .*\n)+", page, flags=re.MULTILINE)
-    rules = [read_rules(yaml.safe_load(block)) for block in blocks if block.lstrip().startswith("preset:")]
+    rules = [read_rules(yaml.safe_load(block)) for block in YAML.findall(page) if block.startswith("preset:")]
     assert [rule.name for rule in rules[-1]][-1] == "sample"
     assert len(rules) == 2
     # The table of the page lists exactly the rules of the example, in order.
-    table = page[page.index("    read   ") :].splitlines()[1 : len(rules[-1]) + 1]
+    table = page[page.index("\nread   ") + 1 :].splitlines()[1 : len(rules[-1]) + 1]
     assert [line.split()[0] for line in table] == [rule.name for rule in rules[-1]]
 
 
@@ -54,11 +55,9 @@ def test_the_worked_example_comes_out_as_it_is_told(
     repository: Path, shared_data: Callable[[str], Path], tmp_path: Path
 ) -> None:
     page = (repository / "docs" / "data.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"(?:^    .*\n)+", page, flags=re.MULTILINE)
-    rules = next(yaml.safe_load(block) for block in blocks if "weak_phrases, " in block or ", weak_phrases]" in block)
+    rules = next(yaml.safe_load(block) for block in YAML.findall(page) if ", weak_phrases]" in block)
     raw = str(shared_data("preference/hh_harmless_base_test.jsonl.gz"))
     done = curate(raw, tmp_path / "out", read_rules(rules))
-    table = "".join(f"    {line}\n" for line in funnel_table(done.steps).splitlines())
-    assert table in page
+    assert "\n".join(funnel_table(done.steps).splitlines()) in page
     figure = (repository / "docs" / "figures" / "hh_funnel.svg").read_text(encoding="utf-8")
     assert (tmp_path / "out" / "funnel.svg").read_text(encoding="utf-8") == figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,22 @@ from typer.exceptions import TyperException
 
 from doc_pages import DOCS, PAGES, REPOSITORY, Block, blocks, commands, is_synopsis
 from palate.cli.arguments import read_words
+from palate.cli.label import campaign
 from palate.cli.main import app
 from palate.config.load import load_config
 from palate.config.pipeline import is_pipeline, load_pipeline
 from palate.config.sweep import is_sweep, load_sweep
+from palate.data import SourceReader, open_source
+from palate.data.augment import read_plan
+from palate.data.curate import read_rules
+from palate.errors import PalateError
+from palate.feedback.campaigns.schema import CampaignSchema
+from palate.loop.gate.config import load_gate_config
+from palate.serving.settings import read_settings
 
-ALL = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *PAGES]
+ALL = [REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "configs/README.md")] + PAGES
 ROOT: Any = typer.main.get_command(app)
-SHOWN = {"", "text", "sh", "bash", "console", "json", "jsonl", "yaml", "python", "py", "toml", "diff", "make"}
+SHOWN = {"sh", "python", "py", "text", "json", "jsonl", "yaml", "csv", "toml"}
 """Languages of code blocks; what each means stands in CONTRIBUTING.md."""
 
 
@@ -101,20 +110,32 @@ def test_code_spans_of_prose_name_commands_and_options_that_exist() -> None:
     assert wrong == []
 
 
+def json_values(text: str) -> list[Any]:
+    """The values of a block of JSON, one after the other."""
+    found, rest = [], text.strip()
+    while rest:
+        value, end = json.JSONDecoder().raw_decode(rest)
+        found.append(value)
+        rest = rest[end:].lstrip()
+    return found
+
+
 def check_block(block: Block) -> None:
     """Raises an error if a block of data or code is not what its language says."""
-    if block.language == "json" and not block.title.endswith("l"):
-        json.loads(block.text)
-    elif block.language in ("json", "jsonl"):
+    if block.language == "json":
+        json_values(block.text)
+    elif block.language == "jsonl":
         for line in block.text.splitlines():
             json.loads(line)
     elif block.language == "yaml":
         yaml.safe_load(block.text)
+    elif block.language == "toml":
+        tomllib.loads(block.text)
     elif block.language in ("python", "py"):
         compile(block.text, block.where, "exec")
 
 
-FENCED = [block for page in ALL for block in blocks(page) if block.language]
+FENCED = [block for page in ALL for block in blocks(page)]
 
 
 @pytest.mark.parametrize("block", FENCED, ids=lambda block: block.where)
@@ -123,20 +144,69 @@ def test_fenced_blocks_are_what_they_say(block: Block) -> None:
     check_block(block)
 
 
-RUNS = [block for block in FENCED if block.language == "yaml" and re.search(r"^stages?:|^rounds:", block.text, re.M)]
+NEEDED = {"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o"}
+ENGINE = {"stage": "grpo", "finetuning_type": "lora", "rewards": "length:shorter"}
 
 
-@pytest.mark.parametrize("block", RUNS, ids=lambda block: block.where)
+def load_as_what_it_is(path: Path) -> None:
+    """Read a YAML file with the loader of its kind; what a fragment of a training config lacks is added."""
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if "models" in values:
+        read_settings(path, {})
+    elif "judge_card" in values or "guards" in values:
+        load_gate_config(path)
+    elif "preset" in values or "rules" in values:
+        read_rules(path)
+    elif "kinds" in values:
+        read_plan(path)
+    elif "votes_per_item" in values:
+        CampaignSchema(**campaign._read_schema(path))
+    else:
+        if not {"stages", "rounds"} & set(values):  # a fragment of a training config
+            engine = ENGINE if "rollout_url" in values else {}
+            path.write_text(json.dumps({**NEEDED, **engine, **values}), encoding="utf-8")
+        (load_sweep if is_sweep(path) else load_pipeline if is_pipeline(path) else load_config)(path)
+
+
+CONFIGS = [block for block in FENCED if block.language == "yaml"]
+
+
+@pytest.mark.parametrize("block", CONFIGS, ids=lambda block: block.where)
 def test_configs_of_the_manual_load(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(block.text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    if is_sweep(path):
-        load_sweep(path)
-    elif is_pipeline(path):
-        load_pipeline(path)
-    else:
-        load_config(path)
+    load_as_what_it_is(path)
+
+
+def test_a_wrong_config_is_seen(tmp_path: Path) -> None:
+    for text in ("pref_bet: 0.1", "models: {a: {modell: m}}", "rules: [{min_lenght: {}}]"):
+        path = tmp_path / "wrong.yaml"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(PalateError):
+            load_as_what_it_is(path)
+
+
+ROWS = [
+    block
+    for block in FENCED
+    if block.language in ("json", "jsonl")
+    and re.search(r'"(chosen|messages)":', block.text)
+    and block.page.stem != "benchmarks"
+    and not block.title.endswith("dataset_info.json")
+]
+"""Rows of datasets; those of published benchmarks are read where their commands run."""
+
+
+@pytest.mark.parametrize("block", ROWS, ids=lambda block: block.where)
+def test_rows_of_the_manual_are_read(block: Block, tmp_path: Path) -> None:
+    values = json_values(block.text)
+    rows = values[0] if isinstance(values[0], list) else values
+    for row in rows:
+        path = tmp_path / "rows.jsonl"
+        path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        reader: SourceReader[Any] = SourceReader(open_source(str(path)), None)
+        assert len(list(reader)) == 1, f"{block.where}: {row}"
 
 
 def test_every_page_is_on_the_site() -> None:

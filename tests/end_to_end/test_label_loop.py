@@ -30,10 +30,11 @@ HELD_OUT = 137  # of palate-demo-heldout, which the preset evaluates on
 
 
 def script(repository: Path) -> str:
-    """The shell script of the section."""
+    """The commands of the section, on the port of the variable PORT."""
     page = (repository / "docs" / "label.md").read_text(encoding="utf-8")
     section = page.partition("## From ten votes to a model\n")[2]
-    return str(re.findall(r"```bash\n(.*?)```", section, re.DOTALL)[0])
+    commands = str(re.findall(r"```sh\n(.*?)```", section, re.DOTALL)[0])
+    return "set -e\n" + commands.replace("palate label serve ", 'palate label serve --port "$PORT" ')
 
 
 def free_port() -> int:

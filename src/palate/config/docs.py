@@ -34,9 +34,11 @@ INTRODUCTION = """\
 
 A run is described by a flat YAML file. `--set key=value` overrides a key; the last one wins:
 
-    palate train run.yaml --set learning_rate=1e-6 --set output_dir=runs/second
-    palate plan run.yaml      # prints every key with its value, without running
-    palate config schema train --output palate.schema.json    # for editors, see below
+```sh
+palate train run.yaml --set learning_rate=1e-6 --set output_dir=runs/second
+palate plan run.yaml      # prints every key with its value, without running
+palate config schema train --output palate.schema.json    # for editors, see below
+```
 
 `stage`, `model_name_or_path`, `dataset` and `output_dir` are required; all other keys have a default. Keys have the
 names and meanings of LLaMA-Factory and of transformers' `TrainingArguments`, so their files can be used unchanged. Some

@@ -94,5 +94,5 @@ def test_every_key_is_in_the_page() -> None:
 
 def test_the_config_of_the_page_is_accepted(tmp_path: Path) -> None:
     page = (Path(__file__).resolve().parents[3] / "docs" / "gate.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (example,) = re.findall(r"```yaml [^\n]*\n(.*?)```", page, re.DOTALL)
     assert next(guard.metric for guard in loaded(tmp_path, example).guards) == "truthfulqa/mc1"
