@@ -88,6 +88,19 @@ def test_the_container_checks_hashes_and_runs_as_a_user(project: dict[str, Any])
     assert all((REPOSITORY / name).exists() for line in copied for name in line.split())
 
 
+def test_a_build_without_cuda_leaves_out_its_packages_only(tmp_path: Path) -> None:
+    """The command of docs/release.md, which is also that of the Containerfile."""
+    command = re.search(r"^sed '(.+)' requirements.lock > cpu.lock$", (REPOSITORY / "docs/release.md").read_text(), re.M)
+    assert command
+    assert f"sed -i '{command[1]}' palate.lock" in (REPOSITORY / "Containerfile").read_text(encoding="utf-8")
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    kept = subprocess.run(["sed", command[1]], input=lock, capture_output=True, text=True, check=True).stdout
+    entries = re.split(r"\n(?=\S)", lock.strip())
+    cuda = [entry for entry in entries if re.match(r"(torch|triton|nvidia-|cuda-)", entry)]
+    assert len(cuda) > 10
+    assert kept.strip() == "\n".join(entry for entry in entries if entry not in cuda)
+
+
 def test_the_files_about_the_project_agree_with_it(project: dict[str, Any]) -> None:
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
@@ -178,7 +191,7 @@ def test_the_linter_refuses_pickles() -> None:
 
 def test_make_and_ci_are_well_formed() -> None:
     subprocess.run(["bash", "-n", ".ci/run"], cwd=REPOSITORY, check=True)
-    for target in ("install", "demo", "test", "check", "bench", "site", "dist", "lock", "audit", "sbom"):
+    for target in ("install", "demo", "test", "check", "bench", "site", "dist", "lock", "audit", "sbom", "release-check"):
         done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()
