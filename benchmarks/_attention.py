@@ -21,9 +21,11 @@ from torch.nn.attention import flex_attention
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.models.attention import tree, varlen
+from palate.models.attention.kernels import kernels_of
 from palate.models.attention.varlen import VARLEN, VarlenIndex
-from palate.models.probe.probe import kernels_of
-from palate.models.score import head_of, install, per_completion
+from palate.models.scoring.forward import install
+from palate.models.scoring.head import head_of
+from palate.models.scoring.logps import per_completion
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedCompletion, EncodedGroup
 

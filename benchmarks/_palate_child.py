@@ -19,8 +19,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from palate.artifacts import read_jsonl
 from palate.config.load import config_from_values
 from palate.data import load_records
-from palate.models.load import load_model, load_tokenizer, resolve_name
-from palate.models.save import save_pretrained
+from palate.models.loading.load import load_model, load_tokenizer
+from palate.models.loading.resolve import resolve_name
+from palate.models.loading.save import save_pretrained
 from palate.models.tuning.trainable import untie_head
 from palate.records import PreferencePair
 from palate.text.encode import EncodedGroup, encode_records

@@ -52,7 +52,7 @@ def run_task(task: str, path: str, workers: int, model: str | None) -> dict[str,
 def _tokenise(path: str, model: str) -> dict[str, Any]:
     """Records to token ids and target masks, as training does it; reading the file and the tokenizer is not counted."""
     from palate.data import load_records
-    from palate.models.load import load_tokenizer
+    from palate.models.loading.load import load_tokenizer
     from palate.records import PreferencePair
     from palate.text.encode import encode_records
     from palate.text.template import load_template

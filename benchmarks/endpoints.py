@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.engine import Engine
+from palate.models.generation.endpoints.engine import Engine
 from palate.records import Message
 
 IN_FLIGHT = 8

@@ -42,8 +42,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from palate.data import load_records
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.generate import generate
-from palate.models.load import load_model, load_tokenizer, resolve_name
+from palate.models.generation.local.generate import generate
+from palate.models.loading.load import load_model, load_tokenizer
+from palate.models.loading.resolve import resolve_name
 from palate.models.precision import resolve as resolve_precision
 from palate.records import PreferencePair
 

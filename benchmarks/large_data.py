@@ -164,7 +164,7 @@ def write_model(job: dict[str, Any]) -> dict[str, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from palate.models.load import load_tokenizer
+    from palate.models.loading.load import load_tokenizer
 
     tokenizer = load_tokenizer(job["model"])
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -25,7 +25,7 @@ from palate.evaluation.benchmarks.encode import plain_groups
 from palate.evaluation.benchmarks.source import read_file
 from palate.evaluation.benchmarks.suite.table import find_benchmark
 from palate.evaluation.subject import Subject, model_spec
-from palate.models.load import resolve_name
+from palate.models.loading.resolve import resolve_name
 from palate.models.precision import resolve
 from palate.text.groups import EncodedGroup
 

@@ -32,12 +32,14 @@ from tables import pieces_table
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palate.models.attention import cpu
-from palate.models.attention.cpu import Segment, segments, tree_backward, tree_forward
+from palate.models.attention.cpu import tree_backward, tree_forward
+from palate.models.attention.segments import Segment, segments
 from palate.models.attention.tree import TREE
 from palate.models.cpu import head
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.cpu.layers import apply_fused
-from palate.models.score import dense_logps, head_of, install
+from palate.models.scoring.forward import install
+from palate.models.scoring.head import dense_logps, head_of
 from palate.text.batch import Batch, Layout, Span, pack
 from palate.text.encode import EncodedCompletion, EncodedGroup
 

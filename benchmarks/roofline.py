@@ -41,11 +41,11 @@ from tables import roofline_table
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import TrainerCallback
 
-import palate.models.cpu.layer_halves as fused_halves
-import palate.models.score as logprobs
+import palate.models.cpu.sublayers as fused_halves
+import palate.models.scoring.forward as logprobs
 import palate.training.run as training_run
 from palate.config.load import config_from_values
-from palate.models.load import load_model, load_tokenizer
+from palate.models.loading.load import load_model, load_tokenizer
 from palate.text.encode import EncodedGroup
 from palate.text.template import load_template
 from palate.training.trainer import PalateTrainer

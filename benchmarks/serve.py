@@ -104,7 +104,7 @@ def palate_command(options: argparse.Namespace, port: int) -> list[str]:
 
 
 def transformers_command(options: argparse.Namespace, port: int) -> list[str]:
-    from palate.models.load import resolve_name
+    from palate.models.loading.resolve import resolve_name
 
     python = Path(os.environ.get("PALATE_TRANSFORMERS_PYTHON", palate_python()))
     words = ["serve", resolve_name(options.model), "--dtype", DTYPES[options.precision], "--device", "cpu"]
@@ -174,7 +174,7 @@ class Reply:
 
 def compare(options: argparse.Namespace, folder: Path) -> Report:
     """Both servers in turn, in every round."""
-    from palate.models.load import load_tokenizer
+    from palate.models.loading.load import load_tokenizer
 
     texts = user_texts(options)
     tokenizer = load_tokenizer(options.model)
@@ -323,8 +323,8 @@ def child() -> None:
 
 def batch_answers(subject: Any, prompts: Sequence[Sequence[int]], job: Job) -> tuple[Report, list[list[int]]]:
     """All prompts at once; the batch is loaded before the clock starts."""
-    from palate.models.generation.continuous import Batcher
     from palate.models.generation.decoding import Decoding
+    from palate.models.generation.local.continuous import Batcher
 
     answers: list[list[int]] = [[] for _ in prompts]
     firsts = [0.0] * len(prompts)
@@ -353,7 +353,7 @@ def batch_answers(subject: Any, prompts: Sequence[Sequence[int]], job: Job) -> t
 def single_answers(subject: Any, prompts: Sequence[Sequence[int]], job: Job) -> tuple[Report, list[list[int]]]:
     """One prompt after another, as a model without a batch answers a queue."""
     from palate.models.generation.decoding import Decoding
-    from palate.models.generation.generate import generate
+    from palate.models.generation.local.generate import generate
 
     answers, firsts = [], []
     begin = time.monotonic()

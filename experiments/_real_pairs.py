@@ -12,7 +12,7 @@ from palate.data.formats.writers import write_rows
 from palate.data.prompts import load_prompts
 from palate.errors import DataError
 from palate.models.generation.decoding import sampling_seed
-from palate.models.load import load_tokenizer
+from palate.models.loading.load import load_tokenizer
 from palate.records import Messages, PreferencePair
 from palate.text.encode import encode_records
 from palate.text.template import Template, load_template

@@ -127,7 +127,7 @@ def _wrong(requirement: Requirement) -> str:
 def _devices() -> Iterator[Check]:
     import torch
 
-    from palate.models.builtin import SMOLLM2
+    from palate.models.loading.builtin import SMOLLM2
     from palate.models.precision import default_device, resolve
     from palate.models.upstream import package_folders
 

@@ -10,7 +10,7 @@ import pytest
 from _pairs import exact_rows, numbered_rows, short_pairs, small_tokenizer, write_jsonl
 
 from palate.data import load_records
-from palate.models.load import load_tokenizer
+from palate.models.loading.load import load_tokenizer
 from palate.records import PreferencePair, Ranking, Record
 from palate.text.encode import EncodedGroup, encode_records
 from palate.text.template import Template, load_template

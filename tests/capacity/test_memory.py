@@ -12,10 +12,10 @@ from palate.capacity.job import Job, Row, Workload
 from palate.capacity.memory import activation_bytes, memory_of, state_bytes
 from palate.capacity.shapes import Counts, ModelShape
 from palate.config.load import config_from_values
-from palate.models import score
 from palate.models.attention import cpu
 from palate.models.cpu import head
-from palate.models.generation import generate, llama_step
+from palate.models.generation.local import generate, llama_decoder
+from palate.models.scoring import head as scoring_head
 
 # 2 layers of 8 → 16 → 8 with 2 heads of 4 and 1 key head; 100 words. Per layer: q and o 64 each, k and v 32 each, the
 # MLP 3 · 128; norms 5 · 8.
@@ -256,7 +256,7 @@ def test_gradients_of_earlier_passes_are_there_in_the_next_forward_pass() -> Non
 
 def test_the_sizes_are_those_of_the_code_that_runs() -> None:
     assert memory.ANSWERS_AT_A_TIME == generate.BATCH_SIZE
-    assert memory._CHUNK == score.CHUNK_ELEMENTS
+    assert memory._CHUNK == scoring_head.CHUNK_ELEMENTS
     assert (memory._KEPT_LOGITS, memory._LOGIT_ROWS) == (head.KEPT_BYTES, head._ROWS)
     assert (memory._KEPT_KEYS, memory._QUERY_BLOCK) == (cpu.KEPT_KEYS, cpu.QUERY_BLOCK)
-    assert memory._COPIED_BYTES == llama_step.COPIED_BYTES
+    assert memory._COPIED_BYTES == llama_decoder.COPIED_BYTES

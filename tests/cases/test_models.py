@@ -15,10 +15,10 @@ from palate.artifacts import read_json
 from palate.errors import ArtifactError, ConfigError, DataError, ModelError
 from palate.evaluation.subject import Subject, model_spec
 from palate.models.generation.decoding import Decoding
-from palate.models.load import load_model, load_tokenizer
+from palate.models.loading.load import load_model, load_tokenizer
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
-from palate.models.score import per_completion
+from palate.models.scoring.logps import per_completion
 from palate.records import Message
 from palate.text.batch import pad
 from palate.text.template import load_template

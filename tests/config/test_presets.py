@@ -14,7 +14,7 @@ from palate.config.load import load_config
 from palate.config.pipeline import is_pipeline, load_pipeline
 from palate.config.run import DpoConfig
 from palate.config.sweep import is_sweep, load_sweep
-from palate.models.builtin import SMOLLM2
+from palate.models.loading.builtin import SMOLLM2
 from tiny import save_tiny
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))

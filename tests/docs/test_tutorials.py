@@ -12,7 +12,7 @@ import torch
 
 from doc_pages import DOCS, RUN_PAGES, blocks, commands
 from palate.cli.main import main
-from palate.models.builtin import SMOLLM2
+from palate.models.loading.builtin import SMOLLM2
 from palate.objectives.paired import PairLogps, sigmoid
 from tiny import save_tiny, tiny_tokenizer
 

@@ -23,7 +23,7 @@ from llama_server import PYTHON
 from palate.cli.main import main
 from palate.evaluation.accuracy.held_out import held_out_pairs
 from palate.evaluation.subject import read_run
-from palate.models.builtin import SMOLLM2
+from palate.models.loading.builtin import SMOLLM2
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.cli.main import main
-from palate.models.builtin import SMOLLM2
+from palate.models.loading.builtin import SMOLLM2
 from runs import metrics, run_json
 from tiny import save_tiny, tiny_tokenizer
 

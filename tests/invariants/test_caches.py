@@ -11,10 +11,11 @@ import torch
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy
+from palate.models.reference.precomputed import StoredReference, fill
 from palate.models.reference.store import ReferenceStore
-from palate.models.reference.stored import StoredReference, fill
-from palate.models.score import TokenLogps, per_completion, score
-from palate.models.trunk import TrunkCache
+from palate.models.scoring.forward import score
+from palate.models.scoring.logps import TokenLogps, per_completion
+from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning.trainable import train_last_layers
 from palate.objectives import PairLogps
 from palate.objectives.paired import sigmoid

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from palate.models.probe.probe import probe
-from palate.models.score import Logps, per_completion
+from palate.models.scoring.logps import Logps, per_completion
 from palate.text.batch import pack
 from palate.text.encode import EncodedGroup
 from tiny import method_of, random_groups, tiny_model

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from palate.models.probe.probe import probe
-from palate.models.score import per_completion
+from palate.models.scoring.logps import per_completion
 from palate.objectives import PairLogps
 from palate.objectives.paired import sigmoid
 from palate.text.batch import Batch, pack, pad

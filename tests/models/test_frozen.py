@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.models.cpu.layers import apply_fused
 from palate.models.frozen import float_products, saved_in, store_frozen_in
-from palate.models.identity import model_hash
-from palate.models.load import load_frozen, load_model
+from palate.models.loading.identity import model_hash
+from palate.models.loading.load import load_frozen, load_model
 from palate.models.precision import BF16, FP16, FP32
 from palate.models.probe.probe import probe
 from palate.models.reward.head import end_index, probe_rewards

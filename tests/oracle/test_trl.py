@@ -18,7 +18,7 @@ import torch
 
 from palate.config.objectives.lookup import OBJECTIVES
 from palate.models.probe.probe import probe
-from palate.models.score import per_completion
+from palate.models.scoring.logps import per_completion
 from palate.text.batch import pack
 from palate.text.encode import EncodedCompletion, EncodedGroup
 from palate.training.methods.base import LossOutput

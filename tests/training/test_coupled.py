@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from palate.models.probe.probe import probe
-from palate.models.score import Logps, TokenLogps, per_completion
+from palate.models.scoring.logps import Logps, TokenLogps, per_completion
 from palate.text.batch import Batch, micro_batches, pack
 from palate.text.encode import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss

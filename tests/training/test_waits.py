@@ -14,7 +14,9 @@ import torch
 
 from palate.models.attention.tree import TREE
 from palate.models.attention.varlen import VARLEN
-from palate.models.score import TokenLogps, head_of, install
+from palate.models.scoring.forward import install
+from palate.models.scoring.head import head_of
+from palate.models.scoring.logps import TokenLogps
 from palate.text.batch import Batch, pack
 from palate.training.meters import Meter
 from palate.training.scoring import Scoring

@@ -115,7 +115,7 @@ def duration_of(job: Job, tokens: int) -> Duration:
 
 
 def _stores_trunk(job: Job) -> bool:
-    """Whether frozen bottom layers are computed once and stored (`models.trunk`)."""
+    """Whether frozen bottom layers are computed once and stored (`models.scoring.trunk`)."""
     config = job.config
     if getattr(config, "trunk_cache", "auto") == "off" or isinstance(config, RolloutFields):
         return False

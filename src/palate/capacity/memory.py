@@ -1,7 +1,7 @@
 """Bytes of a run on one device, by part and by moment.
 
 Weights that train are float32; frozen linear maps are in the format of the products. What a forward pass saves for
-backward follows the autograd functions of `models.cpu.layer_halves` for Llama-like models on a CPU, and transformers'
+backward follows the autograd functions of `models.cpu.sublayers` for Llama-like models on a CPU, and transformers'
 layers elsewhere.
 """
 
@@ -16,7 +16,7 @@ from palate.capacity.shapes import Counts
 PLANNED_SHARE = 0.85
 """Of the free memory, what `max_tokens_per_batch: auto` plans to use."""
 ANSWERS_AT_A_TIME = 32
-"""As `models.generation.generate`."""
+"""As `models.generation.local.generate`."""
 
 # Bytes of a trained parameter's state. Other optimisers keep Adam's two float32 means, which is a bound for those that
 # project gradients to a low rank. 8-bit ones (2110.02861) keep the states of embeddings in 32 bits.
@@ -29,10 +29,10 @@ _TWICE = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 _LIBRARIES = {True: 600_000_000, False: 650_000_000}  # CUDA's context; Python with PyTorch and transformers
 _ROW_BYTES = 6_000  # of a row in the machine's memory
-_CHUNK = 1 << 23  # logits of a chunk on a GPU (`models.score`)
+_CHUNK = 1 << 23  # logits of a chunk on a GPU (`models.scoring.forward`)
 _KEPT_LOGITS, _LOGIT_ROWS = 256 << 20, 512  # on a CPU (`models.cpu.head`)
 _KEPT_KEYS, _QUERY_BLOCK = 1024, 128  # `models.attention.cpu`
-_COPIED_BYTES = 2 << 30  # the largest second copy of the weights for decoding on a CPU (`llama_step`)
+_COPIED_BYTES = 2 << 30  # the largest second copy of the weights for decoding on a CPU (`llama_decoder`)
 _FRAGMENTS = {True: 0.06, False: 0.08}  # of what the allocator of a GPU or a CPU holds, which it cannot use
 
 

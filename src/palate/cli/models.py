@@ -89,7 +89,7 @@ def load_streams(
 
 def _load(model: str, url: str | None, *, template: str | None, precision: str) -> AnswerStream:
     from palate.evaluation.answers.answerer import load_answerer
-    from palate.models.generation.engine import Engine
+    from palate.models.generation.endpoints.engine import Engine
 
     if url is None:
         print_progress(f"loading {model}")

@@ -14,7 +14,7 @@ import torch
 from palate.errors import ModelError
 from palate.evaluation.subject import Subject, model_spec
 from palate.models.precision import default_device, resolve
-from palate.models.score import per_completion
+from palate.models.scoring.logps import per_completion
 from palate.records import Message
 from palate.text.batch import Batch, score_completions
 from palate.text.groups import EncodedCompletion, EncodedGroup

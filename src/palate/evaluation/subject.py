@@ -18,14 +18,14 @@ from palate.config.stages.model import adapter_names, split_adapters
 from palate.errors import ArtifactError
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.generate import generate
-from palate.models.generation.stream import stream
-from palate.models.load import load_frozen
+from palate.models.generation.local.generate import generate
+from palate.models.generation.local.stream import stream
+from palate.models.loading.load import load_frozen
+from palate.models.loading.spec import ModelSpec as ModelSpec
+from palate.models.loading.spec import adapter_spec, starting_model
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, rows_of
-from palate.models.score import Logps, per_completion
-from palate.models.spec import ModelSpec as ModelSpec
-from palate.models.spec import adapter_spec, starting_model
+from palate.models.scoring.logps import Logps, per_completion
 from palate.progress import progress
 from palate.records import Answer, Messages
 from palate.text.batch import Batch, score_completions

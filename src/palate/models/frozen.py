@@ -24,7 +24,7 @@ from palate.models.precision import Precision
 # As safetensors calls them.
 _FORMATS = {torch.bfloat16: "BF16", torch.float16: "F16"}
 _FLOATS = ("F64", "F32", "F16", "BF16")
-# Computed outside autocast (`models.reward.head`, `models.value_head`).
+# Computed outside autocast (`models.reward.head`, `models.scoring.value_head`).
 _SCALAR_HEADS = ("score", "value_head")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from palate.config.run import RunConfig
-from palate.models import spec
-from palate.models.spec import ModelSpec
+from palate.models.loading import spec
+from palate.models.loading.spec import ModelSpec
 
 
 def starting_model(config: RunConfig) -> ModelSpec:

@@ -20,7 +20,7 @@ from palate.feedback.export.pairs import pairs_from_votes
 from palate.feedback.judges.load import load_judge
 from palate.feedback.judging import collect_votes, questions
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.engine import Engine
+from palate.models.generation.endpoints.engine import Engine
 from palate.models.precision import default_device, resolve
 from palate.pipelines.models import starting_model
 

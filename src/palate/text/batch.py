@@ -116,7 +116,7 @@ class Batch(Mapping[str, Any]):
         return Batch(self.groups, layout=self.layout, **moved)
 
     def model_inputs(self) -> dict[str, Any]:
-        """The arguments of the scoring forward (`models.score`)."""
+        """The arguments of the scoring forward (`models.scoring.forward`)."""
         return {
             "input_ids": self.input_ids,
             "position_ids": self.position_ids,

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from palate.models.reference.kinds import Reference
-from palate.models.score import Logps, TokenLogps
+from palate.models.scoring.logps import Logps, TokenLogps
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 from palate.training.methods.base import LossOutput, Method

@@ -19,7 +19,7 @@ from palate.data.inspect import Inspection
 from palate.data.source_reader import SourceReader
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError, UsageError
-from palate.models.spec import ModelSpec
+from palate.models.loading.spec import ModelSpec
 from palate.records import (
     DatasetRequest,
     Demonstration,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from palate.models.score import Logps, TokenLogps, per_completion
+from palate.models.scoring.logps import Logps, TokenLogps, per_completion
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from palate.artifacts import JsonlWriter
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.generate import generate
+from palate.models.generation.local.generate import generate
 from palate.models.precision import Precision
 from palate.models.reference.kinds import Reference
 from palate.records import Record, as_turns

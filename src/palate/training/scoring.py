@@ -12,8 +12,9 @@ import torch
 
 from palate.models.reference.kinds import Reference
 from palate.models.reward.head import Rewards
-from palate.models.score import Logps, TokenLogps, per_completion, score
-from palate.models.trunk import TrunkCache
+from palate.models.scoring.forward import score
+from palate.models.scoring.logps import Logps, TokenLogps, per_completion
+from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning.experts import RouterBalance
 from palate.models.tuning.neftune import EmbeddingNoise
 from palate.text.batch import Batch

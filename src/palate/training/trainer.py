@@ -57,7 +57,7 @@ class PalateTrainer(CheckpointTrainer):
     """Trains any `Method` on encoded groups.
 
     Args:
-        model: a causal LM with the scoring forward (`models.score.install`), with or without PEFT.
+        model: a causal LM with the scoring forward (`models.scoring.forward.install`), with or without PEFT.
         train_groups: training data.
         eval_groups: evaluation data, or None.
         split: divides groups into batches within the token budget.

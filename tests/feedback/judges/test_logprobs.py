@@ -7,7 +7,7 @@ import math
 import pytest
 
 from palate.feedback.judges.logprobs import verdict_of_tokens
-from palate.models.generation.completion import TokenChoice
+from palate.models.generation.endpoints.completion import TokenChoice
 from palate.records import Verdict
 
 

@@ -16,7 +16,7 @@ from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.cache import PROBE_DAYS, Judgements
 from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint, stable_facts
 from palate.feedback.judges.settings import ApiSettings
-from palate.models.generation.engine import Engine
+from palate.models.generation.endpoints.engine import Engine
 from palate.store import open_store
 from palate.store.tables import EndpointRow
 

@@ -11,10 +11,11 @@ from transformers.masking_utils import causal_mask_function, sliding_window_caus
 from palate.errors import ModelError
 from palate.models.attention import varlen
 from palate.models.attention.flex import FLEX
+from palate.models.attention.kernels import kernels_of
 from palate.models.attention.tree import TREE, TreeMask, tree_attention, tree_mask
 from palate.models.attention.varlen import VARLEN, VarlenIndex, varlen_index, varlen_kernel, varlen_tree_attention
 from palate.models.precision import BF16, FP32
-from palate.models.probe.probe import kernels_of, probe
+from palate.models.probe.probe import probe
 from palate.text.batch import Layout, Span
 from tiny import tiny_model
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from palate.models.attention.tree import TREE
 from palate.models.cpu.layers import FusedDecoderLayer, apply_fused
-from palate.models.score import head_of, install
+from palate.models.scoring.forward import install
+from palate.models.scoring.head import head_of
 from palate.text.batch import Batch, pack
 from tiny import random_groups, tiny_model
 

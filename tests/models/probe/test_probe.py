@@ -17,10 +17,11 @@ from transformers import (
 
 from palate.errors import ModelError
 from palate.models.attention import tree as attention
+from palate.models.attention.kernels import TREES
 from palate.models.attention.tree import TREE
-from palate.models.probe import probe as probing
+from palate.models.probe import trial
 from palate.models.probe.group import narrow_windows, probe_groups
-from palate.models.probe.probe import TREES, probe
+from palate.models.probe.probe import probe
 from palate.models.reward.head import probe_rewards
 from tiny import BY_LENGTH, PACKED, PADDED, tiny_model
 
@@ -62,7 +63,7 @@ def test_a_model_that_was_just_initialised_gets_the_path_that_is_exact_for_it(na
 @pytest.mark.parametrize("name", ["convolutions", "linear attention", "ALiBi"])
 def test_a_leak_is_found_by_its_share_of_what_a_prompt_changes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without looking at the kinds of layers: the scores of these differ by less than 2e-3 in log-probability."""
-    monkeypatch.setattr(probing, "mixes_tokens", lambda model: "")
+    monkeypatch.setattr(trial, "mixes_tokens", lambda model: "")
     kind, values, _ = FRESH[name]
     found = probe(fresh(kind, values))
     assert not found.packed

@@ -12,9 +12,9 @@ from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy, PolicyAtStart, Reference, SeparateModel
 from palate.models.reference.offloaded import offload
+from palate.models.reference.precomputed import StoredReference
 from palate.models.reference.store import ReferenceStore
-from palate.models.reference.stored import StoredReference
-from palate.models.score import score
+from palate.models.scoring.forward import score
 from palate.text.batch import pack
 from tiny import random_groups, tiny_model
 

@@ -14,8 +14,8 @@ from palate.errors import ArtifactError
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy
+from palate.models.reference.precomputed import StoredReference, fill, verify
 from palate.models.reference.store import ReferenceStore
-from palate.models.reference.stored import StoredReference, fill, verify
 from palate.text.batch import Batch, pack
 from palate.text.encode import EncodedGroup
 from tiny import random_groups, tiny_model

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from palate.models.score import Head, install
+from palate.models.scoring.forward import install
+from palate.models.scoring.head import Head
 from palate.models.tuning.neftune import EmbeddingNoise, sequence_lengths
 from palate.text.batch import pack, pad
 from palate.text.encode import EncodedCompletion, EncodedGroup

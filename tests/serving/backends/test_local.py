@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 
 from gateways import ASK, eventually, make_gateway, serving, states
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.models.generation.generate import generate
+from palate.models.generation.local.generate import generate
 from palate.serving.backends import local
 from palate.serving.backends.local import Local, load_local
 from palate.serving.settings import ModelFields

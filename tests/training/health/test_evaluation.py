@@ -15,7 +15,7 @@ import torch
 
 from palate.artifacts import RunDir, read_json
 from palate.errors import ConfigError
-from palate.models.generation.generate import stock_attention
+from palate.models.generation.local.generate import stock_attention
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import SeparateModel

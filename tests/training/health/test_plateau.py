@@ -11,9 +11,9 @@ import torch
 from palate.models.precision import BF16, FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy, SeparateModel
+from palate.models.reference.precomputed import StoredReference
 from palate.models.reference.store import ReferenceStore
-from palate.models.reference.stored import StoredReference
-from palate.models.score import TokenLogps
+from palate.models.scoring.logps import TokenLogps
 from palate.text.batch import pack
 from palate.training.health.plateau import PlateauCheck
 from tiny import random_groups, tiny_model

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from palate.errors import DataError
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.text.batch import pack
 from runs import metrics, run, write_rows
 from tiny import method_of, random_groups

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from palate.config.run import GrpoConfig, PpoConfig
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.meters import Meter
 from palate.training.methods.base import summarise

@@ -17,7 +17,7 @@ import torch
 from palate.config.load import config_from_values
 from palate.config.stages.online import GrpoFields, PpoFields
 from palate.config.stages.rollout import RolloutFields
-from palate.models.score import TokenLogps, per_completion
+from palate.models.scoring.logps import TokenLogps, per_completion
 from palate.text.batch import pack
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.methods import build_method

@@ -17,7 +17,7 @@ from palate.config.load import config_from_values
 from palate.config.objectives.lookup import OBJECTIVES, OPTIONS
 from palate.config.stages.preference import RewardObjectiveFields
 from palate.errors import ConfigError
-from palate.models.score import Logps, TokenLogps, per_completion
+from palate.models.scoring.logps import Logps, TokenLogps, per_completion
 from palate.records import LabelledCompletion, PreferencePair, ScoredCompletion
 from palate.text.batch import Batch, pack
 from palate.text.encode import EncodedGroup

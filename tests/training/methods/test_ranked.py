@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.text.batch import pack
 from palate.training.methods.ranked import of_others, ordered_share
 from runs import distance, metrics, run, write_rows

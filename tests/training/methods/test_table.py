@@ -16,7 +16,7 @@ from palate.config import load
 from palate.config.base import Fields
 from palate.config.run import STAGES, DpoConfig, Run
 from palate.config.stages.preference import ReferenceFields, SampleFields
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.records import PreferencePair
 from palate.training import methods
 from palate.training.methods.base import LossOutput, Method, Rows, Traits

@@ -9,7 +9,7 @@ import pytest
 
 from palate.config.load import config_from_values
 from palate.errors import ConfigError, DataError
-from palate.models.load import load_tokenizer
+from palate.models.loading.load import load_tokenizer
 from palate.text.template import load_template
 from palate.training.methods import build_method
 from palate.training.setup.dataset import RunData, build_data

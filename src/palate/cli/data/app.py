@@ -89,7 +89,7 @@ def inspect_command(
 
 def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:
     """How a model's tokenizer counts, and how its template renders."""
-    from palate.models.load import load_tokenizer
+    from palate.models.loading.load import load_tokenizer
     from palate.text.template import load_template
 
     rendering = load_template(load_tokenizer(model_path(model)), template)
@@ -174,7 +174,7 @@ def _embedder(rules: Sequence[Rule]) -> Embedder | None:
     asking = next((rule for rule in rules if isinstance(rule, EmbeddingDifference)), None)
     if asking is None:
         return None
-    from palate.models.embeddings import SentenceEmbedder
+    from palate.models.sentence_embedder import SentenceEmbedder
 
     return SentenceEmbedder(asking.model or None)
 

@@ -39,7 +39,7 @@ def convert(
 
     Example: palate model convert old-model --output model
     """
-    from palate.models.convert import convert as convert_folder
+    from palate.models.loading.convert import convert as convert_folder
 
     done = convert_folder(folder, output)
     print_done(

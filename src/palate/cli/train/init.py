@@ -68,7 +68,7 @@ def command(
     from palate.data.inspect import inspect_dataset
     from palate.data.parallel import all_cores
     from palate.evaluation.subject import model_spec
-    from palate.models.load import resolve_name
+    from palate.models.loading.resolve import resolve_name
     from palate.models.precision import total_memory
     from palate.records import DatasetRequest
     from palate.training.first_config import as_yaml_text, first_config

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from palate.evaluation.subject import Subject
-    from palate.models.generation.engine import Engine
+    from palate.models.generation.endpoints.engine import Engine
 
 
 def load_answerer(
@@ -14,7 +14,7 @@ def load_answerer(
 ) -> Engine | Subject:
     """A model that answers prompts: in an engine if one is named, else in this process."""
     if base_url is not None:
-        from palate.models.generation.engine import Engine
+        from palate.models.generation.endpoints.engine import Engine
 
         return Engine(base_url, model)
 

@@ -21,7 +21,7 @@ from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, c
 from palate.evaluation.benchmarks.statistics import rates
 from palate.evaluation.logs.items import ItemValues
 from palate.evaluation.logs.lm_eval import SAMPLES, read_lm_eval
-from palate.models.load import resolve_name
+from palate.models.loading.resolve import resolve_name
 from palate.models.precision import default_device, resolve
 from palate.records import Dropped
 

@@ -16,7 +16,7 @@ from palate.evaluation.benchmarks.encode import chat_groups, plain_groups, promp
 from palate.evaluation.subject import Subject
 from palate.feedback.judges.load import load_judge
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.models.generation.generate import generate
+from palate.models.generation.local.generate import generate
 from palate.models.precision import Precision
 from palate.models.probe.limits import trained_length
 from palate.records import LEFT_SHARE, Dropped

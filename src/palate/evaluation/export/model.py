@@ -21,7 +21,7 @@ from palate.models.export.adapter import export_adapter
 from palate.models.export.gguf import check_converter, export_gguf
 from palate.models.export.hub import prepare_repository, upload
 from palate.models.export.merged import export_merged, stored_dtype
-from palate.models.spec import adapter_spec
+from palate.models.loading.spec import adapter_spec
 from palate.records import PreferencePair
 
 

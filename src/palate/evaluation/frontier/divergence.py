@@ -11,8 +11,8 @@ import torch
 
 from palate.errors import ModelError
 from palate.evaluation.subject import Subject
-from palate.models.divergence import token_divergence
-from palate.models.generation.generate import stock_attention
+from palate.models.generation.local.generate import stock_attention
+from palate.models.scoring.divergence import token_divergence
 from palate.progress import progress
 from palate.text.batch import Batch, score_completions
 from palate.text.groups import EncodedGroup

@@ -13,7 +13,7 @@ from palate.evaluation.accuracy.rewards import is_reward_model
 from palate.evaluation.answers.table import distinct_names
 from palate.evaluation.frontier.points import FrontierModel
 from palate.evaluation.subject import ModelSpec, RunSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
-from palate.models.load import resolve_name
+from palate.models.loading.resolve import resolve_name
 
 
 def frontier_models(

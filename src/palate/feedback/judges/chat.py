@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.usage import Estimate, Meter
-from palate.models.generation.completion import TokenChoice
-from palate.models.generation.engine import Engine
+from palate.models.generation.endpoints.completion import TokenChoice
+from palate.models.generation.endpoints.engine import Engine
 from palate.records import Messages, as_turns
 
 MOST_FAILURES = 20

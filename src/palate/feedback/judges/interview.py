@@ -16,7 +16,7 @@ from palate.feedback.judges.prompt import JudgePrompt
 from palate.feedback.judges.render import RULE, block, clean, criteria_text, nonce_of
 from palate.feedback.judges.replies import Mode, instruction, read_verdict, response_format
 from palate.feedback.judges.settings import ApiSettings
-from palate.models.generation.pool import CHAT
+from palate.models.generation.endpoints.pool import CHAT
 from palate.records import Message, Messages, Verdict
 from palate.store.tables import Judgement
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from palate.models.generation.completion import TokenChoice
+from palate.models.generation.endpoints.completion import TokenChoice
 from palate.records import Verdict
 
 LEAST_MASS = 0.9

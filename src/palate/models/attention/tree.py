@@ -16,7 +16,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
 from palate.errors import ModelError
-from palate.models.attention.cpu import cpu_tree_attention, segments, visible
+from palate.models.attention.cpu import cpu_tree_attention
+from palate.models.attention.segments import segments, visible
 from palate.text.batch import Layout
 
 TREE = "palate_tree"

@@ -22,7 +22,7 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from palate.errors import ModelError
-from palate.models.attention.cpu import segments
+from palate.models.attention.segments import segments
 from palate.models.attention.tree import TreeMask, check_attention_call, in_one_dtype, refuse_features, tree_mask
 from palate.text.batch import Layout
 

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from palate.models.attention.cpu import segments
-from palate.models.cpu.layer_halves import attention_sublayer, mlp_sublayer
+from palate.models.attention.segments import segments
 from palate.models.cpu.projection import Projection, hooked, projection_of
+from palate.models.cpu.sublayers import attention_sublayer, mlp_sublayer
 from palate.models.frozen import float_products
 from palate.models.upstream import CALL_ERRORS
 from palate.text.batch import Layout, Span

@@ -1,4 +1,4 @@
-"""Recognises models that compute exactly as Llama, which `models.generation.llama_step` runs without their modules.
+"""Recognises models that compute exactly as Llama, which palate decodes without their modules (`generation.local`).
 
 A test on a few tokens cannot show how a model behaves at greater lengths or for other values. So the configuration is
 checked here, and the names that the code of each forward uses. A model whose forward uses a name that Llama's does not
@@ -31,7 +31,7 @@ def recognised(model: Any) -> bool:
         return False
     if set(decoder._modules) != {"embed_tokens", "layers", "norm", "rotary_emb"}:
         return False
-    # `models.score` has replaced the causal LM's own forward, so only its hooks are checked.
+    # `models.scoring.forward` has replaced the causal LM's own forward, so only its hooks are checked.
     if any(module._forward_hooks or module._forward_pre_hooks for module in (model, base)):
         return False
     if any(map(hooked, decoder.modules())):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from palate.artifacts import atomic_folder, read_json, write_json
 from palate.errors import ModelError
-from palate.models.load import resolve_name
-from palate.models.spec import ModelSpec
+from palate.models.loading.resolve import resolve_name
+from palate.models.loading.spec import ModelSpec
 
 _COPIED = ("adapter_model.safetensors", "README.md")
 

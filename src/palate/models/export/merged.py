@@ -12,9 +12,10 @@ from transformers import AutoConfig
 
 from palate.artifacts import atomic_folder, write_text
 from palate.errors import ModelError
-from palate.models.load import load_model, resolve_name
-from palate.models.save import save_pretrained
-from palate.models.spec import ModelSpec
+from palate.models.loading.load import load_model
+from palate.models.loading.resolve import resolve_name
+from palate.models.loading.save import save_pretrained
+from palate.models.loading.spec import ModelSpec
 from palate.models.tuning.trainable import TASKS, merge_adapter
 from palate.models.tuning.vocabulary import enlarge_embedding
 

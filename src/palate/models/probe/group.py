@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from palate.models.rotary import length_rule, rope_parameters
+from palate.models.attention.rotary import length_rule, rope_parameters
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedCompletion, EncodedGroup
 

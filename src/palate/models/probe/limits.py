@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from palate.errors import DataError
-from palate.models.rotary import rope_parameters
+from palate.models.attention.rotary import rope_parameters
 from palate.models.upstream import base_of
 from palate.text.encode import EncodedGroup
 

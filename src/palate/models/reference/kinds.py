@@ -7,7 +7,7 @@
 | model    | a separate model                                                    | a model                |
 | none     | nothing, for objectives without a reference                         | none                   |
 
-Stored values can replace any of them (`models.reference.stored`); then no copy is made.
+Stored values can replace any of them (`models.reference.precomputed`); then no copy is made.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from torch import nn
 
 from palate.errors import ModelError
 from palate.models.precision import Precision
-from palate.models.score import TokenLogps, score
-from palate.models.trunk import TrunkCache
+from palate.models.scoring.forward import score
+from palate.models.scoring.logps import TokenLogps
+from palate.models.scoring.trunk import TrunkCache
 from palate.text.batch import Batch
 
 

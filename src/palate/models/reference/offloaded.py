@@ -14,7 +14,7 @@ from torch import nn
 
 from palate.artifacts import temporary_path, write_errors
 from palate.models.reference.kinds import PolicyAtStart, Reference, SeparateModel, evaluating, swapped
-from palate.models.reference.stored import StoredReference
+from palate.models.reference.precomputed import StoredReference
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from palate.errors import ModelError
+from palate.models.attention.rotary import forward_by_length, length_rule
 from palate.models.attention.tree import TREE
 from palate.models.precision import FP32, Precision
 from palate.models.probe.limits import token_rows
-from palate.models.probe.probe import Probe, Trial, probing
-from palate.models.rotary import forward_by_length, length_rule
-from palate.models.score import Head
-from palate.models.trunk import TrunkRun
+from palate.models.probe.trial import Probe, Trial, probing
+from palate.models.scoring.head import Head
+from palate.models.scoring.trunk import TrunkRun
 from palate.text.batch import Batch, Layout
 
 

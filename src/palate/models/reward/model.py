@@ -16,7 +16,8 @@ from palate.data.formats.rows import read_tools
 from palate.data.scores import rule_score
 from palate.errors import ConfigError, ModelError
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.load import load_frozen, load_tokenizer, resolve_name
+from palate.models.loading.load import load_frozen, load_tokenizer
+from palate.models.loading.resolve import resolve_name
 from palate.models.precision import FP32, Precision, default_device
 from palate.models.probe.limits import check_sequences, rows_of, trained_length
 from palate.models.reward.head import end_index, probe_rewards
@@ -34,7 +35,7 @@ class RewardModel:
         folder: with config.json (or adapter_config.json, whose base is loaded too), safetensors and a tokenizer.
         template: makes the chat template of the tokenizer; the tokenizer's own by default.
         cutoff_len: longest prompt + answer in tokens; a longer one loses the beginning of its prompt.
-        origin: `revision` and `trust_remote_code`, as for `models.load.load_model`.
+        origin: `revision` and `trust_remote_code`, as for `models.loading.load.load_model`.
 
     Attributes:
         template: its chat template and tokenizer.

@@ -16,10 +16,11 @@ from typing import Any
 
 from palate.errors import EngineError
 from palate.evaluation.subject import Subject, model_spec
-from palate.models.generation.continuous import Batcher, NewToken, Ticket
-from palate.models.generation.continuous import Busy as Full
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.stream import TextPieces
+from palate.models.generation.local.continuous import Batcher
+from palate.models.generation.local.continuous import Busy as Full
+from palate.models.generation.local.request import NewToken, Ticket
+from palate.models.generation.local.stream import TextPieces
 from palate.models.precision import default_device, resolve
 from palate.models.probe.limits import trained_length
 from palate.models.upstream import base_of

@@ -13,7 +13,7 @@ from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
 from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
-from palate.models.save import has_renamed_weights, load_renamed, save_pretrained
+from palate.models.loading.save import has_renamed_weights, load_renamed, save_pretrained
 from palate.training.checkpoints.resume import follow_schedule
 from palate.training.methods.base import Method
 from palate.training.online.rollouts import StepRollouts

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from palate.artifacts import RunDir
 from palate.config.stages.health import DEFAULT_LIMITS, HealthFields
-from palate.models.reference.stored import StoredReference
+from palate.models.reference.precomputed import StoredReference
 from palate.training.health.evaluation import AnswerEvaluation, length_correlation
 from palate.training.health.metrics import WINDOW, HealthFinding, exceeded
 from palate.training.health.plateau import PlateauCheck, StartCheck

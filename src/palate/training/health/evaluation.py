@@ -14,11 +14,11 @@ from torch import nn
 from palate.artifacts import RunDir, read_json, write_json
 from palate.errors import PalateError
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.models.generation.generate import generate
+from palate.models.generation.local.generate import generate
 from palate.models.precision import Precision
 from palate.models.reference.kinds import Reference, evaluating
 from palate.models.reference.offloaded import OffloadedModel, offload
-from palate.models.score import score
+from palate.models.scoring.forward import score
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.health.metrics import HealthMetrics, measure_answers

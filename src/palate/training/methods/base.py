@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from palate.models.reward.head import end_index
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.objectives import RunningMean
 from palate.records import Record
 from palate.text.batch import Batch

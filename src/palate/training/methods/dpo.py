@@ -9,7 +9,7 @@ from torch import Tensor
 
 from palate.config.objectives.lookup import Member, loss_at_start
 from palate.config.run import DpoConfig
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.objectives import PAIRED, Modifiers, PairLogps, Term, accuracy, implicit_rewards, paired_loss
 from palate.objectives.modifiers import length_discount, sum_by_completion, wpo_weights
 from palate.objectives.paired import log_ratios

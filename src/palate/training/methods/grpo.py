@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from palate.config.run import GrpoConfig
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.objectives.kl import k3
 from palate.objectives.policy_gradient import clipped_policy_loss, grpo_advantages, rloo_advantages
 from palate.records import Record

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from palate.config.run import KtoConfig
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.objectives import UNPAIRED, Modifiers, Term, UnpairedLogps, implicit_reward, unpaired_loss
 from palate.objectives.unpaired import kl_estimate
 from palate.records import LabelledCompletion

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from palate.config.run import DpoConfig
 from palate.errors import DataError
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.objectives import PairLogps
 from palate.records import AnyRecord, Dropped, PreferencePair
 from palate.text.encode import EncodedGroup

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.text.groups import EncodedGroup
 from palate.training.methods.base import Method, Rows
 

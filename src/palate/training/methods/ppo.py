@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from palate.config.run import PpoConfig
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.objectives.policy_gradient import (
     adapted_kl_coefficient,
     clipped_policy_loss,

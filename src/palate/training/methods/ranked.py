@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from palate.config.run import DpoConfig
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.objectives import RANKED, Modifiers, RankedLogps, Term, implicit_reward, ranked_loss
 from palate.records import Ranking
 from palate.training.methods.base import LossOutput, Method, Rows, Traits, detached

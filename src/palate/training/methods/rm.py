@@ -10,7 +10,7 @@ from torch import Tensor
 
 from palate.config.run import RmConfig
 from palate.errors import DataError
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.objectives import REWARD, RankedLogps
 from palate.records import PreferencePair, Ranking, Record, ScoredCompletion
 from palate.text.encode import EncodedGroup

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from palate.config.run import SftConfig
-from palate.models.score import Logps
+from palate.models.scoring.logps import Logps
 from palate.records import Demonstration
 from palate.training.methods.base import LossOutput, Method, Rows, Traits
 

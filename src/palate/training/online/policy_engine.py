@@ -12,8 +12,8 @@ from palate.config.functions import load_function
 from palate.config.run import GrpoConfig, PpoConfig
 from palate.errors import ConfigError
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.engine import Engine
-from palate.models.save import save_pretrained
+from palate.models.generation.endpoints.engine import Engine
+from palate.models.loading.save import save_pretrained
 from palate.records import Record
 from palate.text.template import Template
 

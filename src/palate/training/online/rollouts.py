@@ -17,11 +17,12 @@ from palate.artifacts import read_json, write_json
 from palate.data.scores import GROUP_OF, columns_of
 from palate.errors import ArtifactError
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.models.generation.generate import generate
+from palate.models.generation.local.generate import generate
 from palate.models.precision import Precision
 from palate.models.reference.kinds import Reference, evaluating
-from palate.models.score import TokenLogps, score
-from palate.models.value_head import load_value_head, save_value_head
+from palate.models.scoring.forward import score
+from palate.models.scoring.logps import TokenLogps
+from palate.models.scoring.value_head import load_value_head, save_value_head
 from palate.records import Record
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup

@@ -13,17 +13,19 @@ from palate.config.run import RunConfig
 from palate.config.stages.optimisation import NoiseFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ConfigError
+from palate.models.attention.kernels import NAMES, kernels_of
 from palate.models.cpu.layers import apply_fused
 from palate.models.frozen import store_frozen_in
-from palate.models.identity import adapter_hash, model_hash, weights_hash
-from palate.models.liger import apply_liger
-from palate.models.load import load_model
+from palate.models.loading.identity import adapter_hash, model_hash, weights_hash
+from palate.models.loading.load import load_model
 from palate.models.precision import Precision
-from palate.models.probe.probe import NAMES, Probe, kernels_of, probe
+from palate.models.probe.probe import probe
+from palate.models.probe.trial import Probe
 from palate.models.reward.head import probe_rewards
-from palate.models.trunk import TrunkCache
+from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning import trainable
 from palate.models.tuning.experts import RouterBalance, has_experts, router_balance
+from palate.models.tuning.liger import apply_liger
 from palate.models.tuning.module_names import lora_notice, router_names
 from palate.models.tuning.neftune import EmbeddingNoise
 from palate.models.tuning.vocabulary import embedding_modules, embedding_rows, enlarge_embedding

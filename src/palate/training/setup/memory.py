@@ -19,7 +19,7 @@ from torch import nn
 
 from palate.capacity.memory import PLANNED_SHARE, state_bytes, token_budget
 from palate.capacity.shapes import Counts
-from palate.models.generation.generate import BATCH_SIZE
+from palate.models.generation.local.generate import BATCH_SIZE
 from palate.models.precision import Precision
 from palate.text.batch import Batch
 from palate.training.setup.environment import available_memory_bytes

@@ -14,12 +14,14 @@ from palate.config.run import RunConfig
 from palate.config.stages.preference import ReferenceFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ArtifactError, ModelError
-from palate.models.builtin import cache_root
+from palate.models.attention.kernels import kernels_of
 from palate.models.frozen import store_frozen_in
-from palate.models.identity import model_hash
-from palate.models.load import load_model, resolve_name
+from palate.models.loading.builtin import cache_root
+from palate.models.loading.identity import model_hash
+from palate.models.loading.load import load_model
+from palate.models.loading.resolve import resolve_name
 from palate.models.precision import Precision
-from palate.models.probe.probe import kernels_of, probe
+from palate.models.probe.probe import probe
 from palate.models.reference.kinds import (
     AdapterOff,
     FrozenCopy,
@@ -28,8 +30,8 @@ from palate.models.reference.kinds import (
     SeparateModel,
     check_separate,
 )
+from palate.models.reference.precomputed import StoredReference, fill, share, verify
 from palate.models.reference.store import ReferenceStore
-from palate.models.reference.stored import StoredReference, fill, share, verify
 from palate.models.tuning.vocabulary import embedding_rows
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup

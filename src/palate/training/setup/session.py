@@ -13,14 +13,15 @@ import torch
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
 from palate.models.cpu.allocator import keep_freed_memory
-from palate.models.load import check_quantisation, resolve_name
+from palate.models.loading.load import check_quantisation
+from palate.models.loading.resolve import resolve_name
+from palate.models.loading.spec import starting_model
 from palate.models.precision import Precision, default_device
 from palate.models.precision import resolve as resolve_precision
 from palate.models.reference.kinds import Reference
 from palate.models.reward.head import give_pad_token
-from palate.models.spec import starting_model
+from palate.models.scoring.value_head import add_value_head
 from palate.models.tuning.vocabulary import add_tokens
-from palate.models.value_head import add_value_head
 from palate.progress import print_line
 from palate.text.template import Template
 from palate.training.methods import Method, build_method

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from palate.artifacts import atomic_folder, json_hash, plain, remove_folder, write_errors
 from palate.artifacts.locks import acquire
 from palate.errors import ArtifactError
-from palate.models.builtin import cache_root
+from palate.models.loading.builtin import cache_root
 from palate.progress import console
 from palate.text.template import Template
 from palate.training.setup.environment import is_main_process

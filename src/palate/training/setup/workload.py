@@ -11,7 +11,7 @@ from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
 from palate.data.stream import RecordStream
 from palate.errors import DataError, ModelError
-from palate.models.spec import starting_model
+from palate.models.loading.spec import starting_model
 from palate.records import DatasetRequest, Messages, Record, completions_of
 from palate.text.encode import encode_records
 from palate.text.prompts import encode_prompts

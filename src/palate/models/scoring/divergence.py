@@ -1,0 +1,96 @@
+"""KL between two models' next-token distributions at every trained token, over the whole vocabulary.
+
+Both models read the same batch. Logits are computed for the trained tokens only and in chunks of rows, so that no
+[tokens, vocabulary] tensor is larger than a chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from palate.errors import ModelError
+from palate.models.precision import compute_dtype
+from palate.models.scoring.forward import logits_at, states_at
+from palate.models.scoring.head import row_chunks, transformed
+from palate.models.upstream import active_module
+from palate.objectives.kl import full_vocabulary
+from palate.text.batch import Batch
+
+_LogSoftmax: TypeAlias = Callable[[slice], torch.Tensor]
+
+
+class TokenDivergence(NamedTuple):
+    """Two models at each trained token, float32 [M], in the order of `Batch.target_ids`.
+
+    Attributes:
+        logps: log π of the token.
+        reference_logps: log π_ref of the token.
+        kl: the KL of the next-token distributions there, in nats (`objectives.kl.full_vocabulary`).
+    """
+
+    logps: torch.Tensor
+    reference_logps: torch.Tensor
+    kl: torch.Tensor
+
+
+@torch.no_grad()
+def token_divergence(policy: Any, reference: Any, batch: Batch) -> TokenDivergence:
+    """Score a batch under both models; under one and the same model the KL is exactly 0.
+
+    Args:
+        policy: a causal LM with the scoring forward (`models.probe.probe`), in eval mode.
+        batch: in a layout that both can read.
+
+    Raises:
+        ModelError: the two heads have different numbers of tokens.
+    """
+    targets = batch.target_ids
+    of_policy, vocabulary = _head(policy, batch)
+    of_reference, other = (of_policy, vocabulary) if reference is policy else _head(reference, batch)
+    if vocabulary != other:
+        raise ModelError(f"KL needs one vocabulary: the policy's head has {vocabulary} tokens, the reference's {other}")
+    logps = torch.empty(len(targets), dtype=torch.float32, device=targets.device)
+    reference_logps, kl = torch.empty_like(logps), torch.zeros_like(logps)
+    for rows in row_chunks(len(targets), vocabulary) if len(targets) else ():
+        ours = of_policy(rows)
+        logps[rows] = ours.gather(-1, targets[rows, None]).squeeze(-1)
+        if reference is policy:
+            continue
+        theirs = of_reference(rows)
+        reference_logps[rows] = theirs.gather(-1, targets[rows, None]).squeeze(-1)
+        kl[rows] = full_vocabulary(ours, theirs)
+    return TokenDivergence(logps, logps.clone() if reference is policy else reference_logps, kl)
+
+
+def _head(model: Any, batch: Batch) -> tuple[_LogSoftmax, int]:
+    """A function from rows to the log softmax of their logits, float32 [rows, V]; and V."""
+    inputs = {
+        name: value
+        for name, value in batch.model_inputs().items()
+        if name not in ("target_index", "target_ids") and value is not None
+    }
+    if model.head.stock:
+        logits = logits_at(model, inputs, batch.target_index)
+        return lambda rows: logits[rows].float().log_softmax(-1), logits.shape[-1]
+    hidden = states_at(model, inputs, batch.target_index)
+    output, scale, softcap = active_module(model.get_output_embeddings()), model.head.scale, model.head.softcap
+    if type(output) is not nn.Linear:
+        return (
+            lambda rows: transformed(output(hidden[rows]).float(), scale, softcap).log_softmax(-1),
+            output.weight.shape[0],
+        )
+    compute = compute_dtype(hidden, output.weight)
+    weight = output.weight.to(compute)
+    bias = None if output.bias is None else output.bias.to(compute)
+
+    def log_softmax(rows: slice) -> torch.Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = F.linear(hidden[rows].to(compute), weight, bias).float()
+        return transformed(logits, scale, softcap).log_softmax(-1)
+
+    return log_softmax, weight.shape[0]

@@ -1,0 +1,118 @@
+"""The scoring forward: log-probabilities of trained tokens only.
+
+`install` replaces a model's forward before PEFT, accelerate and Trainer wrap it: given `target_index` it returns
+`TokenLogps` instead of logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from palate.models.attention.rotary import forward_by_length, length_rule
+from palate.models.scoring.head import Head, dense_logps, head_logps, head_square_sums, log_square_sums, transformed
+from palate.models.scoring.logps import TokenLogps
+from palate.models.scoring.trunk import TrunkCache, TrunkRun
+from palate.models.scoring.value_head import values_of
+from palate.models.upstream import active_module
+from palate.text.batch import Batch, Layout
+
+T = TypeVar("T")
+
+
+def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
+    """The output of one forward pass; the trunk cache supplies the frozen layers' output, or records it."""
+    if not trunk:
+        return call(**batch.model_inputs())
+    run = trunk.run(batch)
+    output = call(**batch.model_inputs(), trunk=run)
+    trunk.keep(batch, run)
+    return output
+
+
+def install(model: Any, head: Head) -> None:
+    """Give a causal LM the scoring forward. Calls without `target_index` still reach the stock forward.
+
+    Args:
+        head: its transform of hidden states into logits.
+    """
+    if not hasattr(model, "stock_forward"):
+        model.stock_forward = model.forward
+    model.head = head
+    if not hasattr(model, "length_rule"):  # the probe may have set a stricter one
+        model.length_rule = length_rule(model.config)
+    model.forward = types.MethodType(_scoring_forward, model)
+
+
+def _scoring_forward(
+    self: Any,
+    input_ids: torch.Tensor | None = None,
+    position_ids: torch.Tensor | None = None,
+    attention_mask: torch.Tensor | None = None,
+    layout: Layout | None = None,
+    target_index: torch.Tensor | None = None,
+    target_ids: torch.Tensor | None = None,
+    trunk: TrunkRun | None = None,
+    square_sums: bool = False,
+    routers: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """`TokenLogps` of the targets, with `square_sums` and `routers` if requested; without targets, the stock output."""
+    inputs: dict[str, Any] = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": attention_mask}
+    if target_index is None or target_ids is None:
+        if getattr(self.config, "output_router_logits", False):
+            # The stock forward would compute a balancing loss, whose mask does not fit tokens decoded one by one.
+            kwargs["output_router_logits"] = False
+        return self.stock_forward(**inputs, **kwargs)
+    # PEFT passes its own keywords as None; only keywords with a value may reach the decoder.
+    inputs |= {name: value for name, value in kwargs.items() if value is not None}
+    if layout is not None:
+        inputs["layout"] = layout
+    if self.head.stock:
+        return _dense(logits_at(self, inputs, target_index), target_ids, square_sums)
+    with trunk.installed() if trunk is not None else contextlib.nullcontext():
+        hidden, routed = (
+            _routed(self, inputs, target_index) if routers else (states_at(self, inputs, target_index), None)
+        )
+    values = values_of(self, hidden)
+    output = active_module(self.get_output_embeddings())
+    scale, softcap = self.head.scale, self.head.softcap
+    if type(output) is not nn.Linear:  # a head with an adapter computes its own logits
+        dense = _dense(transformed(output(hidden).float(), scale, softcap), target_ids, square_sums)
+        return dense._replace(values=values, router_logits=routed)
+    logps = head_logps(hidden, output.weight, output.bias, target_ids, scale=scale, softcap=softcap)
+    squares = None
+    if square_sums:
+        squares = head_square_sums(hidden, output.weight, output.bias, scale=scale, softcap=softcap)
+    return TokenLogps(logps, squares, values, routed)
+
+
+def _routed(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """Like `states_at`, with the router logits [tokens, E] of each layer with experts."""
+    output = model.get_decoder()(**inputs, use_cache=False, output_router_logits=True)
+    return output.last_hidden_state.flatten(0, 1)[index], tuple(output.router_logits)
+
+
+def states_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
+    """The decoder's hidden states [M, H] at offsets [M] of the flattened batch."""
+    decoder = model.get_decoder()
+    states = forward_by_length(model, lambda **given: decoder(**given, use_cache=False).last_hidden_state, inputs)
+    return states.flatten(0, 1)[index]
+
+
+def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
+    """The stock forward's logits [M, V] at offsets [M] of the flattened batch."""
+    logits = forward_by_length(model, lambda **given: model.stock_forward(**given, use_cache=False).logits, inputs)
+    return logits.flatten(0, 1)[index]
+
+
+def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:
+    """Scores [M] from all logits [M, V]."""
+    return TokenLogps(
+        dense_logps(logits, target_ids), log_square_sums(logits.detach().float()) if square_sums else None
+    )
