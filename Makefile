@@ -23,7 +23,7 @@ TRL_STAMP := $(TRL_VENV)/.installed
 TRL_PIP := $(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 MEASURE := $(OFFLINE) $(BIN)/python benchmarks
 
-.PHONY: help install demo test check types fast versions versions-lowest versions-newest bench bench-env gpu compat experiments figures oracle docs site dist lock audit sbom clean
+.PHONY: help install demo test check types fast versions versions-lowest versions-newest bench bench-env gpu compat experiments figures oracle docs site dist lock audit sbom release-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -43,6 +43,7 @@ help:
 	@echo "make lock     requirements.lock: the pinned versions with hashes"
 	@echo "make audit    known vulnerabilities of the packages in requirements.lock"
 	@echo "make sbom     dist/sbom.json: all packages of a release, as CycloneDX"
+	@echo "make release-check  before a release: dist, sbom, audit, and the tests of the wheel"
 	@echo "make install  make .venv; the other targets do this first"
 	@echo "make clean    remove .venv, .trl-venv, .versions and caches of tools"
 
@@ -170,21 +171,33 @@ RELEASE := .release-venv/bin
 		$$(sed -n 's/^release = \[\(.*\)\]$$/\1/p' pyproject.toml | tr -d '",')
 	touch $@
 
+# The time of the commit, so that the wheel of a commit has the same bytes each time.
 dist: .release-venv/.installed
-	$(RELEASE)/python -m build
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || date +%s) $(RELEASE)/python -m build
 
 lock: .release-venv/.installed
 	$(RELEASE)/uv pip compile pyproject.toml --extra label --extra serve --extra postgres --extra gguf \
 		--constraint constraints.txt --generate-hashes --universal --python-version 3.11 \
 		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
 
+# Another database: make audit AUDIT_FLAGS="--vulnerability-service osv"
+AUDIT_FLAGS ?=
+
 audit: .release-venv/.installed
-	$(RELEASE)/pip-audit --strict --require-hashes --disable-pip --requirement requirements.lock
+	@$(RELEASE)/pip-audit --strict --require-hashes --disable-pip $(AUDIT_FLAGS) --requirement requirements.lock \
+		2> .release-venv/audit.log; status=$$?; \
+	error=$$(grep -E '^(ERROR|[A-Za-z.]+Error):' .release-venv/audit.log | tail -n 1 | sed 's/^ERROR:[^:]*://' | cut -c 1-200); \
+	if [ -n "$$error" ]; then echo "make audit: no vulnerability data, so nothing is known ($$error)" >&2; \
+	else cat .release-venv/audit.log >&2; fi; exit $$status
 
 sbom: .release-venv/.installed
 	mkdir -p dist
 	$(RELEASE)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-format JSON --output-file dist/sbom.json requirements.lock
+
+release-check: dist sbom install
+	$(PYTEST) tests/end_to_end/test_wheel.py tests/test_project.py tests/cli/test_completion.py
+	$(MAKE) audit
 
 clean:
 	rm -rf $(VENV) .trl-venv .release-venv .versions build dist site .cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -60,6 +60,14 @@ def test_missing_and_old_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert out.endswith("2 checks failed\n")
 
 
+def test_a_page_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ["torch>=2.8", "no-such-package; extra == 'label'", "numpy>=2000; extra == 'label'"]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda _: lines)
+    assert main(["web"]) == 2
+    assert capsys.readouterr().err == "palate: error: this needs no-such-package: pip install 'palate[label]'\n"
+    assert not Path("palate.db").exists()
+
+
 def test_a_package_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> None:
         raise OSError(f"lib{name}.so: undefined symbol")

@@ -77,7 +77,7 @@ def test_the_lock_file_has_every_package_with_its_pin_and_hashes(
 
 def test_the_container_checks_hashes_and_runs_as_a_user(project: dict[str, Any]) -> None:
     text = (REPOSITORY / "Containerfile").read_text(encoding="utf-8")
-    assert "--require-hashes -r /tmp/requirements.lock" in text
+    assert "--require-hashes -r requirements.lock" in text
     assert text.index("\nUSER palate\n") < text.index("\nENTRYPOINT")
     bases = set(re.findall(r"^FROM (\S+)", text, re.MULTILINE))
     (version,) = {found[1] for base in bases if (found := re.fullmatch(r"python:(3\.\d+)-slim", base))}
@@ -86,6 +86,20 @@ def test_the_container_checks_hashes_and_runs_as_a_user(project: dict[str, Any])
     assert f"EXPOSE {ServeFields.model_fields['port'].default}\n" in text
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
     assert all((REPOSITORY / name).exists() for line in copied for name in line.split())
+
+
+def test_a_build_without_cuda_leaves_out_its_packages_only() -> None:
+    """The command of docs/release.md, which is also that of the Containerfile."""
+    page = (REPOSITORY / "docs" / "release.md").read_text(encoding="utf-8")
+    command = re.search(r"^sed '(.+)' requirements.lock > cpu.lock$", page, re.MULTILINE)
+    assert command
+    assert f"sed -i '{command[1]}' requirements.lock" in (REPOSITORY / "Containerfile").read_text(encoding="utf-8")
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    kept = subprocess.run(["sed", command[1]], input=lock, capture_output=True, text=True, check=True).stdout
+    entries = re.split(r"\n(?=\S)", lock.strip())
+    cuda = [entry for entry in entries if re.match(r"(torch|triton|nvidia-|cuda-)", entry)]
+    assert len(cuda) > 10
+    assert kept.strip() == "\n".join(entry for entry in entries if entry not in cuda)
 
 
 def test_the_files_about_the_project_agree_with_it(project: dict[str, Any]) -> None:
@@ -178,7 +192,8 @@ def test_the_linter_refuses_pickles() -> None:
 
 def test_make_and_ci_are_well_formed() -> None:
     subprocess.run(["bash", "-n", ".ci/run"], cwd=REPOSITORY, check=True)
-    for target in ("install", "demo", "test", "check", "bench", "site", "dist", "lock", "audit", "sbom"):
+    targets = "install demo test check bench site dist lock audit sbom release-check"
+    for target in targets.split():
         done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8").splitlines()

@@ -69,17 +69,23 @@ def check_installation(store: str | None = None) -> list[Check]:
     return [*found, *_machine(), *_folders(), _store(store)]
 
 
+def lacking_packages(extra: str) -> list[str]:
+    """Names of the packages of one of palate's extras that are not installed."""
+    return [one.name for one in _packages_of(extra) if _wrong(one).endswith("is not installed")]
+
+
+def _packages_of(extra: str) -> list[Requirement]:
+    """Those that only the extra asks for, on this system."""
+    listed = [Requirement(line) for line in importlib.metadata.requires("palate") or []]
+    markers = [(one, one.marker) for one in listed if one.marker is not None]
+    return [one for one, marker in markers if marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})]
+
+
 def _packages() -> Iterator[Check]:
     """Those that palate needs, as one line if nothing is wrong; extras that are not complete."""
-    needed: list[Requirement] = []
-    extras: dict[str, list[str]] = {}
-    for requirement in map(Requirement, importlib.metadata.requires("palate") or []):
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            needed.append(requirement)
-        else:
-            for extra in _EXTRAS:
-                if requirement.marker.evaluate({"extra": extra}) and _wrong(requirement):
-                    extras.setdefault(extra, []).append(requirement.name)
+    listed = map(Requirement, importlib.metadata.requires("palate") or [])
+    needed = [one for one in listed if one.marker is None or one.marker.evaluate({"extra": ""})]
+    extras = {extra: [one.name for one in _packages_of(extra) if _wrong(one)] for extra in _EXTRAS}
     broken = [
         Check("broken", "package", wrong, f"pip install '{requirement.name}{requirement.specifier}'")
         for requirement in needed
@@ -88,7 +94,8 @@ def _packages() -> Iterator[Check]:
     yield from broken or [Check("ok", "packages", f"{amount(len(needed), 'package')} that palate needs")]
     for extra, lacking in extras.items():
         found = f"not installed: {', '.join(lacking)} ({_EXTRAS[extra]})"
-        yield Check("note", extra, found, f"pip install 'palate[{extra}]'")
+        if lacking:
+            yield Check("note", extra, found, f"pip install 'palate[{extra}]'")
     for name in ("torch", "transformers"):  # compiled parts may be installed and not load
         try:
             importlib.import_module(name)

@@ -47,7 +47,10 @@ def test_a_file_of_this_version_is_read_and_a_newer_one_refused(tmp_path: Path) 
     path.write_text("config_version: 1\nname: main\n", encoding="utf-8")
     assert list(read_config_file(path)) == ["name"]
     assert read_yaml_file(path) == {"name": "main"}
-    for value, match in ((2, "any.yaml:2: config_version 2 is newer than this palate reads"), ("one", "whole number")):
+    for value, match in (
+        (2, "any.yaml:2: config_version 2 is newer than this palate reads"),
+        ("'1'", "from 1, not '1'$"),
+    ):
         path.write_text(f"name: main\nconfig_version: {value}\n", encoding="utf-8")
         with pytest.raises(ConfigError, match=match):
             read_config_file(path)

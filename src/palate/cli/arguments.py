@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import re
@@ -289,10 +288,9 @@ def store_if_any(url: str | None) -> AbstractContextManager[Store | None]:
     return opened_store(url)
 
 
-def check_installed(extra: str, *modules: str) -> None:
-    """Raises UsageError if a module of one of palate's extras is not installed."""
-    try:
-        for module in modules:
-            importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"this needs more packages: pip install 'palate[{extra}]'") from error
+def check_installed(extra: str) -> None:
+    """Raises UsageError if a package of one of palate's extras is not installed."""
+    from palate.installation import lacking_packages
+
+    if lacking := lacking_packages(extra):
+        raise UsageError(f"this needs {', '.join(lacking)}: pip install 'palate[{extra}]'")

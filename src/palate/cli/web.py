@@ -61,7 +61,7 @@ def command(
     for folder in runs or ():
         if not folder.is_dir():
             raise UsageError(f"--runs {folder}: there is no such folder; name one that has runs below it")
-    check_installed("label", "fastapi", "uvicorn")
+    check_installed("label")
     with opened_store(store, create=True) as opened:
         settings = page_settings(opened, host, port, names, https, tuple(runs or (_RUNS,)))
         serve_pages(opened, settings, open_page=open_page)

@@ -152,7 +152,7 @@ def _check_version(given: Entry | None) -> None:
     if given is None or given.value is None:
         return
     if isinstance(given.value, bool) or not isinstance(given.value, int) or given.value < 1:
-        raise ConfigError(f"{given.where}: {VERSION_KEY} must be a whole number from 1, not {as_yaml(given.value)}")
+        raise ConfigError(f"{given.where}: {VERSION_KEY} must be a whole number from 1, not {given.value!r}")
     if given.value > CONFIG_VERSION:
         raise ConfigError(
             f"{given.where}: {VERSION_KEY} {given.value} is newer than this palate reads ({CONFIG_VERSION}); upgrade "

@@ -85,7 +85,7 @@ def serve_command(
     if base_url is not None and models is None:
         raise UsageError("--base-url is where --models are served; name two with --models A B")
 
-    check_installed("label", "fastapi", "uvicorn")
+    check_installed("label")
     from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
+from palate.cli.arguments import AsJson, StoreUrl, check_installed, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_done, print_json, print_note, print_result
 from palate.errors import UsageError
@@ -138,10 +138,9 @@ def erase_command(
 
 
 def _new_hash(name: str) -> str:
-    try:
-        from palate.web.security.passwords import hash_password
-    except ModuleNotFoundError as error:
-        raise UsageError(f"accounts need {error.name}; pip install 'palate[label]'") from error
+    check_installed("label")
+    from palate.web.security.passwords import hash_password
+
     return hash_password(_new_password(name), name=name)
 
 

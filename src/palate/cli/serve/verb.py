@@ -76,7 +76,7 @@ def command(
 
     Example: palate serve --model runs/dpo
     """
-    check_installed("serve", "fastapi", "prometheus_client", "uvicorn")
+    check_installed("serve")
     from palate.serving.app import Gateway, check_exposure
     from palate.serving.loading import open_models
     from palate.serving.settings import ModelFields

@@ -77,7 +77,7 @@ def _train(output: Path, steps: int, *, as_json: bool) -> None:
 
 
 def _circle(output: Path, steps: int, *, as_json: bool) -> None:
-    check_installed("serve", "fastapi", "prometheus_client", "uvicorn")
+    check_installed("serve")
     from palate.loop.demo.circle import run_circle
 
     print_progress("palate demo --loop: v1.0 is served, people correct it, v1.1 learns from that; all in one folder")
