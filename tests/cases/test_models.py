@@ -328,6 +328,6 @@ def test_classes_of_unequal_weight_are_a_warning_with_the_papers_rule(
     rows = [{"prompt": f"why {i}", "completion": f"because {i}", "label": label} for i, label in enumerate(labels)]
     data = write_rows(tmp_path / "rows.jsonl", rows)
     run(save_tiny(tmp_path / "model"), tmp_path / "run", stage="kto", dataset=str(data), max_steps=1, **weights)
-    warned = [line for line in notices(tmp_path / "run").splitlines() if line.startswith("warning: ")]
+    warned = [line for line in notices(tmp_path / "run").splitlines() if "wanted" in line]
     assert len(warned) == bool(said)
     assert said in "".join(warned)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from palate.config.load import config_from_values
-from palate.config.run import RunConfig
+from palate.config.run import STAGES, RunConfig
 from palate.config.steps import doubtful_settings, recommended_rate, step_count
 from palate.errors import ConfigError
 
@@ -35,12 +35,12 @@ def test_the_number_of_steps(keys: dict[str, Any], rows: int, devices: int, step
 
 
 def test_the_recommended_rates_are_those_of_the_manual() -> None:
-    assert [recommended_rate("dpo", tuning, count) for tuning, count in (("full", 10**8), ("lora", 10**8))] == [
+    assert [recommended_rate(STAGES["dpo"], tuning, count) for tuning, count in (("full", 10**8), ("lora", 10**8))] == [
         1e-5,
         1e-4,
     ]
-    assert [recommended_rate("dpo", tuning, 8 * 10**9) for tuning in ("full", "lora")] == [5e-7, 5e-6]
-    assert recommended_rate("sft", "lora", 8 * 10**9) == 1e-4
+    assert [recommended_rate(STAGES["dpo"], tuning, 8 * 10**9) for tuning in ("full", "lora")] == [5e-7, 5e-6]
+    assert recommended_rate(STAGES["sft"], "lora", 8 * 10**9) == 1e-4
 
 
 FEW = ["24 rows make only 1 step"]

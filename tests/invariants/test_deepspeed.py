@@ -18,7 +18,7 @@ from palate.errors import ConfigError
 from palate.training.deepspeed import engine_settings
 from palate.training.run import train
 from palate.training.setup.session import prepare
-from runs import SEVERAL, command, config_file, distance, metrics, values
+from runs import command, config_file, distance, metrics, values
 
 PYTHON = os.environ.get("PALATE_DEEPSPEED_PYTHON", sys.executable)
 SOURCE = Path(__file__).resolve().parents[2] / "src"
@@ -48,7 +48,7 @@ def given(model: Path, folder: Path, kind: str, processes: int, **changed: Any) 
 def launch(configs: list[Path], processes: int) -> None:
     how = command()
     how["args"] = [PYTHON, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    how["args"] += [str(SEVERAL), *map(str, configs)]
+    how["args"] += [str(Path(__file__).with_name("several.py")), *map(str, configs)]
     how["env"] |= {"PYTHONPATH": str(SOURCE), "DS_ACCELERATOR": "cpu"}
     done = subprocess.run(**how, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

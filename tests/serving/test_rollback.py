@@ -18,7 +18,7 @@ from model_folders import fake_model
 from palate.errors import UsageError
 from palate.registry import add, find, moves, promote, resolve, rollback
 from palate.registry.canary import AUTOMATON
-from palate.registry.watch import Behaviour, RollbackFields, compare, percentile_bound
+from palate.registry.watch import Behaviour, RollbackFields, compare
 from palate.serving.app import Gateway
 from palate.serving.backends.base import Backend
 from palate.serving.loading import StoreRegistry
@@ -200,14 +200,6 @@ def test_equal_versions_are_rolled_back_in_at_most_5_percent_and_bad_ones_nearly
     assert rolled_back(100, strict) <= 0.05, "not even without margins"
     assert rolled_back(20, RollbackFields(), failed=0.3) >= 0.9
     assert rolled_back(20, RollbackFields(), slow=4.0) >= 0.9
-
-
-def test_the_bound_of_a_percentile() -> None:
-    # P(B ≤ 97) = 0.882 and P(B ≤ 98) = 0.963 for B ~ binomial(100, 0.95), by hand from 0.95^100 = 0.00592.
-    values = list(range(1, 101))
-    assert percentile_bound(values, 0.95, 0.05) == 99
-    assert percentile_bound(values, 0.95, 0.001) is None
-    assert percentile_bound([], 0.95, 0.05) is None
 
 
 class Shelf(StoreRegistry):

@@ -15,6 +15,7 @@ from palate.stats import (
     effective_size,
     mean_interval,
     newcombe_paired,
+    percentile_bound,
     rate_interval,
     standard_error,
     t_test,
@@ -296,3 +297,11 @@ def test_newcombe_covers() -> None:
 
 def test_a_rate_as_a_person_reads_it() -> None:
     assert wilson(63, 100).percent() == "63.0 % (53.2 to 71.8)"
+
+
+def test_the_bound_of_a_percentile() -> None:
+    # P(B ≤ 97) = 0.882 and P(B ≤ 98) = 0.963 for B ~ binomial(100, 0.95), by hand from 0.95^100 = 0.00592.
+    values = list(range(1, 101))
+    assert percentile_bound(values, 0.95, 0.05) == 99
+    assert percentile_bound(values, 0.95, 0.001) is None
+    assert percentile_bound([], 0.95, 0.05) is None

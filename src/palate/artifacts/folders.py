@@ -18,7 +18,7 @@ from palate.progress import Pass, progress
 SEAL = "complete.json"
 """The file that `seal_folder` writes last."""
 
-_BLOCK = 1 << 22  # bytes
+_BLOCK = 1 << 18  # bytes
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)\Z")
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<kind>tmp|old)-[0-9a-f]{12}\Z")
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from palate.charts.text import amount
-from palate.config.run import STAGES, RunConfig
+from palate.config.run import RunConfig
 
 # docs/tuning.md: small models need at least the first learning rate, LoRA ten times that of full fine-tuning.
 _SMALL, _SMALL_RATE, _LORA_FACTOR = 500_000_000, 1e-5, 10
@@ -22,9 +22,9 @@ def is_small(parameters: int) -> bool:
     return parameters < _SMALL
 
 
-def recommended_rate(stage: str, tuning: str, parameters: int) -> float:
-    """The learning rate of docs/tuning.md for a stage, a `finetuning_type` and a number of parameters."""
-    rate = max(float(STAGES[stage].model_fields["learning_rate"].default), _SMALL_RATE if is_small(parameters) else 0.0)
+def recommended_rate(config: type[RunConfig], tuning: str, parameters: int) -> float:
+    """The learning rate of docs/tuning.md for a stage's config class, a `finetuning_type` and a model size."""
+    rate = max(float(config.model_fields["learning_rate"].default), _SMALL_RATE if is_small(parameters) else 0.0)
     return float(f"{rate * (_LORA_FACTOR if tuning == 'lora' else 1):.1e}")
 
 
@@ -75,7 +75,7 @@ def doubtful_settings(
         remedy = "name a larger eval_dataset" if config.eval_dataset else f"set val_size: {max(2, rows // 10)}"
         yield f"{amount(held_out, 'row')} held out, too few to measure anything; {remedy}"
     if parameters is not None:
-        rate = recommended_rate(config.stage, config.finetuning_type, parameters)
+        rate = recommended_rate(type(config), config.finetuning_type, parameters)
         times = config.learning_rate / rate
         if not 1 / _FAR < times < _FAR:
             change = f"{times:,.0f} times" if times > 1 else f"1/{1 / times:,.0f} of"

@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import Field
-from scipy.stats import binom
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from palate.config.base import Fields
-from palate.stats import sequential_difference, sequential_interval
+from palate.stats import percentile_bound, sequential_difference, sequential_interval
 from palate.stats.refusals import BEGINNING, is_refusal
 from palate.store.serving_tables import FeedbackRow, Interaction, InteractionAnswer, holds
 
@@ -173,12 +172,3 @@ def compare(before: Behaviour, after: Behaviour, fields: RollbackFields) -> dict
         )
         found[line] = enough and low > _TAIL
     return found
-
-
-def percentile_bound(values: Sequence[float], share: float, alpha: float) -> float | None:
-    """An upper bound of a percentile, which holds with probability 1 − alpha; None if there are too few values.
-
-    The order statistic x_(k) with the smallest k for which P(B < k) ≥ 1 − alpha, B ~ binomial(n, share).
-    """
-    k = int(binom.ppf(1 - alpha, len(values), share)) + 1 if values else 1
-    return sorted(values)[k - 1] if k <= len(values) else None

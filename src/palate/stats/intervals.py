@@ -234,3 +234,13 @@ def _t_interval(values: npt.NDArray[np.float64], clusters: Sequence[Hashable] | 
         ends = (np.cbrt(1 + 3 * a * (ends - a / 2)) - 1) / a
     low, high = mean - ends * math.sqrt(variance)
     return Interval(mean, float(low), float(high), level, units)
+
+
+def percentile_bound(values: Floats, share: float, alpha: float) -> float | None:
+    """An upper bound of a percentile, which holds with probability 1 − alpha; None if there are too few values.
+
+    The order statistic x_(k) with the smallest k for which P(B < k) ≥ 1 − alpha, B ~ binomial(n, share).
+    """
+    n = len(values)
+    below = int(np.searchsorted(special.bdtr(np.arange(n), n, share), 1 - alpha)) if n else 0
+    return float(np.sort(values)[below]) if below < n else None

@@ -13,6 +13,7 @@ from palate.capacity.shapes import ModelShape
 from palate.charts.text import amount
 from palate.config.load import config_from_values
 from palate.config.reader import dump_yaml
+from palate.config.run import STAGES
 from palate.config.steps import is_small, recommended_rate
 from palate.data.formats.kinds import KIND_NAMES, KINDS, can_become
 from palate.data.inspect import Inspection
@@ -236,7 +237,7 @@ def _optimisation(found: Inspection, shape: ModelShape, stage: str, tuning: str)
     count = shape.counts.total
     small, lora = is_small(count), tuning == "lora"
     kind = f"{'small model' if small else 'model of this size'}{', LoRA' if lora else ''}"
-    rate = recommended_rate(stage, tuning, count)
+    rate = recommended_rate(STAGES[stage], tuning, count)
     yield Line("learning_rate", rate, f"{kind}; smaller if answers get worse (docs/tuning.md)")
     yield Line("lr_scheduler_type", "cosine")
     yield Line("warmup_ratio", 0.1)

@@ -166,6 +166,7 @@ def test_the_first_kernel_that_agrees_is_selected(kind: str, precision: Any) -> 
     assert model.config._attn_implementation == VARLEN
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_a_kernel_that_is_not_there_is_said_and_the_next_one_runs() -> None:
     """The real kernel on a CPU in float32."""
     model = tiny_model("llama")
