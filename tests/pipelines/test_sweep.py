@@ -83,7 +83,8 @@ def test_an_interrupted_point_goes_on(model: Path, tmp_path: Path, monkeypatch: 
     facts = read_json(state)
     assert (facts["status"], [point["status"] for point in facts["points"]]) == ("stopped", ["completed", "not begun"])
     with sole_writer(state), pytest.raises(ArtifactError, match="another palate process writes to this file"):
-        swept(model, tmp_path / "cut", {"seed": [1, 2]}, **saving)
+        swept(model, tmp_path / "cut", {"seed": [1, 2]}, overwrite_output_dir=True, **saving)
+    assert read_json(state) == facts, "who cannot write deletes nothing, with overwrite_output_dir either"
     monkeypatch.setattr(sweep, "make", made)
     said: list[str] = []
     swept(model, tmp_path / "cut", {"seed": [1, 2]}, said, **saving)

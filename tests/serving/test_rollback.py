@@ -107,48 +107,48 @@ def world(sqlite_store: Store, tmp_path: Path) -> World:
 )
 def test_each_figure_triggers_it(store: Store, tmp_path: Path, kind: str, share: float, said: str) -> None:
     world = World(store, tmp_path)
-    assert world.watch.look() == ["v1.1 is compared with 300 answers of v1.0, and rolled back if worse"]
+    assert world.watch.check() == ["v1.1 is compared with 300 answers of v1.0, and rolled back if worse"]
     world.record(200, kind, share)
-    (line,) = world.watch.look()
+    (line,) = world.watch.check()
     assert line.startswith(f"rolled back from v1.1 to v1.0: worse than v1.0: {said}")
     assert world.production == find(store, "previous").name == "v1.0"
     last = moves(store)[-1]
     assert (last.alias, last.before, last.version, last.action) == ("production", "v1.1", "v1.0", "rollback")
     assert (last.who, last.reason) == (AUTOMATON, line.partition(": ")[2])
-    assert world.watch.look() == [], "once"
+    assert world.watch.check() == [], "once"
 
 
 def test_little_traffic_one_client_and_small_increases_move_nothing(world: World) -> None:
     world.record(79, "errors", 1.0)
     world.record(300, "errors", 1.0, user="one busy client")
-    assert len(world.watch.look()) == 1
-    assert world.watch.look() == [], "79 people, and 20 answers of one more, of 100"
+    assert len(world.watch.check()) == 1
+    assert world.watch.check() == [], "79 people, and 20 answers of one more, of 100"
     world.record(300, "errors", 0.02)
-    assert world.watch.look()[0].startswith("rolled back"), "with enough answers those failures count"
+    assert world.watch.check()[0].startswith("rolled back"), "with enough answers those failures count"
 
 
 def test_an_increase_below_the_margin_moves_nothing_until_its_hours_are_over(world: World) -> None:
     world.record(1000, "errors", 0.04)
-    assert len(world.watch.look()) == 1
-    assert (world.watch.look(), world.production) == ([], "v1.1")
+    assert len(world.watch.check()) == 1
+    assert (world.watch.check(), world.production) == ([], "v1.1")
     world.clock.now += timedelta(hours=24)
-    (line,) = world.watch.look()
+    (line,) = world.watch.check()
     assert line.startswith("v1.1 stays: not shown to be worse in 24 hours: errors: 4.0% of 1,000, v1.0 0.0% of 300")
     world.record(2000, "errors", 1.0)
-    assert (world.watch.look(), world.production) == ([], "v1.1")
+    assert (world.watch.check(), world.production) == ([], "v1.1")
 
 
 def test_requests_of_a_client_that_names_nobody_count_one_by_one(world: World) -> None:
     world.record(200, "errors", 0.5, user=world.recording.recorder.user_hash(None, None))
-    assert "rolled back" in world.watch.look()[-1]
+    assert "rolled back" in world.watch.check()[-1]
 
 
 def test_without_answers_of_the_version_before_it_says_so(sqlite_store: Store, tmp_path: Path) -> None:
     world = World(sqlite_store, tmp_path)
     promote(sqlite_store, "v1.2", reason="r", who="ann")
     record(sqlite_store, "v1.2", 300, "errors", 1.0, at=world.clock.now)
-    assert world.watch.look() == ["v1.2 is not watched: v1.1 has 0 of 100 recorded answers"]
-    assert (world.watch.look(), world.production) == ([], "v1.2")
+    assert world.watch.check() == ["v1.2 is not watched: v1.1 has 0 of 100 recorded answers"]
+    assert (world.watch.check(), world.production) == ([], "v1.2")
 
 
 def test_a_persons_move_wins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,24 +161,24 @@ def test_a_persons_move_wins(world: World, monkeypatch: pytest.MonkeyPatch) -> N
     with monkeypatch.context() as patched:
         patched.setattr("palate.serving.rollback.compare", moved_meanwhile)
         with pytest.raises(UsageError, match=r"production has moved since v1\.1 was promoted"):
-            world.watch.look()
+            world.watch.check()
     assert (world.production, moves(world.store)[-2].who) == ("v1.2", "ann")
 
 
 def test_a_version_that_was_rolled_back_is_promoted_by_a_person_only_and_then_stays(world: World) -> None:
     world.record(200, "errors", 1.0)
-    assert "rolled back" in world.watch.look()[-1]
+    assert "rolled back" in world.watch.check()[-1]
     with pytest.raises(UsageError, match=r"v1\.1 was rolled back automatically on .* only a person promotes it again"):
         promote(world.store, "v1.1", reason="cycle 2", who=AUTOMATON)
     promote(world.store, "v1.1", reason="the engine was down", who="ann")
     world.record(200, "errors", 1.0)
-    assert (world.watch.look(), world.production) == ([], "v1.1")
+    assert (world.watch.check(), world.production) == ([], "v1.1")
 
 
 def test_a_rollback_is_not_rolled_back(world: World) -> None:
     rollback(world.store, reason="by hand", who="ann")
     record(world.store, "v1.0", 300, "errors", 1.0, at=world.clock.now)
-    assert (world.watch.look(), world.production) == ([], "v1.0")
+    assert (world.watch.check(), world.production) == ([], "v1.0")
 
 
 def behaviour(rng: np.random.Generator, size: int, failed: float = 0.02, slow: float = 1.0) -> Behaviour:
@@ -274,7 +274,7 @@ else:
 Watch = watch.Watch(Recording(open_store(sys.argv[1])).recorder, RollbackFields(at_least=100))
 from datetime import UTC, datetime, timedelta
 Watch._clock = lambda: datetime.now(UTC) + timedelta(hours=2)
-Watch.look()
+Watch.check()
 print("not killed")
 """
 

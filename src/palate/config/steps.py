@@ -14,7 +14,7 @@ _FEW_STEPS, _ENOUGH_STEPS = 10, 30
 _TRIAL = 5
 """With `max_steps` below this, a run is a trial."""
 _FAR = 100
-"""Times the recommended learning rate, or one of so many parts of it, from which there is a warning."""
+"""A learning rate that differs from the recommended one by this factor is a warning."""
 
 
 def is_small(parameters: int) -> bool:

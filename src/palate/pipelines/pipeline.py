@@ -72,12 +72,11 @@ def run_pipeline(
         Stopped: a signal ended a run; the same call continues it.
     """
     folder = pipeline.output_dir
-    main = begin(folder, "pipeline", pipeline.runs, overwrite=pipeline.overwrite)
     state = folder / "pipeline.json"
-    drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
-    check_inputs(_unfinished(pipeline))
+    check_inputs(pipeline.runs if pipeline.overwrite else _unfinished(pipeline))
     _check_drift_prompts(pipeline)
-    with writing(state, main=main):
+    with writing(folder, "pipeline", pipeline.runs, overwrite=pipeline.overwrite) as main:
+        drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
         for planned in pipeline.runs:
             done = is_finished(planned)
             wait_for_all()  # every process has checked before the main one writes
@@ -105,34 +104,30 @@ def run_pipeline(
     return PipelineResult(folder, runs, policies[-1] if policies else runs[-1], drift)
 
 
-def begin(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: bool) -> bool:
-    """Join the processes and prepare the folder of a pipeline or sweep; returns True in the main process.
+@contextlib.contextmanager
+def writing(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: bool) -> Iterator[bool]:
+    """A context in which the processes have joined and no other command writes to the folder of a pipeline or sweep.
+
+    Gives True in the main process. An error also ends the status in the state file.
+
+    Args:
+        overwrite: delete the state file and the runs first.
 
     Raises:
-        ArtifactError: the folder is a run directory.
+        ArtifactError: the folder is a run directory, or another process is in this context.
     """
-    main = is_main_process()
+    main, state = is_main_process(), folder / f"{kind}.json"
     join_processes(default_device(), runs[0].config.ddp_timeout)
     if (folder / "run.json").exists():
         raise ArtifactError(f"{folder}: is a run, not a {kind}; choose another output_dir")
-    if main and folder.is_dir():
-        remove_leftovers(folder)
-    if main and overwrite:
-        _remove(folder / f"{kind}.json", runs)
-    wait_for_all()
-    return main
-
-
-@contextlib.contextmanager
-def writing(state: Path, *, main: bool) -> Iterator[None]:
-    """A context in which no other process writes the state file of a pipeline or sweep. An error ends its status too.
-
-    Raises:
-        ArtifactError: another process is in this context.
-    """
     with sole_writer(state) if main else contextlib.nullcontext():
+        if main:
+            remove_leftovers(folder)
+        if main and overwrite:
+            _remove(state, runs)
+        wait_for_all()
         try:
-            yield
+            yield main
         except BaseException as error:  # interrupts included: the status must not stay "running"
             with contextlib.suppress(ArtifactError):
                 if main and state.exists() and (facts := read_json(state)).get("status") == "running":

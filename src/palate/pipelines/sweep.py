@@ -12,7 +12,7 @@ from palate.config.pipeline import PlannedRun
 from palate.config.sweep import Point, Sweep
 from palate.evaluation.accuracy.evaluate import evaluate, record_accuracy
 from palate.models.cpu.allocator import give_back_memory
-from palate.pipelines.pipeline import begin, check_inputs, is_finished, make, writing
+from palate.pipelines.pipeline import check_inputs, is_finished, make, writing
 from palate.training.online.rewards import JudgeRewards
 from palate.training.setup.environment import wait_for_all
 
@@ -53,9 +53,8 @@ def run_sweep(
         Stopped: a signal ended a run; the same call continues it.
     """
     runs = [PlannedRun(point.name, point.config) for point in sweep.points]
-    main = begin(sweep.output_dir, "sweep", runs, overwrite=sweep.overwrite)
-    check_inputs([planned for planned in runs if not is_finished(planned)])
-    with writing(sweep.output_dir / SWEEP, main=main):
+    check_inputs(runs if sweep.overwrite else [planned for planned in runs if not is_finished(planned)])
+    with writing(sweep.output_dir, "sweep", runs, overwrite=sweep.overwrite) as main:
         for number, (point, planned) in enumerate(zip(sweep.points, runs, strict=True), 1):
             where = f"point {number} of {len(sweep.points)}"
             done = is_finished(planned)

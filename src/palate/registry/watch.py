@@ -22,7 +22,7 @@ from palate.store.serving_tables import FeedbackRow, Interaction, InteractionAns
 
 ANSWERS_PER_PERSON = 20
 """The first answers of a person that count, so that one busy client does not decide; of thumbs, one counts."""
-MOST = 5_000
+MAX_ANSWERS = 5_000
 """Answers of a version that count: of the new one its first, of the one before its last."""
 _READ = 50_000
 """The last requests of the version before, among which its last answers are."""
@@ -40,7 +40,7 @@ class RollbackFields(Fields):
     )
     refusals: float | None = Field(0.1, gt=0, lt=1, description="Largest accepted increase of the share of refusals.")
     thumbs_down: float | None = Field(
-        0.1, gt=0, lt=1, description="The same for the share of thumbs down among people who gave one."
+        0.1, gt=0, lt=1, description="Largest accepted increase of the share of thumbs down among people who gave one."
     )
     alpha: float = Field(0.05, gt=0, le=0.2, description="How often an equal version may be rolled back, at most.")
 
@@ -98,8 +98,8 @@ def read_behaviour(
     thumbs = thumbs.join(Interaction, FeedbackRow.interaction_id == Interaction.id)
     thumbs = thumbs.where(*within, holds(), FeedbackRow.thumbs.is_not(None))
     order, by = (Interaction.finished, Interaction.id), (Interaction.user,)
-    rows = first_of_each(session, answers, ANSWERS_PER_PERSON, order, by, unnamed=unnamed, last=last, limit=MOST)
-    downs = first_of_each(session, thumbs, 1, (FeedbackRow.number,), by, unnamed=unnamed, last=last, limit=MOST)
+    rows = first_of_each(session, answers, ANSWERS_PER_PERSON, order, by, unnamed=unnamed, last=last, limit=MAX_ANSWERS)
+    downs = first_of_each(session, thumbs, 1, (FeedbackRow.number,), by, unnamed=unnamed, last=last, limit=MAX_ANSWERS)
     return Behaviour(
         version,
         [row.state == "upstream_error" for row in rows if row.state != "partial"],

@@ -163,13 +163,15 @@ class Gateway:
         watch, said = Watch(self._state.recorder, self.settings.rollback), ""
         while True:
             try:
-                for line in await self._run(watch.look):
+                for line in await self._run(watch.check):
                     _LOG.warning(line)
                 said = ""
             except PalateError as error:  # the database may be away, or the version before damaged; once, not each time
                 if str(error) != said:
                     _LOG.error("no rollback: %s", error)
                 said = str(error)
+            except Exception:  # a fault here must not end the comparison for as long as the server runs
+                _LOG.exception("no rollback: the comparison failed; it is tried again")
             await asyncio.sleep(_WATCH_SECONDS)
 
     async def _run(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

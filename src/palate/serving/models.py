@@ -314,7 +314,7 @@ class Models:
         try:
             if self._smoke and folder not in self._used:
                 await check_answers(backend, current)
-        except Exception as error:  # whatever it raises, it is not used
+        except BaseException as error:  # whatever it raises, a cancellation too, it is not used
             await backend.close()
             if isinstance(error, DegenerateError):
                 refusal = (served.alias or "", backend.version, current.version, str(error))

@@ -31,8 +31,8 @@ class Watch:
         self._clock = clock
         self._before: tuple[Move, Behaviour] | None = None
 
-    def look(self) -> list[str]:
-        """Look once, and roll back if it is shown that the version is worse; returns what to say.
+    def check(self) -> list[str]:
+        """Compare once, and roll back if it is shown that the version is worse; returns what to say.
 
         Raises:
             PalateError: the database cannot be used, the version before is damaged, or somebody has just moved it.
@@ -46,7 +46,7 @@ class Watch:
         lines = []
         if self._before is None or self._before[0].number != move.number:
             self._before = (move, store.read(lambda session: self._read(session, str(move.before), until=move.at)))
-            lines.append(self._begins(*self._before))
+            lines.append(self._start_line(*self._before))
         before = self._before[1]
         after = store.read(lambda session: self._read(session, move.version, since=move.at))
         found = compare(before, after, fields)
@@ -67,7 +67,7 @@ class Watch:
         unnamed = {self._recorder.user_hash(None, key) for key in keys}
         return read_behaviour(session, version, unnamed=unnamed, **window)
 
-    def _begins(self, move: Move, before: Behaviour) -> str:
+    def _start_line(self, move: Move, before: Behaviour) -> str:
         known, needed = len(before.errors), self._fields.at_least
         if known < needed:
             return f"{move.version} is not watched: {before.version} has {known:,} of {needed:,} recorded answers"
