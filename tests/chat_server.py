@@ -69,6 +69,7 @@ class ChatServer:
         answer: makes the reply to a request.
         abilities: parameters that it knows and obeys; it refuses `max_tokens`, `temperature` and log-probabilities that
             are not in it, and ignores the rest.
+        listed, others: the model that it lists first, and names of others.
         requests, probes: the requests that arrived.
         keys: their authorization headers.
     """
@@ -80,6 +81,7 @@ class ChatServer:
         self.probes: list[dict[str, Any]] = []
         self.keys: set[str] = set()
         self.listed: dict[str, Any] = {"id": "m", "root": "weights-1", "created": 0}
+        self.others: tuple[str, ...] = ()
         self.url = server.url_for("/v1")
         self.server = server
         self._lock = threading.Lock()
@@ -92,7 +94,7 @@ class ChatServer:
 
     def _models(self, request: Request) -> Response:
         self.listed["created"] += 1  # as vLLM: the time of the request
-        return _response({"object": "list", "data": [self.listed]})
+        return _response({"object": "list", "data": [self.listed, *({"id": name} for name in self.others)]})
 
     def _chat(self, request: Request) -> Response:
         body = json.loads(request.get_data())

@@ -63,6 +63,7 @@ def make_engine(server: HTTPServer) -> str:
     engine = ChatServer(server)
     engine.answer = reply
     engine.listed["id"] = "qwen3-8b"
+    engine.others = ("gpt-4.1", "gpt-5", "gpt-5-mini")
     return engine.url
 
 
