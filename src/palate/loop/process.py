@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
@@ -16,6 +16,7 @@ from typing import Any
 from zlib import crc32
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from palate.artifacts import write_errors
 from palate.artifacts.locks import acquire
@@ -47,13 +48,18 @@ def sole_tick(store: Store, folder: Path, loop: str) -> Iterator[bool]:
             return
         connection, free = retried(store.engine.url, lambda: _server_lock(store, loop))
         with connection:
-            yield free
+            try:
+                yield free
+            finally:
+                if free:
+                    with suppress(DBAPIError):  # the server has gone, and its lock with it
+                        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": crc32(loop.encode())})
 
 
 def _server_lock(store: Store, loop: str) -> tuple[Connection, bool]:
-    """A connection that holds the loop's lock on the server until it is closed; whether it got it."""
+    """A connection that holds the loop's lock on the server until it is released or ends; whether it got it."""
     connection = store.engine.connect()
-    connection.detach()  # it is closed at the end, and not kept for others: its lock ends with it
+    connection.detach()  # not kept for others; the server notices its end only after a moment
     found = connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": crc32(loop.encode())})
     free = bool(found.scalar())
     connection.commit()
