@@ -107,15 +107,15 @@ def _text_ids(prompt: str | list[int], template: Template) -> list[int]:
 
 
 def _length(prompt: int, asked: int | None, most: int, context: int | None) -> int:
-    """Tokens of the longest answer; raises ApiError if there is no room for them."""
+    """Tokens of the longest answer; raises ApiError if they do not fit."""
     if asked is not None and asked > most:
         raise invalid(f"max_tokens: at most {most} on this server", "max_tokens")
-    room = most if context is None else context - prompt
-    if room < (asked or 1):
+    available = most if context is None else context - prompt
+    if available < (asked or 1):
         more = f" and {asked} new ones" if asked else ""
         message = f"the prompt has {prompt} tokens{more}, and the model was trained on at most {context}"
         raise ApiError(400, message, param="messages", code="context_length_exceeded")
-    return asked or min(most, room)
+    return asked or min(most, available)
 
 
 def text_of(template: Template, ids: Sequence[int]) -> str:
