@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.fsdp import FSDPModule
 from transformers.trainer_callback import PrinterCallback
 
 from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
@@ -203,6 +204,7 @@ class _Training:
                 device=session.device,
                 report=session.log.info,
                 main=self.main,
+                divided=isinstance(session.policy.model, FSDPModule),
             )
         if samples is not None:
             samples.write_start(session.policy.model, session.reference, write=fresh)

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
@@ -33,7 +34,7 @@ from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_erro
 from palate.training.methods.base import LossOutput, summarise
 from palate.training.online.rollouts import RolloutContext, StepRollouts
 from palate.training.scoring import Scoring
-from palate.training.sharded import EqualCounts
+from palate.training.sharded import EqualCounts, keep_divided
 from palate.training.steps import Groups, StepOrder, order_of
 
 # Seconds after which a step or an evaluation shows a progress bar.
@@ -114,6 +115,8 @@ class PalateTrainer(CheckpointTrainer):
         )
         # `training_step` divides by Σ w of the step. Older transformers also make accelerate divide by this number.
         self.accelerator.gradient_accumulation_steps = 1
+        if isinstance(model, FSDPModule):
+            keep_divided(self.accelerator)
         self._sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self._step_split = EqualCounts(split, collate, self.args.device) if self._sharded else split
         self._coupled = CoupledLoss(

@@ -19,6 +19,7 @@ from palate.models.probe.trial import Probe, Trial, probing
 from palate.models.scoring.forward import install
 from palate.models.scoring.head import Head, dense_logps, head_of
 from palate.models.scoring.rewards import end_index, install_rewards, states_at_ends
+from palate.models.upstream import changed
 from palate.text.batch import Batch
 
 
@@ -56,16 +57,21 @@ def probe(
         install(model, head_of(model))
         heads = [model.head, replace(model.head, original=True)]
 
+    # All calls go through the model's own forward, whose hooks gather the weights of a sharded model.
     def original(inputs: dict[str, torch.Tensor], batch: Batch) -> torch.Tensor:
         if rewards:
-            states: torch.Tensor = model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+            decoder = model.base_model.forward
+            with changed(model, forward=decoder):
+                states: torch.Tensor = model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
             return states[end_index(batch)].float() / unit
-        logits = model.original_forward(**inputs, use_cache=False).logits.flatten(0, 1)
+        logits = model(**inputs, use_cache=False).logits.flatten(0, 1)
         return dense_logps(logits[batch.target_index], batch.target_ids)
 
     def score(batch: Batch) -> torch.Tensor:
         if rewards:
-            return states_at_ends(model, batch) / unit
+            with changed(model, forward=lambda: states_at_ends(model, batch)):
+                ends: torch.Tensor = model()
+            return ends / unit
         logps: torch.Tensor = model(**batch.model_inputs()).logps
         return logps
 
@@ -77,3 +83,15 @@ def probe(
         trial.measure()
         found = trial.choose_head(lambda one: None if rewards else install(model, one), heads)
         return trial.choose_kernel(found, kernels, precision)
+
+
+def same_choices(model: Any, probed: Any) -> None:
+    """Give a model what the probe chose for a copy of it."""
+    if hasattr(probed, "head"):
+        install(model, probed.head)
+    else:
+        install_rewards(model)
+    model.length_rule = probed.length_rule
+    if hasattr(probed, "original_attention"):
+        model.original_attention = probed.original_attention
+        model.set_attn_implementation(probed.config._attn_implementation)

@@ -163,4 +163,7 @@ def training_arguments(
         # Autocast chooses the dtypes, as in one process. accelerate's policy would gather embeddings and norms in 16
         # bits and add up gradients in them, and torch 2.13 fails on it where frozen weights have 16 bits.
         arguments.fsdp_plugin_args.setdefault("mixed_precision_policy", MixedPrecisionPolicy())
+        # `models.loading.shards` does it; transformers would leave out weights of other processes as it reads them.
+        arguments.fsdp_plugin_args["cpu_ram_efficient_loading"] = False
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return arguments
