@@ -21,6 +21,8 @@ from torch import nn
 from torch.distributed.fsdp import CPUOffloadPolicy
 from torch.distributed.tensor import DTensor
 
+from palate.errors import ModelError
+
 _HALVES = (torch.bfloat16, torch.float16)
 
 
@@ -42,6 +44,9 @@ class Shards:
         Args:
             model: on the CPU; it is not changed, and the copy refers to none of its weights.
             trains: False for a copy without gradients. Weights that train become float32.
+
+        Raises:
+            ModelError: a weight is shared in a way that FSDP2 does not support.
         """
         plugin = FullyShardedDataParallelPlugin(**self.settings)
         # The parts of an Accelerator that are used; a real one is made by Trainer.
@@ -56,10 +61,15 @@ class Shards:
         if trains and plugin.activation_checkpointing:
             divided = fsdp2_apply_ac(accelerator, divided)
         divided = fsdp2_prepare_model(accelerator, divided)
+        # Its class is torch's; messages and `models.probe.group` read where a model's code comes from.
+        type(divided).__name__, type(divided).__module__ = type(model).__name__, type(model).__module__
         divided.set_reshard_after_forward(True)  # before training no backward pass frees what a pass has gathered
         divided.to_empty(device="cpu" if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else self.device)
+        wholes, parts = list(model.parameters()), list(divided.parameters())
+        if len(wholes) < len(parts):
+            raise ModelError("fsdp cannot divide this model: modules that it gathers separately share a weight")
         with torch.no_grad():
-            for whole, part in zip(model.parameters(), divided.parameters(), strict=True):
+            for whole, part in zip(wholes, parts, strict=True):
                 _fill(whole, part)
             for whole, part in zip(model.buffers(), divided.buffers(), strict=True):
                 part.copy_(whole)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,7 +117,8 @@ def build_policy(
     found = probe(probed, head=head, kernels=kernels, precision=precision, longest=longest)
     if shards:
         same_choices(model, probed)
-    del probed  # its part makes room for that of the model that trains
+        del probed
+        gc.collect()  # its part makes room for that of the model that trains
     if found.packed and device.type == "cpu":
         apply_fused(model)
     if config.attention in ATTENTION_NAMES and not found.packed:
@@ -141,6 +143,7 @@ def build_policy(
     trained, total = trainable.count_parameters(model)
     if shards:
         model = shards.divide(model)
+        gc.collect()  # the whole model, which refers to itself
     notices.append(f"training {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %)")
     alpha = noise_alpha(config)
     noise = EmbeddingNoise(model, alpha) if alpha else None
