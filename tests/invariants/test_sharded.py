@@ -39,7 +39,8 @@ OTHER_KINDS: dict[str, dict[str, Any]] = {
     "separate": {"max_tokens_per_batch": 60},
     "merged": {**LORA, "create_new_adapter": True},
     "continued": LORA,
-    "vocabulary": {**LORA, "add_tokens": ["newword"], "resize_vocab": True},
+    # Adam turns rounding of a new token's small gradients into steps of the learning rate.
+    "vocabulary": {**LORA, "add_tokens": ["newword"], "resize_vocab": True, "learning_rate": 5e-4},
 }
 # Rounding only: the sums over ranks have another order.
 ROUNDING = 5e-6

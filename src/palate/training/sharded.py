@@ -89,15 +89,16 @@ def keep_divided(accelerator: Accelerator) -> None:
 def in_step(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
     """Batches, equally many on all ranks: a rank that has no more repeats its last one. Each rank has at least one."""
     rest = iter(batches)
-    last = batch = next(rest)
+    batch: Batch | None = next(rest)
     while True:
         more = torch.tensor(batch is not None, dtype=torch.int32, device=device)
         dist.all_reduce(more, op=dist.ReduceOp.MAX)
         if not more:
             return
+        if batch is not None:
+            last = batch
         yield last
-        batch = next(rest, None)  # type: ignore[arg-type]
-        last = batch if batch is not None else last
+        batch = next(rest, None)
 
 
 def forget_sharding() -> None:

@@ -23,8 +23,6 @@ from torch.distributed.tensor import DTensor
 
 from palate.errors import ModelError
 
-_HALVES = (torch.bfloat16, torch.float16)
-
 
 @dataclass(frozen=True, slots=True)
 class Shards:
@@ -76,21 +74,23 @@ class Shards:
         return divided  # type: ignore[no-any-return]
 
 
+def own_part(parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter, or this process's part of a divided one."""
+    return parameter.to_local() if isinstance(parameter, DTensor) else parameter
+
+
 def _without_weights(parameter: nn.Parameter, trains: bool) -> nn.Parameter:
     """A parameter of this shape on the meta device."""
     trained = parameter.requires_grad and trains
-    dtype = torch.float32 if trained and parameter.dtype in _HALVES else parameter.dtype
+    dtype = torch.float32 if trained else parameter.dtype
     return nn.Parameter(torch.empty_like(parameter, dtype=dtype, device="meta"), requires_grad=trained)
 
 
 def _fill(whole: torch.Tensor, part: torch.Tensor) -> None:
     """Copy this process's part of a parameter; a parameter that is not divided is copied as it is."""
-    if not isinstance(part, DTensor):
-        part.copy_(whole)
-        return
-    for axis, placement in enumerate(part.placements):
+    for axis, placement in enumerate(part.placements if isinstance(part, DTensor) else ()):
         if placement.is_shard():
-            pieces = whole.chunk(part.device_mesh.size(axis), placement.dim)  # type: ignore[attr-defined]
+            pieces = whole.chunk(part.device_mesh.size(axis), placement.dim)
             number = part.device_mesh.get_local_rank(axis)
             whole = pieces[number] if number < len(pieces) else whole[:0]
-    part.to_local().copy_(whole)
+    own_part(part).copy_(whole)

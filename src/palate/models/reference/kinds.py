@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from palate.errors import ModelError
+from palate.models.loading.shards import own_part
 from palate.models.precision import Precision
 from palate.models.scoring.forward import score
 from palate.models.scoring.logps import TokenLogps
@@ -181,11 +182,12 @@ def check_separate(policy: nn.Module, reference: Reference) -> None:
     Raises:
         ModelError: names the shared parameter.
     """
-    trained = {p.data_ptr(): name for name, p in policy.named_parameters() if p.requires_grad and p.numel()}
+    trained = {own_part(p).data_ptr(): name for name, p in policy.named_parameters() if p.requires_grad}
+    trained.pop(0, None)  # without elements
     if isinstance(reference, FrozenCopy):
         pointers = {name: tensor.data_ptr() for name, tensor in reference.copies.items()}
     elif isinstance(reference, SeparateModel):
-        pointers = {name: p.data_ptr() for name, p in reference.model.named_parameters()}
+        pointers = {name: own_part(p).data_ptr() for name, p in reference.model.named_parameters()}
     else:
         return
     for name, pointer in pointers.items():
