@@ -24,7 +24,7 @@ from palate.data.source_reader import SourceReader, SourceReport
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources, for_sources
 from palate.errors import DataError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, prompt_or_text
 
 FORMATS = ("jsonl", "parquet", "arrow")
 LEFT_OUT = "left_out.jsonl"
@@ -75,7 +75,7 @@ def mix_files(
         caps: maximum number of rows by source name.
         kind: type of the written rows (`pairs`, `demonstrations` …), as for `palate data convert`.
         form: `jsonl`, `parquet` or `arrow`.
-        exclude: evaluation data; rows whose prompt is or resembles one of its are left out.
+        exclude: evaluation data; rows whose prompt (or text, if they are plain text) resembles it are left out.
     """
     request, output = DatasetRequest.of(dataset), Path(output)
     if form not in FORMATS:
@@ -166,7 +166,7 @@ class _MixedSource:
         for item in reader:
             if isinstance(item, Dropped):
                 self.dropped.append(item)
-            elif evaluation.has(item.prompt):
+            elif evaluation.has(prompt_or_text(item)):
                 self.dropped.append(Dropped(item.id, IN_EVALUATION, "its prompt is held out"))
                 self.held_out.add(item.id)
             else:
