@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
@@ -83,13 +84,9 @@ def preflight_report(
         "template": _template(template, encoded),
         **({"notices": list(notices)} if notices else {}),
         "example": None if shown is None else example(shown, template),
-        "cuts": [
-            {"id": cut.id, "tokens_removed": cut.tokens_removed, "turns_removed": cut.turns_removed} for cut in cuts
-        ],
+        "cuts": [asdict(cut) for cut in cuts],
         "dropped": [
-            {"id": row.id, "reason": row.reason, "detail": row.detail, "stage": stage}
-            for stage, rows in (("data", dropped), ("text", lost))
-            for row in rows
+            {**asdict(row), "stage": stage} for stage, rows in (("data", dropped), ("text", lost)) for row in rows
         ],
     }
 
