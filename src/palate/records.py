@@ -207,13 +207,13 @@ class Rollouts(Record):
 AnyRecord: TypeAlias = Demonstration | LabelledCompletion | ScoredCompletion | PreferencePair | Ranking | Rollouts
 
 
-def completions_of(record: AnyRecord) -> tuple[Messages, ...]:
-    """The K completions of a record in training order (a pair: chosen first; a ranking: best first)."""
+def completions_of(record: Record) -> tuple[Messages, ...]:
+    """The K completions in training order (a pair: chosen first; a ranking: best first); a prompt alone has none."""
     if isinstance(record, PreferencePair):
         return (record.chosen, record.rejected)
-    if isinstance(record, Ranking | Rollouts):
-        return record.completions
-    return (record.completion,)
+    if isinstance(record, Demonstration | LabelledCompletion | ScoredCompletion):
+        return (record.completion,)
+    return getattr(record, "completions", ())
 
 
 def prompt_or_text(record: Record) -> Messages:

@@ -85,7 +85,7 @@ class SourceReader(Generic[R]):
         """The raw row of the current item."""
         self._kind = kind
         self._unread: dict[str, int] = {}
-        self._reading = Reading.of(request, replace(source.tags, unread=self._unread))
+        self._reading = Reading(request, replace(source.tags, unread=self._unread))
         self._columns = {**source.columns, **(request.columns or {})}
         rows = islice(source.rows(), request.max_samples)
         self._head = head = list(islice(rows, SAMPLE))
@@ -186,7 +186,7 @@ class SourceReader(Generic[R]):
             records = [replace(record, extra={**row, **whole}) for record in records]
         if self._kind is None:
             return cast("list[R]", list(records))
-        return [made for record in records for made in as_kind(record, self._kind, self._reading)]
+        return [made for record in records for made in as_kind(record, self._kind, self._reading.request)]
 
     def _parsed(self, row: Mapping[str, Any], read: frozenset[str] | None = None) -> Mapping[str, Any]:
         """A renamed row with its turns parsed from text, and without the nulls that pad Arrow rows."""

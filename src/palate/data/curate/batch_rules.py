@@ -16,9 +16,9 @@ from palate.config.values import PathText
 from palate.data.curate.base import BatchRule
 from palate.data.held_out import evaluation_texts
 from palate.data.measures.leaks import EvaluationTexts
-from palate.data.measures.pairs import completions, conversation_text
+from palate.data.measures.pairs import conversation_text
 from palate.errors import ConfigError, DataError
-from palate.records import PreferencePair, Record
+from palate.records import PreferencePair, Record, completions_of
 
 Embedder: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 """Texts → float32 [texts, width], each row of length 1."""
@@ -42,7 +42,7 @@ class Decontaminate(BatchRule):
     def _fails(self, record: Record) -> str:
         asked = [record.prompt[-1].content] if record.prompt else []
         if self.answers:
-            asked += [message.text for answer in completions(record) for message in answer]
+            asked += [message.text for answer in completions_of(record) for message in answer]
         for text in asked:
             leak = self._texts.find(text)
             if leak is not None:

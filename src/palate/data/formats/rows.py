@@ -60,27 +60,19 @@ class Reading:
     """How the rows of one source are read.
 
     Attributes:
+        request: the user's choices.
         tags: how turns are written.
-        prefer, ratings, min_margin, seed, labels: as in `DatasetRequest`.
         coding: what the label values mean in this source, found from all its rows.
     """
 
-    tags: Tags = field(default_factory=Tags)
-    prefer: Literal["better", "safer", "both"] = "better"
-    ratings: Literal["best_worst", "best_random", "all_pairs"] = "best_worst"
-    min_margin: float = 0.0
-    seed: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
+    request: DatasetRequest = field(default_factory=DatasetRequest)
+    tags: Tags = USUAL_TAGS
     coding: Coding | None = None
-
-    @classmethod
-    def of(cls, request: DatasetRequest, tags: Tags = USUAL_TAGS) -> Reading:
-        return cls(tags, request.prefer, request.ratings, request.min_margin, request.seed, request.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatedAnswers(Record):
-    """A prompt with K answers and their scores, converted into pairs or rankings by `Reading.ratings`.
+    """A prompt with K answers and their scores, converted into pairs or rankings by `DatasetRequest.ratings`.
 
     Attributes:
         completions: the K answers.

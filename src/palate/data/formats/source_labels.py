@@ -55,7 +55,7 @@ def with_coding(
                             of_file.setdefault(tuple(map(label_key, found.values)), found)
                         yield found
 
-    meanings = {**source.meanings, **reading.labels}
+    meanings = {**source.meanings, **reading.request.labels}
     coding = find_coding(cells(), meanings, source.path, columns)
     if coding is not None and len(by_file) > 1:
         for file, of_file in by_file.items():

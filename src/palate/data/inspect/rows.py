@@ -20,7 +20,6 @@ from palate.data.measures.pairs import (
     Improvement,
     Measures,
     PairMeasures,
-    completions,
     conversation_text,
     measure,
     text_hash,
@@ -28,7 +27,7 @@ from palate.data.measures.pairs import (
 from palate.data.measures.safety import hide_private
 from palate.data.measures.similarity import PLACES
 from palate.data.turns.cells import excerpt
-from palate.records import LabelledCompletion, Messages, PreferencePair, Record, TokenCounter
+from palate.records import LabelledCompletion, Messages, PreferencePair, Record, TokenCounter, completions_of
 
 Render: TypeAlias = Callable[[Messages], str]
 """A conversation as the text that the model sees."""
@@ -130,7 +129,7 @@ def add_token_counts(
             [
                 render(messages)
                 for record in records
-                for messages in (record.prompt, *(record.prompt + answer for answer in completions(record)))
+                for messages in (record.prompt, *(record.prompt + answer for answer in completions_of(record)))
             ]
         )
     )
@@ -138,7 +137,7 @@ def add_token_counts(
     answers: list[list[int]] = []
     for record in records:
         prompts.append(next(counts))
-        answers.append([max(0, next(counts) - prompts[-1]) for _ in completions(record)])
+        answers.append([max(0, next(counts) - prompts[-1]) for _ in completions_of(record)])
     frame["prompt_tokens"] = prompts
     frame["answer_tokens"] = pd.Series(answers, dtype=LENGTHS)
 

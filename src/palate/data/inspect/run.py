@@ -15,7 +15,7 @@ from palate.data.inspect.inspection import Inspection, Problem, ShownRow
 from palate.data.inspect.problems import Problems
 from palate.data.inspect.rows import MeasuredRows, Render, add_token_counts, measure_rows
 from palate.data.inspect.summarise import summarise
-from palate.data.measures.pairs import completions, conversation_text
+from palate.data.measures.pairs import conversation_text
 from palate.data.measures.safety import hide_private
 from palate.data.measures.words import STOP_WORDS
 from palate.data.parallel import ordered_chunks
@@ -29,6 +29,7 @@ from palate.records import (
     PreferencePair,
     Record,
     TokenCounter,
+    completions_of,
 )
 
 _SAMPLED_PROMPTS = 4000
@@ -121,7 +122,7 @@ def _shown_rows(
 
 
 def _shown(record: Record, problems: Sequence[str]) -> ShownRow:
-    answers = completions(record)
+    answers = completions_of(record)
     if isinstance(record, PreferencePair):
         labels = ["chosen", "rejected"]
     elif isinstance(record, LabelledCompletion):

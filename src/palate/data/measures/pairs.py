@@ -12,7 +12,7 @@ from palate.data.measures.language import language
 from palate.data.measures.safety import Finding, find_private, toxic_words
 from palate.data.measures.similarity import Signature, overlap, plain_signature
 from palate.data.measures.words import SMALL_WORDS, tokens
-from palate.records import AnyRecord, Messages, PreferencePair, Record, completions_of, plain_text, prompt_key
+from palate.records import Messages, PreferencePair, Record, completions_of, plain_text, prompt_key
 
 Improvement: TypeAlias = Literal["safety", "accuracy", "helpfulness", "format", "length", "style"]
 IMPROVEMENTS: tuple[Improvement, ...] = ("accuracy", "helpfulness", "safety", "style", "format", "length")
@@ -126,7 +126,7 @@ def measure(record: Record) -> Measures:
     """All measures of one record."""
     prompt = conversation_text(record.prompt)
     by_people = conversation_text(tuple(turn for turn in record.prompt if turn.role in ("system", "user")))
-    answers = tuple(AnswerMeasures.of(conversation_text(completion)) for completion in completions(record))
+    answers = tuple(AnswerMeasures.of(conversation_text(completion)) for completion in completions_of(record))
     whole = "\n".join((prompt, *(answer.text for answer in answers)))
     language_of_prompt = language(by_people)
     question = plain_text(record.prompt[-1].content) if record.prompt else ""
@@ -150,14 +150,6 @@ def refuses(answer: str) -> bool:
 def text_hash(text: str) -> bytes:
     """Hash of a text, 8 bytes."""
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-
-def completions(record: Record) -> tuple[Messages, ...]:
-    """The completions of any record; empty for a prompt without answers."""
-    if isinstance(record, AnyRecord):
-        return completions_of(record)
-    # Rated answers have the field too, but are no training record.
-    return tuple(getattr(record, "completions", ()))
 
 
 def _compare(record: PreferencePair, prompt: str, chosen: AnswerMeasures, rejected: AnswerMeasures) -> PairMeasures:
