@@ -204,7 +204,7 @@ class _Run:
                 f"{KIND_NAMES[self.written_kind]}; one file holds one kind: give --kind, or convert them apart"
             )
         self.written_kind = wanted
-        for item in self._converted(reader, natural, wanted):
+        for item in self._converted(reader.records(self.left_out.append), natural, wanted):
             if isinstance(item, Dropped):
                 self.left_out.append(item)
                 continue
@@ -232,25 +232,16 @@ class _Run:
         return wanted
 
     def _converted(
-        self, reader: SourceReader[Record], natural: type[Record], wanted: type[Record]
+        self, records: Iterable[Any], natural: type[Record], wanted: type[Record]
     ) -> Iterator[Record | Dropped]:
         if _compares(natural, wanted):
-            records: list[Any] = []
-            for item in reader:
-                if isinstance(item, Dropped):
-                    yield item
-                else:
-                    records.append(item)
             yield from pair_up(records) if natural is LabelledCompletion else compare_scored(records, self.request)
             return
-        for item in reader:
-            if isinstance(item, Dropped):
-                yield item
-                continue
+        for record in records:
             try:
-                yield from as_kind(item, wanted, self.request)
+                yield from as_kind(record, wanted, self.request)
             except RowError as error:
-                yield Dropped(item.id, error.reason, error.detail)
+                yield Dropped(record.id, error.reason, error.detail)
 
 
 def _compares(natural: type[Record], wanted: type[Record]) -> bool:

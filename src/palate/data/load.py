@@ -99,11 +99,8 @@ def read_sources(
     for number, source in enumerate(sources):
         reader = SourceReader(source, kind, request, keep_columns=keep_columns)
         unusable: list[Dropped] = []
-        for item in reader:
-            if isinstance(item, Dropped):
-                unusable.append(item)
-            else:
-                keep(number, item)
+        for record in reader.records(unusable.append):
+            keep(number, record)
         reports.append(reader.report())
         _check(reports[-1], unusable, request.max_dropped)
         dropped += unusable

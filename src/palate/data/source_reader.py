@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -119,6 +119,14 @@ class SourceReader(Generic[R]):
             self._used += 1
             self._records += len(made)
             yield from made
+
+    def records(self, leave_out: Callable[[Dropped], None]) -> Iterator[R]:
+        """The records alone; `leave_out` is called for each row that cannot be used."""
+        for item in self:
+            if isinstance(item, Dropped):
+                leave_out(item)
+            else:
+                yield item
 
     def report(self) -> SourceReport:
         """The report about the rows read so far."""

@@ -176,11 +176,7 @@ class _Rows:
 
     def __iter__(self) -> Iterator[Record]:
         for reader in self._readers:
-            for item in reader:
-                if isinstance(item, Dropped):
-                    self.dropped.append(item)
-                else:
-                    yield item
+            yield from reader.records(self.dropped.append)
             self.reports.append(reader.report())
 
     def prompts(self, seed: int) -> tuple[array[int], list[str], npt.NDArray[np.uint8]]:

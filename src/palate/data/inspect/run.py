@@ -69,11 +69,7 @@ def inspect_dataset(
 
     def records() -> Iterator[Record]:
         for reader in read():
-            for item in reader:
-                if isinstance(item, Dropped):
-                    problems.add(item.reason, item.id, hide_private(item.detail))
-                else:
-                    yield item
+            yield from reader.records(lambda row: problems.add(row.reason, row.id, hide_private(row.detail)))
             reports.append(reader.report())
 
     measure = partial(measure_rows, samples=samples, evaluation=evaluation)
