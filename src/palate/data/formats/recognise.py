@@ -92,18 +92,16 @@ def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str
     columns = set(_columns(sample))
     if form.labels is None or not all(columns.intersection(names) for names in form.needs):
         return None
-    cells = []
+    first, counts = None, LabelCounts()
     for row in sample:
         with suppress(RowError):  # this row has no readable label; the message is about those that have one
-            cells += [found for found in [form.labels(row, reading)] if found is not None]
-    counts = LabelCounts()
-    for value in (value for cell in cells for value in cell.values):
-        counts.add(value)
-    return (
-        f"{cells[0].column} has the values {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}"
-        if cells
-        else None
-    )
+            cells = form.labels(row, reading)
+            first = first or cells
+            for value in cells.values if cells is not None else ():
+                counts.add(value)
+    if first is None:
+        return None
+    return f"{first.column} has the values {counts}{remedy(counts, first.scheme, first.answers)}"
 
 
 def _unordered(sample: Sequence[Row]) -> str | None:

@@ -212,7 +212,8 @@ def _improvement(
 ) -> Improvement:
     """By the row's own dimensions if it has any, else by refusals, insults, numbers, negation and length."""
     if record.dimensions:
-        widest = max(record.dimensions, key=lambda name: _gap(record, name)).lower()
+        gaps = {name: better - worse for name, (better, worse) in record.dimensions.items()}
+        widest = max(gaps, key=gaps.__getitem__).lower()
         if any(part in widest for part in ("safe", "harm", "tox")):
             return "safety"
         if any(part in widest for part in ("accura", "truth", "honest", "correct", "fact")):
@@ -222,24 +223,13 @@ def _improvement(
         return "style"
     if chosen.refuses != rejected.refuses or bool(chosen.toxic) != bool(rejected.toxic):
         return "safety"
-    texts = (chosen.text, rejected.text)
-    if shared > 0.3 and any(len(set(map(measure_of, texts))) > 1 for measure_of in (_facts, _denies)):
+    if shared > 0.3 and _facts(chosen.text) != _facts(rejected.text):
         return "accuracy"
     if off_topic or len(chosen.text) > 1.3 * len(rejected.text):
         return "helpfulness"
     return "style"
 
 
-def _facts(text: str) -> frozenset[str]:
-    """The numbers in a text."""
-    return frozenset(_NUMBER.findall(text))
-
-
-def _denies(text: str) -> bool:
-    """Whether the beginning of a text has a negation."""
-    return bool(_NEGATION.search(text[:120]))
-
-
-def _gap(record: PreferencePair, name: str) -> float:
-    chosen, rejected = (record.dimensions or {})[name]
-    return chosen - rejected
+def _facts(text: str) -> tuple[frozenset[str], bool]:
+    """The numbers in a text, and whether its beginning has a negation."""
+    return frozenset(_NUMBER.findall(text)), bool(_NEGATION.search(text[:120]))
