@@ -9,9 +9,8 @@ from difflib import get_close_matches
 from itertools import islice, permutations
 
 from palate.data.formats import single
-from palate.data.formats.infer_labels import remedy
 from palate.data.formats.kinds import KIND_NAMES, can_become
-from palate.data.formats.labels import LabelCounts
+from palate.data.formats.labels import LabelCounts, remedy
 from palate.data.formats.paired import CONVERSATION_NAMES
 from palate.data.formats.rows import PROMPT_NAMES, Reading, Row
 from palate.data.formats.table import Format, all_formats

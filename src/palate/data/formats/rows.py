@@ -25,8 +25,6 @@ from palate.data.turns.messages import (
 )
 from palate.records import (
     DatasetRequest,
-    Demonstration,
-    LabelledCompletion,
     Message,
     Messages,
     PreferencePair,
@@ -39,7 +37,7 @@ if TYPE_CHECKING:
     from palate.data.formats.labels import Coding
 
 Row: TypeAlias = Mapping[str, Any]
-OneAnswer = TypeVar("OneAnswer", Demonstration, LabelledCompletion, ScoredCompletion)
+R = TypeVar("R", bound=Record)
 
 PROMPT_NAMES = ("prompt", "question", "instruction", "query")
 COMPLETION_NAMES = ("completion", "response", "answer", "output")
@@ -257,13 +255,11 @@ def pair(
     )
 
 
-def one_answer(
-    kind: type[OneAnswer], origin: Origin, prompt: Messages, completion: Messages, **values: Any
-) -> OneAnswer:
+def one_answer(kind: type[R], origin: Origin, prompt: Messages, completion: Messages, **values: Any) -> R:
     """A checked record with one answer; `values` are the further fields of its kind."""
     prompt, (completion,) = without_prompt(origin, prompt, (completion,))
-    completion = checked_completion(completion, "completion")
-    return kind(**origin.fields(), prompt=checked_prompt(prompt), completion=completion, **values)
+    values["completion"] = checked_completion(completion, "completion")
+    return kind(**origin.fields(), prompt=checked_prompt(prompt), **values)
 
 
 def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -> ScoredCompletion:

@@ -9,8 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from palate.data.formats.infer_labels import find_coding
-from palate.data.formats.labels import Coding, LabelCells, label_key, names_a_side
+from palate.data.formats.labels import Coding, LabelCells, find_coding, label_key, names_a_side
 from palate.data.formats.rows import Reading
 from palate.data.formats.table import Format
 from palate.data.formats.voted import label_cells
