@@ -7,7 +7,7 @@ split_records(records, val_size=0.1, seed=42)   →  (train, validation)
 from palate.data.formats.rows import RatedAnswers, Reading
 from palate.data.formats.table import FORMATS, Format
 from palate.data.load import LoadedData, load_records
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.open import open_source
 from palate.data.split import split_records
 
@@ -18,7 +18,6 @@ __all__ = [
     "RatedAnswers",
     "Reading",
     "SourceReader",
-    "SourceReport",
     "load_records",
     "open_source",
     "split_records",

@@ -16,7 +16,7 @@ from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import TARGETS, Target, UnsupportedRecordError, dataset_info_entry
 from palate.data.formats.writers import write_rows
 from palate.data.load import top_reasons
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.dataset_info import REGISTER, read_register
 from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type
@@ -31,6 +31,7 @@ from palate.records import (
     PreferencePair,
     Record,
     ScoredCompletion,
+    SourceReport,
     prompt_key,
 )
 

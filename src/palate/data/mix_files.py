@@ -20,11 +20,11 @@ from palate.data.formats.writers import write_rows
 from palate.data.held_out import IN_EVALUATION, HeldOut
 from palate.data.load import top_reasons
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources, for_sources
 from palate.errors import DataError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, prompt_or_text
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, SourceReport, prompt_or_text
 
 FORMATS = ("jsonl", "parquet", "arrow")
 LEFT_OUT = "left_out.jsonl"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar, cast
@@ -20,50 +20,12 @@ from palate.data.turns.cells import RowError, excerpt
 from palate.data.turns.padding import without_padding
 from palate.data.turns.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
-from palate.records import DatasetRequest, Dropped, PreferencePair, Record
+from palate.records import DatasetRequest, Dropped, PreferencePair, Record, SourceReport
 
 R = TypeVar("R", bound=Record)
 
 REVERSED = "reversed_scores"
 """Notice about a pair whose row has a lower score for the chosen answer, or a negative margin."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceReport:
-    """Report on how one source was read.
-
-    Attributes:
-        name, path: as in `Source`.
-        format: the recognised format's name.
-        confidence: share of the first rows that match this format.
-        rows_read: number of rows read.
-        used: number of rows that gave at least one record.
-        records: number of records; more than `used` if a row gives several.
-        dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
-        unknown_columns: columns that palate does not know; they are kept in `extra`.
-        notices: counts of unusual properties of used rows, by name: answers left out of a ranking (`repeated_answer`,
-            `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that begin with their
-            prompt (`prompt_repeated` if it was removed, else `answers_begin_with_prompt`), and ignored keys of turns
-            (`turn key 'model' not read`).
-        labels: how the label column was read, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; "" if
-            there is none.
-        label_values: number of rows by label value, for at most 256 different values.
-        files: rows read of each file, if the source has several.
-    """
-
-    name: str
-    path: str
-    format: str
-    confidence: float
-    rows_read: int
-    used: int
-    records: int
-    dropped_by_reason: Mapping[str, int]
-    unknown_columns: tuple[str, ...]
-    notices: Mapping[str, int]
-    labels: str = ""
-    label_values: Mapping[str, int] = field(default_factory=dict)
-    files: Mapping[str, int] = field(default_factory=dict)
 
 
 class SourceReader(Generic[R]):

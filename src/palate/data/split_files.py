@@ -23,12 +23,12 @@ from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_parts
 from palate.data.load import top_reasons
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources
 from palate.data.split import split_key
 from palate.errors import DataError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, prompt_or_text
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, SourceReport, prompt_or_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Template:
         return ids
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens of each text without markup; a `records.TokenCounter`."""
+        """Number of tokens of each text without markup."""
         return [len(encoding) for encoding in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def generation_prompt(self, messages: Messages, *, tools: str | None = None) -> list[int]:

@@ -23,15 +23,7 @@ from palate.data.turns.messages import (
     role_of,
     with_system,
 )
-from palate.records import (
-    DatasetRequest,
-    Message,
-    Messages,
-    PreferencePair,
-    Ranking,
-    Record,
-    ScoredCompletion,
-)
+from palate.records import DatasetRequest, Message, Messages, PreferencePair, Ranking, Record, ScoredCompletion
 
 if TYPE_CHECKING:
     from palate.data.formats.labels import Coding

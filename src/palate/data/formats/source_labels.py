@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palate.data.formats.labels import Coding, LabelCells, find_coding, label_key, names_a_side
 from palate.data.formats.rows import Reading
@@ -16,9 +16,7 @@ from palate.data.formats.voted import label_cells
 from palate.data.sources.open import Source
 from palate.data.turns.cells import RowError, excerpt
 from palate.errors import DataError
-
-if TYPE_CHECKING:
-    from palate.data.source_reader import SourceReport
+from palate.records import SourceReport
 
 
 def with_coding(

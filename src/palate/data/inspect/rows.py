@@ -27,10 +27,12 @@ from palate.data.measures.pairs import (
 from palate.data.measures.safety import hide_private
 from palate.data.measures.similarity import PLACES
 from palate.data.turns.cells import excerpt
-from palate.records import LabelledCompletion, Messages, PreferencePair, Record, TokenCounter, completions_of
+from palate.records import LabelledCompletion, Messages, PreferencePair, Record, completions_of
 
 Render: TypeAlias = Callable[[Messages], str]
 """A conversation as the text that the model sees."""
+TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
+"""Counts the tokens of texts."""
 
 PAIRS: Final = KIND_NAMES[PreferencePair]
 LABELLED: Final = KIND_NAMES[LabelledCompletion]

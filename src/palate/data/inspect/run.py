@@ -13,13 +13,13 @@ from palate.data.formats.source_labels import check_labels_used
 from palate.data.held_out import evaluation_texts
 from palate.data.inspect.inspection import Inspection, Problem, ShownRow
 from palate.data.inspect.problems import Problems
-from palate.data.inspect.rows import MeasuredRows, Render, add_token_counts, measure_rows
+from palate.data.inspect.rows import MeasuredRows, Render, TokenCounter, add_token_counts, measure_rows
 from palate.data.inspect.summarise import summarise
 from palate.data.measures.pairs import conversation_text
 from palate.data.measures.safety import hide_private
 from palate.data.measures.words import STOP_WORDS
 from palate.data.parallel import ordered_chunks
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.spec import find_sources
 from palate.records import (
     DatasetRequest,
@@ -28,7 +28,7 @@ from palate.records import (
     LabelledCompletion,
     PreferencePair,
     Record,
-    TokenCounter,
+    SourceReport,
     completions_of,
 )
 

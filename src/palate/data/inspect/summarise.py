@@ -15,7 +15,7 @@ from palate.data.inspect.problems import Problems
 from palate.data.inspect.repeats import contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.rows import LABELLED, PAIRS, MeasuredRows
 from palate.data.measures.similarity import near_duplicates
-from palate.data.source_reader import SourceReport
+from palate.records import SourceReport
 from palate.stats import Interval, rate_interval, wilson
 
 _MANY: Final = 10
