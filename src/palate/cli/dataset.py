@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,10 +12,7 @@ from palate.charts.text import amount
 from palate.cli.arguments import named_values
 from palate.cli.console import print_note, print_progress
 from palate.errors import UsageError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
-
-if TYPE_CHECKING:
-    from palate.data.source_reader import SourceReport
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, SourceReport
 
 Datasets = Annotated[
     list[str], typer.Argument(metavar="DATASET", help="Files, folders, hub ids, registered or built-in names.")
