@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -216,9 +216,11 @@ def _rows(
     decoding: Decoding,
     settings: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    engine = isinstance(answerer, EngineAnswerer)
-    size = max(1, (_ANSWERS_PER_QUEUE if engine else _ANSWERS_PER_WRITE) // k)
-    answer = answerer.answers_in_order if isinstance(answerer, EngineAnswerer) else answerer.answers
+    answer: Callable[..., Iterable[Answer]] = answerer.answers
+    most = _ANSWERS_PER_WRITE
+    if isinstance(answerer, EngineAnswerer):
+        answer, most = answerer.answers_in_order, _ANSWERS_PER_QUEUE
+    size = max(1, most // k)
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
         repeated = [record for record, _ in chunk for _ in range(k)]
