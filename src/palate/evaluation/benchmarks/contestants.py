@@ -43,11 +43,17 @@ class Contestant:
 
 
 def contestants(
-    names: Sequence[str], benchmark: BenchmarkFacts, *, template: str | None = None, reference: bool = True
+    names: Sequence[str],
+    benchmark: BenchmarkFacts,
+    *,
+    template: str | None = None,
+    reference: bool = True,
+    templates: bool = True,
 ) -> list[Contestant]:
     """What is measured, in order; the first one is what the others are compared with.
 
-    With one run or checkpoint, its reference comes first, unless `reference` is False or it is a reward model.
+    With one run or checkpoint, its reference comes first, unless `reference` is False or it is a reward model. Every
+    model must have a chat template, unless `templates` is False.
 
     Raises:
         UsageError: a name occurs twice, or the benchmark cannot measure a model of its kind.
@@ -61,12 +67,13 @@ def contestants(
     found = [_contestant(name, labels.get(name, name), template) for name in names]
     if reference and len(found) == 1 and found[0].kind == "policy":
         found = [*_before(names[0]), *found]
-    check_models(one.spec for one in found if one.spec is not None)
     for one in found:
         if one.kind not in benchmark.takes:
             raise UsageError(
                 f"{one.source} is a {one.kind}; {benchmark.title} measures a {' or a '.join(benchmark.takes)}"
             )
+    if templates:
+        check_models(one.spec for one in found if one.spec is not None)
     return found
 
 
