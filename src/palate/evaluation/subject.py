@@ -126,7 +126,8 @@ def check_models(specs: Iterable[ModelSpec]) -> None:
     """Read the tokenizer and the template of each model, before weights are loaded and minutes are computed.
 
     Raises:
-        ModelError: a folder has no model, or there is no tokenizer or template.
+        ModelError: a folder has no model or no tokenizer.
+        ConfigError: it has no chat template.
     """
     for spec in dict.fromkeys(specs):
         spec.chat_template(spec.tokenizer())

@@ -95,7 +95,8 @@ def check_sides(plan: Plan) -> None:
 
     Raises:
         DataError: recorded answers are to none of the prompts.
-        ModelError: a model has no tokenizer or template. EngineError: an engine does not answer, or has another model.
+        ModelError, ConfigError: a model has no tokenizer or no chat template.
+        EngineError: an engine does not answer, or has another model.
     """
     for side in plan.sides:
         if side.recorded:
