@@ -98,7 +98,6 @@ def dawid_skene(votes: Sequence[LabelVote], *, iterations: int = 1_000, toleranc
 def mace(
     votes: Sequence[LabelVote],
     *,
-    variational: bool = True,
     restarts: int = 10,
     iterations: int = 500,
     tolerance: float = 1e-6,
@@ -107,19 +106,18 @@ def mace(
     """Labels and the competence of annotators, who know the label or guess (MACE, Hovy et al. 2013, N13-1132).
 
     Model: labels are equally probable; annotator a knows an item's label with probability θ_a and gives it, or else
-    guesses label l with probability ξ_a(l).
+    guesses label l with probability ξ_a(l). Estimated by variational Bayes with the paper's priors, Beta(½, ½) of θ and
+    Dirichlet(10) of ξ.
 
     Args:
         votes: as for `dawid_skene`.
-        variational: variational Bayes with the paper's priors, Beta(½, ½) of θ and Dirichlet(10) of ξ; otherwise
-            maximum likelihood with counts smoothed by 0.01 / labels.
         restarts: number of random starts; the one with the largest likelihood is taken.
         iterations, tolerance: as for `dawid_skene`.
         seed: of the starts; start r uses seed + r.
     """
     coded = _Coded(votes)
     best = max(
-        (_mace_from(coded, variational, iterations, tolerance, seed + start) for start in range(max(1, restarts))),
+        (_mace_from(coded, iterations, tolerance, seed + start) for start in range(max(1, restarts))),
         key=lambda found: found.likelihood,
     )
     knows = {annotator: float(best.knowing[number]) for number, annotator in enumerate(coded.annotators)}
@@ -137,7 +135,7 @@ class _Mace:
     converged: bool
 
 
-def _mace_from(coded: _Coded, variational: bool, iterations: int, tolerance: float, seed: int) -> _Mace:
+def _mace_from(coded: _Coded, iterations: int, tolerance: float, seed: int) -> _Mace:
     annotators, labels = len(coded.annotators), len(coded.labels)
     # [annotators, (guess, know)] and [annotators, labels]; Near the uniform distribution, but not on it.
     mode = 1 + 1.5 * np.random.RandomState(seed).random_sample((annotators, 2))
@@ -164,11 +162,7 @@ def _mace_from(coded: _Coded, variational: bool, iterations: int, tolerance: flo
         modes, guesses = np.zeros_like(mode), np.zeros_like(guess)
         np.add.at(modes, coded.annotator, np.stack([guessed, 1 - guessed], axis=1))
         np.add.at(guesses, (coded.annotator, coded.label), guessed)
-        if variational:
-            mode, guess = _digamma_shares(modes + 0.5), _digamma_shares(guesses + 10.0)
-        else:
-            modes, guesses = modes + 0.01 / labels, guesses + 0.01 / labels
-            mode, guess = modes / modes.sum(axis=1, keepdims=True), guesses / guesses.sum(axis=1, keepdims=True)
+        mode, guess = _digamma_shares(modes + 0.5), _digamma_shares(guesses + 10.0)
         found, guessed = expect()
         return found
 

@@ -33,8 +33,10 @@ def smallest_effect(
     return z * standard_error
 
 
-def items_needed(effect: float, sd: float, *, power: float = POWER, alpha: float = ALPHA) -> int:
+def items_needed(effect: float, sd: float) -> int:
     """The n with which the one-sided `smallest_effect` is `effect`: ((z_{1−α} + z_power)·sd / effect)², rounded up.
+
+    α is 5 %, the power 80 %.
 
     Args:
         effect: difference to be shown, above 0, in the units of `sd`.
@@ -42,7 +44,7 @@ def items_needed(effect: float, sd: float, *, power: float = POWER, alpha: float
     """
     if effect <= 0 or sd < 0:
         raise ValueError(f"need an effect above 0 and a standard deviation of 0 or more, got {effect} and {sd}")
-    return max(1, math.ceil((_quantiles(power, alpha) * sd / effect) ** 2))
+    return max(1, math.ceil((_quantiles(POWER, ALPHA) * sd / effect) ** 2))
 
 
 def pass_probability(margin: float, standard_error: float, *, alpha: float = ALPHA) -> float:
