@@ -93,33 +93,31 @@ class Figures:
 
     Attributes:
         counts: items by status: judged, same_answer, unparsed, missing.
-        rate: raw win rate with wins, ties, inconsistent items and losses.
+        win_rate: raw, with wins, ties, inconsistent items and losses.
         bounds: the raw rate if A had lost, and if A had won, every unparsed or missing item.
-        controlled: at equal length. `style`: at equal length and style; None unless asked for.
+        length_controlled: at equal length. `length_and_style_controlled`: also at equal style; None unless asked for.
         position: of a judge that saw both orders; `slots` of people, who saw one.
         power: what n could show; None with a single item or cluster, and if all scores are equal.
-        categories, lengths: win rates of parts.
+        by_category, by_length: win rates of parts.
         mean_lengths: mean characters of the answers of A and B.
         people: corrected with votes of people; None without any.
     """
 
     counts: Mapping[str, int]
-    rate: WinRate
+    win_rate: WinRate
     bounds: tuple[float, float]
-    controlled: LengthControl
-    style: LengthControl | None
+    length_controlled: LengthControl
+    length_and_style_controlled: LengthControl | None
     position: PositionReport | None
     slots: SlotReport | None
     power: Power | None
-    categories: Sequence[Group]
-    lengths: Sequence[Group]
+    by_category: Sequence[Group]
+    by_length: Sequence[Group]
     mean_lengths: tuple[float, float]
     people: PeopleCorrection | None
 
 
-def measure(
-    items: Sequence[Item], *, with_style: bool = False, labels: Mapping[str, float] | None = None, level: float = 0.95
-) -> Figures:
+def measure(items: Sequence[Item], *, with_style: bool = False, labels: Mapping[str, float] | None = None) -> Figures:
     """Compute the figures.
 
     Args:
@@ -142,17 +140,17 @@ def measure(
     open_items = total - len(kept)
     return Figures(
         counts={name: counts[name] for name in ("judged", "same_answer", "unparsed", "missing")},
-        rate=_raw(items, level),
+        win_rate=_raw(items),
         bounds=(won / total, (won + open_items) / total),
-        controlled=_controlled(kept, with_style=False, level=level),
-        style=_controlled(kept, with_style=True, level=level) if with_style else None,
-        position=_position(kept, level),
+        length_controlled=_controlled(kept, with_style=False),
+        length_and_style_controlled=_controlled(kept, with_style=True) if with_style else None,
+        position=_position(kept),
         slots=_slots(kept),
         power=_power(scores, standard_error(scores, groups)) if len(kept) > 1 else None,
-        categories=by_category(items),
-        lengths=by_length(items),
+        by_category=by_category(items),
+        by_length=by_length(items),
         mean_lengths=_mean_lengths(items),
-        people=_corrected(kept, labels, level) if labels is not None else None,
+        people=_corrected(kept, labels) if labels is not None else None,
     )
 
 
@@ -160,18 +158,18 @@ def _in_both_orders(items: Sequence[Item]) -> bool:
     return all({verdict.order for verdict in item.verdicts} == {1, -1} for item in items if item.status == "judged")
 
 
-def _raw(items: Sequence[Item], level: float) -> WinRate:
+def _raw(items: Sequence[Item]) -> WinRate:
     """The raw rate; unparsed items are counted, missing ones are no part of it."""
     asked = [item for item in items if item.scored or item.status == "unparsed"]
     groups = clusters_of(asked)
     if _in_both_orders(asked):
         first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
-        return win_rate(first, second, clusters=groups, level=level)
+        return win_rate(first, second, clusters=groups)
     scores = [float("nan") if item.score is None else item.score for item in asked]
-    return win_rate(scores, clusters=groups, level=level)
+    return win_rate(scores, clusters=groups)
 
 
-def _controlled(kept: Sequence[Item], *, with_style: bool, level: float) -> LengthControl:
+def _controlled(kept: Sequence[Item], *, with_style: bool) -> LengthControl:
     verdicts, orders, lengths, clusters, styles = [], [], [], [], []
     for item in kept:
         a, b = item.lengths
@@ -185,15 +183,15 @@ def _controlled(kept: Sequence[Item], *, with_style: bool, level: float) -> Leng
             clusters.append(item.group or item.id)
             styles.append(style)
     columns = list(zip(*styles)) if with_style else []
-    return length_controlled(verdicts, orders, lengths, clusters, style=columns, level=level)
+    return length_controlled(verdicts, orders, lengths, clusters, style=columns)
 
 
-def _position(kept: Sequence[Item], level: float) -> PositionReport | None:
+def _position(kept: Sequence[Item]) -> PositionReport | None:
     asked = [item for item in kept if item.status == "judged"]
     if not asked or not _in_both_orders(asked):
         return None
     first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
-    return position_report(first, second, clusters=clusters_of(asked), level=level)
+    return position_report(first, second, clusters=clusters_of(asked))
 
 
 def _slots(kept: Sequence[Item]) -> SlotReport | None:
@@ -225,7 +223,7 @@ def _mean_lengths(items: Sequence[Item]) -> tuple[float, float]:
     return sum(a for a, _ in lengths) / len(lengths), sum(b for _, b in lengths) / len(lengths)
 
 
-def _corrected(kept: Sequence[Item], labels: Mapping[str, float], level: float) -> PeopleCorrection:
+def _corrected(kept: Sequence[Item], labels: Mapping[str, float]) -> PeopleCorrection:
     labelled = [item for item in kept if item.id in labels]
     others = [item for item in kept if item.id not in labels]
     y, f, rest = (
@@ -235,5 +233,5 @@ def _corrected(kept: Sequence[Item], labels: Mapping[str, float], level: float) 
     )
     of_labelled, of_others = ([item.group or item.id for item in part] for part in (labelled, others))
     clusters = None if clusters_of(kept) is None else (of_labelled, of_others)
-    ppi = ppi_mean(y, f, rest, clusters=clusters, level=level)
-    return PeopleCorrection(len(labelled), len(others), ppi, judge_accuracy(y, f, level=level))
+    ppi = ppi_mean(y, f, rest, clusters=clusters)
+    return PeopleCorrection(len(labelled), len(others), ppi, judge_accuracy(y, f))
