@@ -10,15 +10,7 @@ from palate.errors import UsageError
 from palate.evaluation.accuracy.rewards import is_reward_model
 from palate.evaluation.answers.table import distinct_names
 from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Kind
-from palate.evaluation.subject import (
-    ModelSpec,
-    check_models,
-    is_checkpoint,
-    is_run,
-    model_spec,
-    read_checkpoint,
-    read_run,
-)
+from palate.evaluation.subject import ModelSpec, check_models, find_run, model_spec
 from palate.models.loading.resolve import resolve_name
 
 BEFORE = "before"
@@ -86,10 +78,7 @@ def _contestant(name: str, label: str, template: str | None) -> Contestant:
 
 
 def _before(name: str) -> list[Contestant]:
-    if is_run(name):
-        run = read_run(name)
-    elif is_checkpoint(name):
-        run = read_checkpoint(name)
-    else:
+    run = find_run(name)
+    if run is None:
         return []
     return [Contestant(BEFORE, "policy", run.reference.model, replace(run.reference, name=BEFORE))]

@@ -10,12 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from palate.artifacts import read_json, write_json
 from palate.errors import ArtifactError
 from palate.evaluation.frontier.divergence import AnswerScore
-from palate.text.groups import EncodedCompletion, EncodedGroup
+from palate.evaluation.subject import answer_group
+from palate.text.groups import EncodedGroup
 
 
 class KeptAnswers:
@@ -47,9 +46,7 @@ class KeptAnswers:
         except ArtifactError:  # a damaged file: the point is measured again
             return None
         groups = [
-            EncodedGroup(
-                str(index), np.array(prompt, dtype=np.int32), tuple(_completion(one["ids"]) for one in answers)
-            )
+            answer_group(index, prompt, *(one["ids"] for one in answers))
             for index, (prompt, answers) in enumerate(zip(prompts, rows, strict=True))
         ]
         return groups, [AnswerScore(*one["score"].values()) for answers in rows for one in answers]
@@ -67,7 +64,3 @@ class KeptAnswers:
     def remove(self) -> None:
         """Removes the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _completion(ids: Sequence[int]) -> EncodedCompletion:
-    return EncodedCompletion(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.bool_))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from palate.data.measures.similarity import ngram_hashes
 from palate.data.measures.words import tokens
 from palate.errors import PalateError
 from palate.evaluation.accuracy.held_out import trained_prompts
-from palate.evaluation.subject import is_checkpoint, is_run, read_checkpoint, read_run
+from palate.evaluation.subject import find_run
 from palate.evaluation.winrate.sides import Side
 from palate.records import Messages, Record, prompt_key
 
@@ -64,11 +63,11 @@ class PromptIndex:
 
 def leaks_of(side: Side, index: PromptIndex) -> Leaks:
     """Look for the prompts in the training data of a side; says why if that is not possible."""
-    if side.folder is None or not (is_run(side.folder) or is_checkpoint(side.folder)):
-        return Leaks(side.name, reason="no run of palate, so its training data is not known")
-    read = read_run if is_run(side.folder) else read_checkpoint
     try:
-        trained = trained_prompts(read(Path(side.folder)))
+        run = find_run(side.folder) if side.folder is not None else None
+        if run is None:
+            return Leaks(side.name, reason="no run of palate, so its training data is not known")
+        trained = trained_prompts(run)
     except PalateError as error:  # the data is elsewhere by now, for example; the result says so
         return Leaks(side.name, reason=str(error))
     return Leaks(side.name, len(trained), index.find(trained))
