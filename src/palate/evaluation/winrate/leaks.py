@@ -42,10 +42,8 @@ class PromptIndex:
         self._runs: dict[bytes, list[str]] = {}
         for record in prompts:
             self._same.setdefault(prompt_key(_own_turns(record.prompt)), []).append(record.id)
-            text = _text(record.prompt)
-            if len(tokens(text)) >= RUN:
-                for run in ngram_hashes(text, RUN):
-                    self._runs.setdefault(run, []).append(record.id)
+            for run in _runs(record.prompt):
+                self._runs.setdefault(run, []).append(record.id)
 
     def find(self, trained: Iterable[Messages]) -> dict[str, str]:
         """Prompt id → how it is found in the training prompts."""
@@ -53,11 +51,9 @@ class PromptIndex:
         for prompt in trained:
             for where in self._same.get(prompt_key(_own_turns(prompt)), ()):
                 found[where] = "same"
-            text = _text(prompt)
-            if len(tokens(text)) >= RUN:
-                for run in ngram_hashes(text, RUN):
-                    for where in self._runs.get(run, ()):
-                        found.setdefault(where, "run")
+            for run in _runs(prompt):
+                for where in self._runs.get(run, ()):
+                    found.setdefault(where, "run")
         return found
 
 
@@ -77,5 +73,7 @@ def _own_turns(prompt: Messages) -> Messages:
     return tuple(message for message in prompt if message.role != "system")
 
 
-def _text(prompt: Messages) -> str:
-    return "\n".join(message.text for message in _own_turns(prompt))
+def _runs(prompt: Messages) -> Iterable[bytes]:
+    """Hashes of all sequences of `RUN` words; none of a shorter prompt."""
+    text = "\n".join(message.text for message in _own_turns(prompt))
+    return ngram_hashes(text, RUN) if len(tokens(text)) >= RUN else ()
