@@ -25,9 +25,17 @@ from palate.stats.annotation.prediction_powered import (
 )
 from palate.stats.bootstrap import bootstrap_interval
 from palate.stats.comparison.paired import PairedDifference, paired_difference
-from palate.stats.comparison.power import items_needed, pass_probability, smallest_effect
 from palate.stats.comparison.sequential import sequential_difference, sequential_interval
-from palate.stats.comparison.significance import benjamini_hochberg, binomial_exact, binomial_midp, holm, mcnemar_midp
+from palate.stats.comparison.significance import (
+    benjamini_hochberg,
+    binomial_exact,
+    binomial_midp,
+    holm,
+    items_needed,
+    mcnemar_midp,
+    pass_probability,
+    smallest_effect,
+)
 from palate.stats.intervals import (
     FEW_CLUSTERS,
     Interval,

@@ -10,7 +10,7 @@ import pytest
 
 from palate.errors import DataError
 from palate.evaluation.winrate.items import Item, VerdictRow, with_groups
-from palate.evaluation.winrate.measure import measure
+from palate.evaluation.winrate.measure import measure, style_counts, style_differences
 from palate.evaluation.winrate.result import Result, SideFacts, band_of
 from palate.feedback.candidates import Candidates
 from palate.records import Answer, Message
@@ -145,3 +145,16 @@ def test_bands(rate: float, band: str) -> None:
 def test_without_a_verdict_there_is_no_figure() -> None:
     with pytest.raises(DataError, match=r"no item was judged: p:1: no key"):
         measure([Item("p:1", "missing", "no key")])
+
+
+STYLED = "# One\n\n- a\n- **b**\n1. c\n\n## Two\n```\n# no header\n- no item\n```\n"
+
+
+def test_counts_are_those_outside_of_code() -> None:
+    assert style_counts(STYLED) == (2, 3, 1)
+    assert style_counts("a # b - c * d ** e") == (0, 0, 0)
+
+
+def test_differences_are_normalised() -> None:
+    assert style_differences(STYLED, "- one\n") == (1.0, pytest.approx(2 / 4), 1.0)
+    assert style_differences("plain", "plain too") == (0.0, 0.0, 0.0)

@@ -11,11 +11,10 @@ from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome, Pro
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
 from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
 from palate.evaluation.benchmarks.judged.run import run_judged
-from palate.evaluation.benchmarks.kept import KeptOutcomes, batch_key
 from palate.evaluation.benchmarks.labels import Labeller
 from palate.evaluation.benchmarks.options import BenchmarkOptions, JudgeOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
-from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
+from palate.evaluation.benchmarks.scorers import KeptOutcomes, Prepared, ScoringSettings, load_scorer, outcomes_of
 from palate.evaluation.benchmarks.source import find_files, read_file, read_hub
 from palate.evaluation.benchmarks.statistics import rates
 from palate.evaluation.benchmarks.suite.table import find_benchmark
@@ -155,7 +154,7 @@ def _measure(
     with progress(f"{benchmark.title} with {contestant.name}", len(ready), delay=1.0) as asked:
         for start in range(0, len(ready), BATCH):
             batch = ready[start : start + BATCH]
-            outcomes += _outcomes(batch, scorer, kept)
+            outcomes += outcomes_of(batch, scorer, kept)
             asked.advance(len(batch))
     scores: dict[str, Mapping[str, float]] = {}
     answers: dict[str, str] = {}
@@ -206,18 +205,3 @@ def _judged(
         asked, answers = [item for item, _ in written], [outcome for _, outcome in written]
         found |= zip((item.id for item in asked), labeller.label(asked, answers), strict=True)
     return [(item, found[item.id]) for item in items]
-
-
-def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> Sequence[Outcome | None]:
-    """The outcomes of a batch: kept ones, or new ones, which are kept unless one of them is missing."""
-    if scorer.settings is None:
-        return scorer.score(batch)
-    key = batch_key(scorer.settings, [one.content for one in batch])
-    found = kept.read(key)
-    if found is not None:
-        return found
-    made = scorer.score(batch)
-    complete = [outcome for outcome in made if outcome is not None]
-    if len(complete) == len(made):
-        kept.write(key, complete)
-    return made

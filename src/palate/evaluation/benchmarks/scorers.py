@@ -1,14 +1,16 @@
-"""Models that score or answer the items of a benchmark: policies, reward models and judges."""
+"""Models that score or answer the items of a benchmark: policies, reward models and judges; what they gave is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from palate.errors import ModelError
+from palate.artifacts import JsonlWriter, json_hash, read_jsonl
+from palate.errors import ArtifactError, ModelError
 from palate.evaluation.accuracy.rewards import load_reward_model
 from palate.evaluation.benchmarks.benchmark import Item, Outcome
 from palate.evaluation.benchmarks.contestants import Contestant
@@ -203,3 +205,58 @@ def _kept_under(kind: str, identity: str | None, settings: ScoringSettings) -> d
     if identity is None:
         return None
     return {"kind": kind, "identity": identity, "precision": settings.precision.name}
+
+
+class KeptOutcomes:
+    """A file with one line for each batch of items.
+
+    A line is found by the hash of all that determines its outcomes: the model's weights, the precision, the decoding
+    and the tokens of every item of the batch. Another model, prompt, template or batch does not find it. A batch is
+    kept whole, because the rounding of a score may depend on the rows beside it.
+
+    Args:
+        path: the file; None keeps outcomes in memory only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._found: dict[str, list[Outcome]] = {}
+        if path is not None and path.is_file():
+            for row in read_jsonl(path):
+                try:
+                    self._found[row["key"]] = [
+                        Outcome(tuple(one["scores"]), tuple(one["tokens"]), one["text"], one["ended"])
+                        for one in row["outcomes"]
+                    ]
+                except (KeyError, TypeError) as error:
+                    raise ArtifactError(f"{path}: is no file of kept scores; name another --output") from error
+
+    def read(self, key: str) -> list[Outcome] | None:
+        """The outcomes of a batch; None if they are not kept."""
+        return self._found.get(key)
+
+    def write(self, key: str, outcomes: Sequence[Outcome]) -> None:
+        """Keep the outcomes of a batch; they survive a kill after this returns."""
+        self._found[key] = list(outcomes)
+        if self._path is not None:
+            with JsonlWriter(self._path, sync=True) as file:
+                rows = [
+                    {"scores": one.scores, "tokens": one.tokens, "text": one.text, "ended": one.ended}
+                    for one in outcomes
+                ]
+                file.write({"key": key, "outcomes": rows})
+
+
+def outcomes_of(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> Sequence[Outcome | None]:
+    """The outcomes of a batch: kept ones, or new ones, which are kept unless one of them is missing."""
+    if scorer.settings is None:
+        return scorer.score(batch)
+    key = json_hash({"settings": dict(scorer.settings), "contents": [one.content for one in batch]})
+    found = kept.read(key)
+    if found is not None:
+        return found
+    made = scorer.score(batch)
+    complete = [outcome for outcome in made if outcome is not None]
+    if len(complete) == len(made):
+        kept.write(key, complete)
+    return made

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from palate.data.scores import check_columns, checked_scores, columns_of
 from palate.errors import DataError, FunctionError, ModelError, UsageError
-from palate.evaluation.frontier.divergence import AnswerScore, score_answers
-from palate.evaluation.frontier.kept import KeptAnswers
+from palate.evaluation.frontier.answers import AnswerScore, KeptAnswers, score_answers
 from palate.evaluation.frontier.points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.cpu.allocator import give_back_memory

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,6 @@ import numpy as np
 from palate.errors import DataError
 from palate.evaluation.winrate.groups import Group, by_category, by_length
 from palate.evaluation.winrate.items import Item, clusters_of
-from palate.evaluation.winrate.style import style_differences
 from palate.stats import (
     Corrected,
     JudgeAccuracy,
@@ -42,6 +42,13 @@ NO_DIFFERENCE = ("unclear", "no difference is shown: the interval contains 50 %"
 
 EFFECTS = (0.03, 0.05, 0.10)
 """Differences from 50 % for which the number of prompts is given."""
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_STYLES = (
+    re.compile(r"^ {0,3}#{1,6}\s", re.MULTILINE),
+    re.compile(r"^\s*(?:[-*+]|\d+[.)])\s", re.MULTILINE),
+    re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
+)
+"""Headers, list items and bold text in Markdown, which judges like for their own sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,3 +242,17 @@ def _corrected(kept: Sequence[Item], labels: Mapping[str, float]) -> PeopleCorre
     clusters = None if clusters_of(kept) is None else (of_labelled, of_others)
     ppi = ppi_mean(y, f, rest, clusters=clusters)
     return PeopleCorrection(len(labelled), len(others), ppi, judge_accuracy(y, f))
+
+
+def style_counts(text: str) -> tuple[int, int, int]:
+    """Number of headers, list items and bold passages, outside of code blocks."""
+    prose = _CODE.sub("", text)
+    headers, lists, bold = (len(pattern.findall(prose)) for pattern in _STYLES)
+    return headers, lists, bold
+
+
+def style_differences(a: str, b: str) -> tuple[float, float, float]:
+    """(a − b) / (a + b) of each count, in [−1, 1]; 0 where neither text has any (as FastChat normalises them)."""
+    first, second = style_counts(a), style_counts(b)
+    headers, lists, bold = ((x - y) / (x + y) if x + y else 0.0 for x, y in zip(first, second))
+    return headers, lists, bold
