@@ -14,7 +14,7 @@ from palate.stats.annotation.agreement import (
     krippendorff_alpha,
     percent_agreement,
 )
-from palate.stats.annotation.calibration import Calibration, CalibrationBin, calibration
+from palate.stats.annotation.calibration import Calibration, calibration
 from palate.stats.annotation.prediction_powered import (
     Corrected,
     JudgeAccuracy,
@@ -40,7 +40,6 @@ from palate.stats.intervals import (
     FEW_CLUSTERS,
     Interval,
     cluster_mean_interval,
-    effective_size,
     mean_interval,
     newcombe_paired,
     percentile_bound,
@@ -50,7 +49,7 @@ from palate.stats.intervals import (
     wilson,
 )
 from palate.stats.winrate.alpaca_eval import GamedRows, alpaca_eval_rate
-from palate.stats.winrate.bradley_terry import BradleyTerry, Rating, bradley_terry, ratable_groups
+from palate.stats.winrate.bradley_terry import BradleyTerry, bradley_terry, ratable_groups
 from palate.stats.winrate.length_control import LARGE_SHIFT, LengthControl, length_controlled
 from palate.stats.winrate.rate import PositionReport, WinRate, position_report, win_rate
 
@@ -61,7 +60,6 @@ __all__ = [
     "Agreement",
     "BradleyTerry",
     "Calibration",
-    "CalibrationBin",
     "Corrected",
     "GamedRows",
     "Interval",
@@ -69,7 +67,6 @@ __all__ = [
     "LengthControl",
     "PairedDifference",
     "PositionReport",
-    "Rating",
     "WinRate",
     "alpaca_eval_rate",
     "benjamini_hochberg",
@@ -82,7 +79,6 @@ __all__ = [
     "cohen_kappa",
     "corrected_difference",
     "dawid_skene",
-    "effective_size",
     "fleiss_kappa",
     "holm",
     "items_needed",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.stats.bootstrap import bootstrap_interval
-from palate.stats.intervals import FEW_CLUSTERS, Interval, rate_interval, wilson
+from palate.stats.intervals import FEW_CLUSTERS, Interval, numbered, rate_interval, wilson
 
 Ratings: TypeAlias = Sequence[Sequence[Hashable | None]]
 """One row per item with its ratings, None for a rater who did not rate the item."""
@@ -71,16 +71,15 @@ def cohen_kappa(
         raise ValueError(f"need the same items from both raters, got {len(first)} and {len(second)}")
     if not first:
         return Agreement(None, _NO_PAIR)
-    labels = {label: number for number, label in enumerate(dict.fromkeys([*first, *second]))}
-    codes = np.array([[labels[a], labels[b]] for a, b in zip(first, second, strict=True)])
+    codes = numbered([*first, *second]).reshape(2, -1).T
+    labels = int(codes.max()) + 1
 
     def kappa(pairs: npt.NDArray[np.intp]) -> tuple[float, float]:
-        cells = np.bincount(pairs[:, 0] * len(labels) + pairs[:, 1], minlength=len(labels) ** 2)
-        table = cells.reshape(len(labels), -1) / len(pairs)
+        table = np.bincount(pairs[:, 0] * labels + pairs[:, 1], minlength=labels**2).reshape(labels, -1) / len(pairs)
         disagreement = 1 - float(table.sum(axis=1) @ table.sum(axis=0))
         return _beyond_chance(float(np.trace(table)), disagreement), disagreement
 
-    return _agreement(codes, kappa, len(labels), clusters, resamples)
+    return _agreement(codes, kappa, labels, clusters, resamples)
 
 
 def fleiss_kappa(
@@ -232,7 +231,5 @@ def _units(items: int, clusters: Sequence[Hashable]) -> list[npt.NDArray[np.intp
     """The row numbers of each cluster."""
     if len(clusters) != items:
         raise ValueError(f"{items} items but {len(clusters)} cluster names")
-    rows: dict[Hashable, list[int]] = {}
-    for number, name in enumerate(clusters):
-        rows.setdefault(name, []).append(number)
-    return [np.array(found, dtype=np.intp) for found in rows.values()]
+    numbers = numbered(clusters)
+    return np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])

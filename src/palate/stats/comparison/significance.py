@@ -52,7 +52,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     p = _checked(p_values)
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    return _in_given_order(np.minimum(steps, 1.0), order)
+    return [float(value) for value in np.minimum(steps, 1.0)[np.argsort(order)]]  # in the given order
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
@@ -60,7 +60,8 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
     p = _checked(p_values)
     order = np.argsort(p, kind="stable")
     scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    return _in_given_order(np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0), order)
+    adjusted = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    return [float(value) for value in adjusted[np.argsort(order)]]  # in the given order
 
 
 def _checked(p_values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -68,14 +69,6 @@ def _checked(p_values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.fl
     if not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p-values must be in [0, 1]")
     return p
-
-
-def _in_given_order(
-    values: np.ndarray[tuple[int], np.dtype[np.float64]], order: np.ndarray[tuple[int], np.dtype[np.intp]]
-) -> list[float]:
-    result = np.empty_like(values)
-    result[order] = values
-    return [float(value) for value in result]
 
 
 def smallest_effect(
