@@ -358,11 +358,8 @@ def _runs_by_settings(
     points: Sequence[SweepPoint], contents: Mapping[str, RunContents]
 ) -> dict[str, list[RunContents]]:
     """The runs that have begun, by all values but the seed."""
-    groups = {
-        name: [contents[one.name] for one in group if one.name in contents]
-        for name, group in _by_settings(points).items()
-    }
-    return {name: runs for name, runs in groups.items() if runs}
+    begun = [point for point in points if point.name in contents]
+    return {name: [contents[one.name] for one in group] for name, group in _by_settings(begun).items()}
 
 
 def _figures_of(points: Sequence[SweepPoint]) -> tuple[list[str], list[str]]:
