@@ -10,25 +10,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from palate import stats
 from palate.errors import DataError
 from palate.evaluation.winrate.groups import Group, by_category, by_length
 from palate.evaluation.winrate.items import Item, clusters_of
-from palate.stats import (
-    Corrected,
-    JudgeAccuracy,
-    LengthControl,
-    PositionReport,
-    WinRate,
-    binomial_exact,
-    items_needed,
-    judge_accuracy,
-    length_controlled,
-    position_report,
-    ppi_mean,
-    smallest_effect,
-    standard_error,
-    win_rate,
-)
 
 Band: TypeAlias = Literal["below_50", "50_to_60", "60_to_80", "above_80"]
 BANDS: Mapping[Band, tuple[str, str]] = {
@@ -90,8 +75,8 @@ class PeopleCorrection:
 
     labelled: int
     unlabelled: int
-    ppi: Corrected
-    accuracy: JudgeAccuracy
+    ppi: stats.Corrected
+    accuracy: stats.JudgeAccuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +96,11 @@ class Figures:
     """
 
     counts: Mapping[str, int]
-    win_rate: WinRate
+    win_rate: stats.WinRate
     bounds: tuple[float, float]
-    length_controlled: LengthControl
-    length_and_style_controlled: LengthControl | None
-    position: PositionReport | None
+    length_controlled: stats.LengthControl
+    length_and_style_controlled: stats.LengthControl | None
+    position: stats.PositionReport | None
     slots: SlotReport | None
     power: Power | None
     by_category: Sequence[Group]
@@ -153,7 +138,7 @@ def measure(items: Sequence[Item], *, with_style: bool = False, labels: Mapping[
         length_and_style_controlled=_controlled(kept, with_style=True) if with_style else None,
         position=_position(kept),
         slots=_slots(kept),
-        power=_power(scores, standard_error(scores, groups)) if len(kept) > 1 else None,
+        power=_power(scores, stats.standard_error(scores, groups)) if len(kept) > 1 else None,
         by_category=by_category(items),
         by_length=by_length(items),
         mean_lengths=_mean_lengths(items),
@@ -165,18 +150,18 @@ def _in_both_orders(items: Sequence[Item]) -> bool:
     return all({verdict.order for verdict in item.verdicts} == {1, -1} for item in items if item.status == "judged")
 
 
-def _raw(items: Sequence[Item]) -> WinRate:
+def _raw(items: Sequence[Item]) -> stats.WinRate:
     """The raw rate; unparsed items are counted, missing ones are no part of it."""
     asked = [item for item in items if item.scored or item.status == "unparsed"]
     groups = clusters_of(asked)
     if _in_both_orders(asked):
         first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
-        return win_rate(first, second, clusters=groups)
+        return stats.win_rate(first, second, clusters=groups)
     scores = [float("nan") if item.score is None else item.score for item in asked]
-    return win_rate(scores, clusters=groups)
+    return stats.win_rate(scores, clusters=groups)
 
 
-def _controlled(kept: Sequence[Item], *, with_style: bool) -> LengthControl:
+def _controlled(kept: Sequence[Item], *, with_style: bool) -> stats.LengthControl:
     verdicts, orders, lengths, clusters, styles = [], [], [], [], []
     for item in kept:
         a, b = item.lengths
@@ -190,15 +175,15 @@ def _controlled(kept: Sequence[Item], *, with_style: bool) -> LengthControl:
             clusters.append(item.group or item.id)
             styles.append(style)
     columns = list(zip(*styles)) if with_style else []
-    return length_controlled(verdicts, orders, lengths, clusters, style=columns)
+    return stats.length_controlled(verdicts, orders, lengths, clusters, style=columns)
 
 
-def _position(kept: Sequence[Item]) -> PositionReport | None:
+def _position(kept: Sequence[Item]) -> stats.PositionReport | None:
     asked = [item for item in kept if item.status == "judged"]
     if not asked or not _in_both_orders(asked):
         return None
     first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
-    return position_report(first, second, clusters=clusters_of(asked))
+    return stats.position_report(first, second, clusters=clusters_of(asked))
 
 
 def _slots(kept: Sequence[Item]) -> SlotReport | None:
@@ -207,7 +192,7 @@ def _slots(kept: Sequence[Item]) -> SlotReport | None:
         return None
     of_first = [row.share if row.order == 1 else 1 - row.share for item in asked for row in item.verdicts]
     first, second = sum(share > 0.5 for share in of_first), sum(share < 0.5 for share in of_first)
-    return SlotReport(first, second, sum(of_first) / len(of_first), binomial_exact(first, first + second))
+    return SlotReport(first, second, sum(of_first) / len(of_first), stats.binomial_exact(first, first + second))
 
 
 def _power(scores: np.ndarray[tuple[int], np.dtype[np.float64]], error: float) -> Power | None:
@@ -217,9 +202,9 @@ def _power(scores: np.ndarray[tuple[int], np.dtype[np.float64]], error: float) -
     found = abs(float(scores.mean()) - 0.5)
     return Power(
         sd,
-        smallest_effect(error),
-        {effect: items_needed(effect, sd) for effect in EFFECTS},
-        items_needed(found, sd) if found > 1e-9 else None,
+        stats.smallest_effect(error),
+        {effect: stats.items_needed(effect, sd) for effect in EFFECTS},
+        stats.items_needed(found, sd) if found > 1e-9 else None,
     )
 
 
@@ -240,8 +225,8 @@ def _corrected(kept: Sequence[Item], labels: Mapping[str, float]) -> PeopleCorre
     )
     of_labelled, of_others = ([item.group or item.id for item in part] for part in (labelled, others))
     clusters = None if clusters_of(kept) is None else (of_labelled, of_others)
-    ppi = ppi_mean(y, f, rest, clusters=clusters)
-    return PeopleCorrection(len(labelled), len(others), ppi, judge_accuracy(y, f))
+    ppi = stats.ppi_mean(y, f, rest, clusters=clusters)
+    return PeopleCorrection(len(labelled), len(others), ppi, stats.judge_accuracy(y, f))
 
 
 def style_counts(text: str) -> tuple[int, int, int]:
