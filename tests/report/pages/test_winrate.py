@@ -42,7 +42,7 @@ def test_what_the_page_shows(page: str) -> None:
     assert "category 2" in page
     assert "1 of 13 prompts in 640 training prompts" in page
     assert "not checked: runs/sft: its data is gone" in page
-    assert "2 answers cut at the longest length" in page
+    assert "2 answers truncated at the longest length" in page
 
 
 @pytest.mark.parametrize(

@@ -211,8 +211,8 @@ def _about_items(result: Result) -> list[str]:
         found.append(f"only {amount(rate.n, 'independent prompt')}: the interval covers less often than it says")
     for side in (result.a, result.b):
         if side.truncated:
-            cut = amount(side.truncated, "answer")
-            found.append(f"{side.name}: {cut} cut at the longest length; raise --max-new-tokens")
+            answers = amount(side.truncated, "answer")
+            found.append(f"{side.name}: {answers} truncated at the longest length; raise --max-new-tokens")
         if side.empty:
             found.append(f"{side.name}: {amount(side.empty, 'empty answer')}")
     return found
