@@ -19,8 +19,8 @@ from transformers import (
 
 from palate.errors import ModelError
 from palate.models.attention import tree as attention
+from palate.models.attention.interface import tree_mask
 from palate.models.attention.kernels import ATTENTION_FUNCTIONS
-from palate.models.attention.mask import tree_mask
 from palate.models.attention.tree import TREE
 from palate.models.probe import trial
 from palate.models.probe.group import narrow_windows, probe_groups
