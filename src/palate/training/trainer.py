@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -258,18 +259,21 @@ class PalateTrainer(CheckpointTrainer):
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Raise if a loss or the norm is not finite: the last call before the optimiser changes the weights."""
         self._step_scope.close()
+        check = partial(
+            check_finite,
+            self.state.global_step + 1,
+            torch.cat(self._step_losses),
+            groups=self.step_groups,
+            scaled=self.accelerator.scaler is not None,
+            has_beta=self._scoring.reference is not None,
+            updated=self.is_deepspeed_enabled,
+        )
         if self.is_deepspeed_enabled:
+            check(None, updated=False)  # DeepSpeed tells the norm only after the update
             grad_norm = update(self.deepspeed)
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = norm.item() if isinstance(norm, torch.Tensor) else float(norm)
-        check_finite(
-            self.state.global_step + 1,
-            torch.cat(self._step_losses),
-            value,
-            self.step_groups,
-            scaled=self.accelerator.scaler is not None,
-            has_beta=self._scoring.reference is not None,
-        )
+        check(value)
         self._grad_norm = value
         # The rate of this update: the schedule advances before the step is reported.
         self._step_learning_rate = float(self._get_learning_rate())
