@@ -78,11 +78,11 @@ class RoundFields(Fields):
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run of a pipeline.
+    """One run of a pipeline or sweep.
 
     Attributes:
         name: `1-sft`, `round-2`; its folder in the pipeline's.
-        config: its config, which starts from the result of the run before.
+        config: its config; in a pipeline it starts from the result of the run before.
         sampling: how the round makes its pairs, or None.
     """
 

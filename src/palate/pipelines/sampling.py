@@ -21,8 +21,8 @@ from palate.feedback.judges.load import load_judge
 from palate.feedback.judging import collect_votes, questions
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.endpoints.engine import Engine
+from palate.models.loading.spec import starting_model
 from palate.models.precision import default_device, resolve
-from palate.pipelines.models import starting_model
 
 SETTINGS = "sampling.json"
 
@@ -102,7 +102,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, on_pro
 
 def _answerer(config: RunConfig, sampling: SamplingFields) -> Answerer:
     """The model that the round starts from: loaded here, or in an engine, to which `candidate_sync` sends it first."""
-    start = starting_model(config)
+    start = starting_model(config.resolved(), saved_in=config.output_dir)
     if sampling.candidate_url is None:
         device = default_device()
         return Subject(start, resolve(config.precision, device), device)
