@@ -65,9 +65,7 @@ def test_deepspeed_too_updates_no_weight_after_a_loss_that_is_not_finite(monkeyp
     )
     with pytest.raises(NonFiniteError, match=r"step 7: the loss is not finite for a\.jsonl:2; the weights were not"):
         PalateTrainer._get_grad_norm(trainer, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
-    with pytest.raises(
-        NonFiniteError, match=r"gradient norm is inf \(rows .*\); the last checkpoint is from before"
-    ):
+    with pytest.raises(NonFiniteError, match=r"gradient norm is inf \(rows .*\); the last checkpoint is from before"):
         check_finite(7, torch.zeros(1), math.inf, [], scaled=False, has_beta=False, updated=True)
 
 

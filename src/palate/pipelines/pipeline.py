@@ -21,8 +21,8 @@ from palate.pipelines.drift import check_drift_prompts, measure_drift
 from palate.pipelines.sampling import check_sampling, make_pairs
 from palate.records import DatasetRequest
 from palate.training.online.rewards import JudgeRewards
+from palate.training.processes import is_main_process, join_processes, wait_for_all
 from palate.training.run import train
-from palate.training.setup.environment import is_main_process, join_processes, wait_for_all
 
 # Keys that do not change what a run produces.
 _NOT_COMPARED = ("resume_from_checkpoint", "overwrite_output_dir", "report_to", "run_name", "wandb_project", "project")

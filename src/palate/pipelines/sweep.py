@@ -12,7 +12,7 @@ from palate.evaluation.accuracy.evaluate import evaluate, record_accuracy
 from palate.models.cpu.allocator import give_back_memory
 from palate.pipelines.pipeline import check_inputs, is_finished, make, writing
 from palate.training.online.rewards import JudgeRewards
-from palate.training.setup.environment import wait_for_all
+from palate.training.processes import wait_for_all
 
 SWEEP = "sweep.json"
 

@@ -16,6 +16,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 from palate.artifacts import now
 from palate.errors import BatchStop, Interrupted
 from palate.progress import Pace, Pass, clock, console, print_line
+from palate.training.processes import highest_over_ranks, process_count
 from palate.training.trainer import PalateTrainer
 
 
@@ -128,7 +129,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self._caught = 0
         self._previous: dict[int, Any] = {}
         self._in_steps = False
-        self._several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        self._several = process_count() > 1
         self.stopped_by = 0
 
     def install(self) -> None:
@@ -163,8 +164,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, _args: object, _state: object, _control: object, **_: Any) -> None:
         self._in_steps = False
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._stop(args, state, control)
+    def on_step_end(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._stop(state, control)
         if self.stopped_by and state.global_step < state.max_steps:
             control.should_evaluate = False
             control.should_log = True
@@ -174,16 +175,12 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         if self.stopped_by and state.global_step < state.max_steps:
             control.should_evaluate = control.should_save = False
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_evaluate(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._in_steps:
-            self._stop(args, state, control)
+            self._stop(state, control)
 
-    def _stop(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
-        caught = self._caught
-        if args.world_size > 1:
-            flag = torch.tensor(caught, device=self._device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            caught = int(flag)
+    def _stop(self, state: TrainerState, control: TrainerControl) -> None:
+        caught = int(highest_over_ranks(torch.tensor(self._caught, device=self._device)))
         if caught:
             self.stopped_by = caught
             # A run at its last step is evaluated and saved as usual.

@@ -44,11 +44,12 @@ from palate.training.online.policy_engine import FOLDER as ROLLOUT_POLICY
 from palate.training.online.policy_engine import policy_engine
 from palate.training.online.rewards import JudgeRewards
 from palate.training.online.rollouts import RolloutContext, with_longest_answers
+from palate.training.processes import is_main_process
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
 from palate.training.setup.arguments import check_trackers, training_arguments
 from palate.training.setup.build import balance_of
-from palate.training.setup.environment import is_main_process, peak_memory_bytes
+from palate.training.setup.environment import peak_memory_bytes
 from palate.training.setup.memory import largest_batch, plan_memory
 from palate.training.setup.references import fill_reference
 from palate.training.setup.session import Session, prepare

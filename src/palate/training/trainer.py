@@ -30,9 +30,10 @@ from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, sam
 from palate.training.deepspeed import accumulate, update
 from palate.training.evaluation_pass import evaluate_groups, metric_names
 from palate.training.finite import check_finite
-from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_errors
+from palate.training.meters import HeldOutRow, Meter, standard_errors
 from palate.training.methods.base import LossOutput, summarise
 from palate.training.online.rollouts import RolloutContext, StepRollouts
+from palate.training.processes import gather, sum_over_ranks
 from palate.training.scoring import Scoring
 from palate.training.sharded import EqualCounts
 from palate.training.steps import Groups, StepOrder, order_of
@@ -95,7 +96,7 @@ class PalateTrainer(CheckpointTrainer):
         self.health: EvaluationCheck | None = None
         self.step_metrics: dict[str, float] = {}
         self.evaluated: dict[str, float] = {}
-        self.rollouts = StepRollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
+        self.rollouts = StepRollouts(sampler, self.split) if sampler is not None else None
         self._between_batches = between_batches
         self._before_step: tuple[list[bytes], Mapping[str, float]] | None = None
         self._step_pass: Pass | None = None
@@ -175,7 +176,7 @@ class PalateTrainer(CheckpointTrainer):
         """Σ w over the step's groups on all ranks, scalar; the step's loss is divided by it."""
         self._begin_step(batch_samples)
         total = sum(self.method.traits.weight(group) for groups in batch_samples for group in groups)
-        return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
+        return sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
         self.step_groups, self._step_losses, self._step_lists = [], [], lists
@@ -304,13 +305,7 @@ class PalateTrainer(CheckpointTrainer):
         super().log(logs, start_time)
 
     def _means(self, meter: Meter) -> dict[str, float]:
-        return summarise(meter.means(self.sum_over_ranks))
-
-    def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor, summed in place over all ranks."""
-        if self.args.world_size > 1:
-            torch.distributed.all_reduce(tensor)
-        return tensor
+        return summarise(meter.means())
 
     def evaluation_loop(
         self,
@@ -336,7 +331,7 @@ class PalateTrainer(CheckpointTrainer):
                 self.args.device,
                 after_step=lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
             )
-        held_out = gather_rows(own, self.args.world_size)
+        held_out = [row for rows_of_rank in gather(own) for row in rows_of_rank]
         self.evaluated = standard_errors(held_out)
         means = self._means(meter)
         if self.health is not None:

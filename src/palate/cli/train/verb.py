@@ -43,7 +43,7 @@ def command(
         do(path, changes, as_json=as_json)
     finally:
         if "torch" in sys.modules:  # a wrong config fails before it is imported
-            from palate.training.setup.environment import leave_processes
+            from palate.training.processes import leave_processes
 
             leave_processes()
 

@@ -17,6 +17,7 @@ from palate.training.health.evaluation import AnswerEvaluation, length_correlati
 from palate.training.health.metrics import WINDOW, HealthFinding, exceeded
 from palate.training.health.plateau import PlateauCheck, StartCheck
 from palate.training.meters import HeldOutRow
+from palate.training.processes import sum_over_ranks
 from palate.training.setup.limits import health_prompts
 from palate.training.setup.session import Session
 from palate.training.trainer import PalateTrainer
@@ -133,7 +134,7 @@ class HealthCheck(TrainerCallback):  # type: ignore[misc]
     def _agree(self) -> None:
         """The main process decides, and all stop together."""
         stops = torch.tensor(float(self.must_stop), device=self._trainer.args.device)
-        self.must_stop = bool(self._trainer.sum_over_ranks(stops) > 0)
+        self.must_stop = bool(sum_over_ranks(stops) > 0)
 
     # ---- what
 
@@ -266,5 +267,5 @@ def loss_at_start(trainer: PalateTrainer) -> float | None:
     total = sum(weight * (loss or 0.0) for loss, weight in known)
     unknown = float(sum(loss is None for loss, _ in known))
     sums = torch.tensor([total, sum(weight for _, weight in known), unknown], dtype=torch.float64)
-    total, weights, unknown = trainer.sum_over_ranks(sums.to(trainer.args.device)).tolist()
+    total, weights, unknown = sum_over_ranks(sums.to(trainer.args.device)).tolist()
     return None if unknown or not weights else total / weights
