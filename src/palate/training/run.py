@@ -48,7 +48,6 @@ from palate.training.processes import is_main_process
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
 from palate.training.setup.arguments import check_trackers, training_arguments
-from palate.training.setup.build import balance_of
 from palate.training.setup.environment import peak_memory_bytes
 from palate.training.setup.memory import largest_batch, plan_memory
 from palate.training.setup.references import fill_reference
@@ -233,7 +232,7 @@ class _Training:
                 session.method,
                 reference,
                 trunk=policy.trunk,
-                balance=balance_of(config, policy.model)[0],
+                balance=policy.balance,
                 noise=policy.noise,
             ),
             sampler=self._sampler(),
