@@ -13,17 +13,8 @@ from pydantic.fields import FieldInfo
 
 from palate.artifacts.markdown import with_generated
 from palate.config.base import Fields
-from palate.config.former import FORMER_KEYS
-from palate.config.key_mapping_table import (
-    FIXED,
-    LOW_RANK,
-    NO_EFFECT,
-    NO_EFFECT_PREFIXES,
-    ONLY,
-    RENAMED,
-    RENAMED_ONLINE,
-    OnlyValue,
-)
+from palate.config.mapping import table
+from palate.config.mapping.former import FORMER_KEYS
 from palate.config.pipeline import DriftFields, RoundFields, SamplingFields
 from palate.config.reader import as_yaml
 from palate.config.run import STAGES
@@ -120,20 +111,21 @@ def other_keys() -> Iterator[tuple[tuple[str, ...], str]]:
     for old, former in FORMER_KEYS.items():
         yield (old,), former.line(old)
     yield ("bf16", "fp16", "pure_bf16"), "read as `precision`; `bf16: false` alone is `fp32`"
-    for key, name in RENAMED.items():
-        online = f", for `ppo` and `grpo` as `{RENAMED_ONLINE[key]}`" if key in RENAMED_ONLINE else ""
+    for key, name in table.RENAMED.items():
+        online = f", for `ppo` and `grpo` as `{table.RENAMED_ONLINE[key]}`" if key in table.RENAMED_ONLINE else ""
         yield (key,), f"read as `{name}`{online}"
     yield (
         ("mix_strategy", "interleave_probs"),
         "`interleave_under` is read as the weights of `dataset`; `concat`, and both keys with a single dataset: no "
         "effect; `interleave_over` is refused",
     )
-    for key, (agrees, why) in FIXED.items():
+    for key, (agrees, why) in table.FIXED.items():
         yield (key,), f"`{as_yaml(not agrees)}` has no effect: {why}"
-    for key, only in ONLY.items():
-        yield (key,), _only_text(key, only)
+    for key in table.ONLY:
+        yield (key,), _only_text(key)
     without_effect: dict[str, list[str]] = {}
-    for key, why in [*NO_EFFECT.items(), *((f"{prefix}…", why) for prefix, why in NO_EFFECT_PREFIXES.items())]:
+    prefixes = {f"{prefix}…": why for prefix, why in table.NO_EFFECT_PREFIXES.items()}
+    for key, why in {**table.NO_EFFECT, **prefixes}.items():
         without_effect.setdefault(why, []).append(key)
     for why, keys in without_effect.items():
         yield tuple(keys), f"no effect: {why}"
@@ -148,10 +140,11 @@ def _other_trainers() -> str:
     )
 
 
-def _only_text(key: str, only: OnlyValue) -> str:
-    if key in LOW_RANK:
-        names = ", ".join(f"`{name}`" for name in dict.fromkeys(LOW_RANK[key].optimisers.values()))
-        return f"`true`: read as optim {names} with `{LOW_RANK[key].prefix}…` as optim_args; `false`: no effect"
+def _only_text(key: str) -> str:
+    if key in table.LOW_RANK:
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(table.LOW_RANK[key].optimisers.values()))
+        return f"`true`: read as optim {names} with `{table.LOW_RANK[key].prefix}…` as optim_args; `false`: no effect"
+    only = table.ONLY[key]
     accepted = ", ".join(f"`{as_yaml(value)}`" for value in only.values if value != "") or "`null`"
     companions = ", ".join(f"`{prefix}…`" for prefix in only.companions)
     without = f"; {companions}: no effect without it" if companions else ""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.config.key_mapping import translate
 from palate.config.load import (
     PIPELINE_KEYS,
     SWEEP_KEY,
@@ -20,6 +19,7 @@ from palate.config.load import (
     overridden,
     wants_overwriting,
 )
+from palate.config.mapping.translate import translate
 from palate.config.pipeline import PlannedRun
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.errors import ConfigError
