@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 
 from palate.config.base import Fields, setting
-from palate.config.explain import explain
+from palate.config.explain import validated
 from palate.config.load import PIPELINE_KEYS, config_from_entries, output_folder, overridden, wants_overwriting
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
@@ -254,9 +254,6 @@ def _first_model(config: RunConfig) -> str:
 
 
 def _topic(topic: type[_T], entries: Mapping[str, Entry], origin: str) -> _T:
-    """The keys of one topic."""
-    own = {key: entry for key, entry in entries.items() if key in topic.model_fields}
-    try:
-        return topic(**{key: entry.value for key, entry in own.items() if entry.value is not None})
-    except ValidationError as error:
-        raise ConfigError(*explain(error, own, topic, origin)) from error
+    """The keys of one topic; a key that is null counts as missing."""
+    given = {key: entry for key, entry in entries.items() if key in topic.model_fields and entry.value is not None}
+    return validated(topic, given, origin)

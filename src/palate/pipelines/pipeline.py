@@ -207,15 +207,12 @@ def is_finished(planned: PlannedRun) -> bool:
     facts = run.read()
     recorded = facts.get("config")
     if isinstance(recorded, dict):
-        wanted = planned.config.resolved()
-        changed = [key for key in wanted if key not in _NOT_COMPARED and plain(wanted[key]) != recorded.get(key)]
-        if changed:
-            key = changed[0]
-            old = recorded.get(key)
-            raise ArtifactError(
-                f"{run.path}: was started with {key}: {old}, the config now says {wanted[key]}; restore it, "
-                "choose another output_dir, or start again with overwrite_output_dir: true"
-            )
+        for key, value in planned.config.resolved().items():
+            if key not in _NOT_COMPARED and plain(value) != recorded.get(key):
+                raise ArtifactError(
+                    f"{run.path}: was started with {key}: {recorded.get(key)}, the config now says {value}; restore "
+                    "it, choose another output_dir, or start again with overwrite_output_dir: true"
+                )
     return facts.get("status") == "completed"
 
 

@@ -38,14 +38,12 @@ def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
     """
     path = Path(str(config.dataset)).with_name(SETTINGS)
     recorded = read_json(path) if path.exists() else {}
-    wanted = sampling.resolved()
-    changed = [key for key in wanted if key in recorded and recorded[key] != wanted[key] and key not in _NOT_COMPARED]
-    if changed:
-        key = changed[0]
-        raise ArtifactError(
-            f"{path.parent}: was started with {key}: {recorded[key]}, the config now says {wanted[key]}; restore it, "
-            "delete that folder and the run made of it, or start again with overwrite_output_dir: true"
-        )
+    for key, value in sampling.resolved().items():
+        if key not in _NOT_COMPARED and recorded.get(key, value) != value:
+            raise ArtifactError(
+                f"{path.parent}: was started with {key}: {recorded[key]}, the config now says {value}; restore it, "
+                "delete that folder and the run made of it, or start again with overwrite_output_dir: true"
+            )
 
 
 def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, on_progress: Callable[[str], None]) -> int:

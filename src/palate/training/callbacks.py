@@ -43,16 +43,10 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         last = state.global_step >= state.max_steps or control.should_training_stop
         control.should_log = control.should_log or control.should_evaluate or last
 
-    def on_evaluate(
-        self,
-        _args: object,
-        state: TrainerState,
-        _control: object,
-        metrics: Mapping[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_evaluate(self, _args: object, state: TrainerState, _control: object, **given: Any) -> None:
         if self._write is not None:
-            means = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
+            metrics: Mapping[str, float] = given["metrics"]
+            means = {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
             row = {"step": state.global_step, "split": "eval", "epoch": state.epoch}
             self._write({**row, **means, **self._trainer.evaluated})
 
@@ -213,15 +207,9 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         if self._pass is not None:
             self._pass.reach(state.global_step)
 
-    def on_log(
-        self,
-        _args: object,
-        state: TrainerState,
-        _control: object,
-        logs: Mapping[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+    def on_log(self, _args: object, state: TrainerState, _control: object, **given: Any) -> None:
+        logs: Mapping[str, float] = given["logs"]
+        if not state.is_world_process_zero or "train_runtime" in logs:
             return
         prefix = "eval_" if "eval_loss" in logs else ""
         parts = [

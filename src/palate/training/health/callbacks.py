@@ -117,16 +117,9 @@ class HealthCheck(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
         self.check_step(state.global_step, self._trainer.step_metrics)
 
-    def on_evaluate(
-        self,
-        _args: object,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_evaluate(self, _args: object, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         if self._trainer.is_world_process_zero():  # only the main process samples, and knows a resumed run's past
-            values = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
+            values = {name.removeprefix("eval_"): value for name, value in given["metrics"].items()}
             self.check_evaluation(state.global_step, values)
         self._agree()
         control.should_training_stop = control.should_training_stop or self.must_stop
