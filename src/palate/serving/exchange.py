@@ -173,7 +173,7 @@ class Exchange(Response):
             error = ApiError(504, "the request took longer than this server allows", code="timeout")
         except Exception as raised:  # every failure of a backend, so that the end is recorded and the client told
             error = as_api_error(raised)
-            state = "upstream_error"
+            state = _end_of(error)
         finally:
             in_flight.dec()
             end = self._gateway.start(self._end(state, error))
@@ -339,7 +339,8 @@ class Exchange(Response):
                 gathered.add(await arm.backend.reply(self._call.endpoint, self._call.body))
             state = "complete"
         except Exception as raised:  # the client's own answer does not depend on it
-            error, state = as_api_error(raised), "upstream_error"
+            error = as_api_error(raised)
+            state = _end_of(error)
         finally:
             gateway.metrics.requests.labels(served.name, f"shadow_{state}").inc()
             if identifier is not None:
@@ -351,6 +352,13 @@ class Exchange(Response):
 
     def _reply_headers(self) -> dict[str, str]:
         return {TOKEN_HEADER: self._more["palate"]["feedback_token"]} if self._more else {}
+
+
+def _end_of(error: ApiError) -> State:
+    """What an error says of the version that should have answered: nothing, unless it is `upstream_error`."""
+    if error.status < 500:  # the request is wrong, or there are too many of them
+        return "refused"
+    return "unreachable" if error.code == "upstream_unreachable" else "upstream_error"
 
 
 def _tokens_used(usage: Usage, body: dict[str, Any]) -> int:

@@ -1,6 +1,6 @@
 """Writes interactions: reserved before the first byte, their end when it is known, by checked changes of state.
 
-    reserved → streaming → complete | cancelled | upstream_error | partial
+    reserved → streaming → complete | cancelled | refused | unreachable | upstream_error | partial
 
 `partial` is an answer that was cut off: its writer failed or died. Only answers of a `complete` interaction are
 learnt from.
@@ -35,10 +35,8 @@ ABANDONED_AFTER = timedelta(hours=6)
 _PREFIXES: Mapping[Endpoint, str] = {"chat": "chatcmpl-", "completions": "cmpl-", "responses": "resp_"}
 _LONGEST_ERROR = 1000
 _BATCH = 500
-_NEXT: Mapping[str, tuple[State, ...]] = {
-    "reserved": ("streaming", "complete", "cancelled", "upstream_error", "partial"),
-    "streaming": ("complete", "cancelled", "upstream_error", "partial"),
-}
+_ENDS: tuple[State, ...] = ("complete", "cancelled", "refused", "unreachable", "upstream_error", "partial")
+_NEXT: Mapping[str, tuple[State, ...]] = {"reserved": ("streaming", *_ENDS), "streaming": _ENDS}
 
 
 # Statements of tables and not of mapped classes, made once: a request waits for them.
