@@ -21,6 +21,7 @@ from palate.errors import DataError
 from palate.feedback.candidates import Candidates, iter_candidates, prompt_turns, read_candidates
 from palate.loop.ledger import window_end
 from palate.loop.work import Done, Inputs, Run, Waiting, Work
+from palate.registry.evaluations import benchmark_files
 from palate.store.serving_tables import Interaction, InteractionExport
 from palate.store.tables import utc_now
 
@@ -87,10 +88,9 @@ def sample(work: Work) -> Run:
 
 def held_out(work: Work) -> list[Path]:
     """The files of evaluation data, which no cycle trains on."""
-    benchmarks = work.config.evaluate.benchmarks.values()
-    data = [name for entry in benchmarks for name in ([entry] if isinstance(entry, str) else entry or ())]
-    named = (work.gate.prompts, work.config.evaluate.must_pass, *(name for name in data if Path(name).is_file()))
-    return [Path(name) for name in named if name is not None]
+    prompts = [Path(name) for name in (work.gate.prompts, work.config.evaluate.must_pass) if name is not None]
+    data = benchmark_files(work.config.evaluate.benchmarks.values(), Path())
+    return [*prompts, *(path for path in data if path.is_file())]
 
 
 def _draw(work: Work, prompts: str, folder: Path) -> Done:
