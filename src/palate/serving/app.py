@@ -33,7 +33,7 @@ from palate.serving.metrics import Metrics
 from palate.serving.models import Models
 from palate.serving.problems import ApiError, handle_errors, invalid
 from palate.serving.recording.entries import Endpoint as RecordedEndpoint
-from palate.serving.recording.maintenance import maintain
+from palate.serving.recording.erasure import maintain
 from palate.serving.recording.recorder import Recorder, shared_secret
 from palate.serving.recording.routes import ANSWERS_HEADER, TOKEN_HEADER, feedback_router
 from palate.serving.rollback import AutomaticRollback
@@ -216,12 +216,12 @@ class Gateway:
     def _exchange(
         self, request: Request, caller: Caller, call: Call, recorded: RecordedEndpoint, started: float
     ) -> Response:
-        person = call.user or f"key:{caller.key_id}"
-        choice = self._router.choose(call.model, person)
+        person = call.asked.user or f"key:{caller.key_id}"
+        choice = self._router.choose(call.asked.model, person)
         consent = {"true": True, "false": False, None: caller.terms.consent}.get(request.headers.get(CONSENT_HEADER))
         if consent is None:
             raise invalid(f"{CONSENT_HEADER}: true or false")
-        return Exchange(self._state, call, choice, caller, recorded, consent=consent, started=started)
+        return Exchange(self._state, call, choice, caller, recorded, consent, started)
 
     async def _list_models(self) -> Response:
         return JSONResponse({"object": "list", "data": [_model(name) for name in self._router.names()]})

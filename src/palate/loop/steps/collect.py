@@ -22,8 +22,8 @@ from palate.feedback.candidates import Candidates, iter_candidates, prompt_turns
 from palate.loop.ledger import window_end
 from palate.loop.work import Done, Inputs, Run, Waiting, Work
 from palate.registry.evaluations import benchmark_files
-from palate.store.serving_tables import Interaction, InteractionExport
-from palate.store.tables import utc_now
+from palate.registry.lineage import register_export
+from palate.store.serving_tables import Interaction
 
 _LEARNT_FROM = (
     Interaction.state == "complete",
@@ -160,12 +160,4 @@ def keep_track(work: Work, folder: Path, files: dict[str, Path]) -> None:
 def register(work: Work, folder: Path, files: dict[str, Path]) -> None:
     """Note in the store that a folder, whose data.json lists the files, has texts of people."""
     hashes = [file_hash(path) for path in files.values()]
-
-    def write(session: Session) -> None:
-        row = session.get(InteractionExport, str(folder))
-        if row is None:
-            session.add(InteractionExport(folder=str(folder), hashes=hashes, at=utc_now()))
-        else:
-            row.hashes = list(dict.fromkeys([*row.hashes, *hashes]))
-
-    work.store.write(write)
+    work.store.write(lambda session: register_export(session, str(folder), hashes))
