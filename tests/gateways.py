@@ -98,9 +98,10 @@ def make_gateway(store: Store, backends: Mapping[str, Any], **settings: Any) -> 
     """A gateway over these backends."""
     fields = ServeFields(
         models={name: {"model": name} for name in backends},  # type: ignore[dict-item]
-        **{"record": "full", "grace_seconds": 1, **settings},
+        **{"record": "full", "grace_seconds": 1, "smoke_prompts": False, **settings},
     )
-    return Gateway(store, fields, Models({name: Served(name, Version(one)) for name, one in backends.items()}))
+    served = {name: Served(name, Version(one)) for name, one in backends.items()}
+    return Gateway(store, fields, Models(served, smoke_prompts=fields.smoke_prompts))
 
 
 @contextmanager

@@ -48,7 +48,8 @@ def read_filter(
         str | None, typer.Option("--model", "-m", help="Only of this version (name or content hash).")
     ] = None,
     state: Annotated[
-        Literal["reserved", "streaming", "complete", "cancelled", "upstream_error", "partial"] | None,
+        Literal["reserved", "streaming", "complete", "cancelled", "refused", "unreachable", "upstream_error", "partial"]
+        | None,
         typer.Option("--state", help="Only in this state."),
     ] = None,
     since: Annotated[

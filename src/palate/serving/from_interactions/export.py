@@ -20,10 +20,11 @@ from palate.errors import DataError, UsageError
 from palate.feedback.candidates import Candidates
 from palate.progress import track
 from palate.records import Answer, LabelledCompletion, PreferencePair
+from palate.registry.lineage import register_export
 from palate.serving.from_interactions.draw import SHARES, draw
 from palate.serving.from_interactions.rows import capped, labelled_answers, pairs
 from palate.serving.from_interactions.usable import Usable, usable
-from palate.serving.recording.exported_files import MANIFEST, register_export
+from palate.serving.recording.exported_files import MANIFEST
 from palate.serving.recording.listing import Filter, read_interactions
 from palate.store import Store
 from palate.store.tables import Item, VoteRow
