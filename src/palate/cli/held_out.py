@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -17,7 +18,7 @@ Exclude: TypeAlias = Annotated[
 ]
 KeepEvaluation: TypeAlias = Annotated[
     bool,
-    typer.Option("--keep-evaluation", help="Also rows of evaluations that loops and gates of the store use."),
+    typer.Option("--keep-evaluation", help="Keep rows that loops and gates of the store evaluate with."),
 ]
 
 
@@ -26,8 +27,8 @@ def held_out_files(given: Sequence[Path] | None, keep: bool, store: str | None =
     from palate.registry.evaluations import known_evaluations
 
     named = {path.resolve() for path in given or ()}
-    with store_if_any(store) as opened:
-        known, gone = ([], []) if opened is None or keep else opened.read(known_evaluations)
+    with nullcontext() if keep else store_if_any(store) as opened:
+        known, gone = ([], []) if opened is None else opened.read(known_evaluations)
     known = [path for path in known if path not in named]
     if known:
         print_note(f"left out: prompts of {_names(known)}, which evaluate models (--keep-evaluation keeps them)")
