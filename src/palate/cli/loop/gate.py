@@ -100,7 +100,7 @@ def gate_command(
             **asdict(verdict),
             "reasons": verdict.reasons,
             "chances": chances(read, verdict.alpha),
-            "prompts_file": str(Path(read.prompts).resolve()),
+            "prompts_file": _prompts_file(read.prompts),
             "versions": None if versions is None else dict(zip(("candidate", "incumbent"), versions)),
             "when": now(),
         }
@@ -115,6 +115,14 @@ def gate_command(
     write_json(path, facts)
     print_done(_text(verdict, facts, path), facts, as_json=as_json)
     raise typer.Exit(EXIT_CODES[verdict.outcome])
+
+
+def _prompts_file(prompts: str) -> str | None:
+    """The file that the prompts are in; None of a hub dataset or of several files."""
+    from palate.data.sources.spec import find_sources
+
+    files = [file for source in find_sources(prompts) for file in source.files]
+    return str(files[0].resolve()) if len(files) == 1 else None
 
 
 def _versions(
