@@ -141,7 +141,8 @@ def _settings(
         remedy = "write it under the model in the file" if config else "set it where the engine is started"
         raise UsageError(f"--{option} is of a model in this process; {remedy}")
     if config is not None:
-        return read_settings(config, given)
+        read = read_settings(config, {key: value for key, value in given.items() if key != "rollback"})
+        return read if "rollback" not in given or read.rollback is not None else read_settings(config, given)
     if url is not None:
         models = {name or url: {"upstream": url, "upstream_model": name}}  # without a name the engine is asked later
     elif alias is not None:
