@@ -22,7 +22,7 @@ from palate import __version__
 from palate.cli import compare, config, doctor, generate, report, web
 from palate.cli.arguments import add_quiet, verb_group
 from palate.cli.chat import verb as chat
-from palate.cli.console import is_main_process, print_error
+from palate.cli.console import print_error, process_rank
 from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
 from palate.cli.judge import app as judge
@@ -113,8 +113,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error("interrupted")  # Typer has made an exit code of Ctrl-C
         return code if isinstance(code, int) else 0
     except PalateError as error:
-        # Wrong input fails in every process, so only the first one prints it; other errors are printed by each.
-        if error.exit_code != 2 or is_main_process():
+        # Wrong input fails in every process of a machine, so only the first one prints it; other errors are printed
+        # by each. A file may be missing on the second machine only.
+        if error.exit_code != 2 or os.environ.get("LOCAL_RANK", str(process_rank())) == "0":
             for line in error.lines:
                 print_error(line)
         if isinstance(error, OutputError):
