@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from palate.cli.console import print_note
+from palate.cli.console import AS_JSON, print_note
 from palate.config.former import Former
 from palate.errors import UsageError
 
@@ -138,6 +138,10 @@ FORMER_OPTIONS: Mapping[tuple[str, ...], Mapping[str, str]] = MappingProxyType(
 )
 
 
+WITHOUT_JSON = frozenset({("chat",), ("label", "serve"), ("serve",), ("web",)})
+"""Commands that talk or serve until they are stopped."""
+
+
 def verb_group(*path: str, order: Sequence[str] = (), default: str | None = None) -> type[TyperGroup]:
     """The command group at `path` (`data`; none for the whole program).
 
@@ -240,27 +244,29 @@ def with_options(
     return decorate
 
 
-def add_quiet(app: typer.Typer) -> None:
-    """Gives every command of an app, and of the apps in it, the option `--quiet`."""
+def add_output_options(app: typer.Typer, path: tuple[str, ...] = ()) -> None:
+    """Gives every command of an app, and of the apps in it, `--quiet` and, except for `WITHOUT_JSON`, `--json`."""
     for info in app.registered_commands:
         if info.callback is not None:
-            info.callback = _with_quiet(info.callback)
+            options = {"quiet": Quiet} if (*path, info.name) in WITHOUT_JSON else {"as_json": AsJson, "quiet": Quiet}
+            info.callback = _with_output(info.callback, options)
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            add_quiet(group.typer_instance)
+            add_output_options(group.typer_instance, (*path, str(group.name)))
 
 
-def _with_quiet(command: Callable[..., Any]) -> Callable[..., None]:
+def _with_output(command: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., None]:
     own = signature(command, eval_str=True).parameters.values()
 
-    def verb(*, quiet: bool, **given: Any) -> None:
+    def verb(*, quiet: bool, as_json: bool = False, **given: Any) -> None:
         from palate.progress import console
 
         console.quiet = quiet
+        AS_JSON.set(as_json)
         command(**given)
 
-    option = Parameter("quiet", Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
-    verb.__signature__ = Signature([*own, option])  # type: ignore[attr-defined]
+    added = [Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=of) for name, of in options.items()]
+    verb.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]
     verb.__name__, verb.__doc__ = command.__name__, command.__doc__
     return verb
 

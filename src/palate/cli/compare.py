@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, MaxNewTokens
-from palate.cli.console import print_answers, print_json, print_progress, print_result
+from palate.cli.arguments import MaxNewTokens
+from palate.cli.console import print_answers, print_json, print_progress, print_result, wants_json
 from palate.cli.dataset import reads_dataset
 from palate.records import DatasetRequest, as_turns
 
@@ -31,7 +31,6 @@ def command(
     output: Output = None,
     csv: Csv = None,
     max_new_tokens: MaxNewTokens = 128,
-    as_json: AsJson = False,
 ) -> None:
     """Compare the answers of runs and their reference, on the terminal and as a page with accuracies and configs.
 
@@ -55,7 +54,7 @@ def command(
     stage = str(specs[0].config["stage"])
     if csv is not None:
         write_csv(rows, csv, stage=stage)
-    if as_json:
+    if wants_json():
         print_json(
             {
                 "page": str(page),

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from palate.cli.arguments import AsJson, verb_group
+from palate.cli.arguments import verb_group
 from palate.cli.console import print_done, print_json
 
 SCHEMA_FILE = "palate.schema.json"
@@ -44,7 +44,6 @@ def schema_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="File to write. Default: stdout.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write the JSON schema of a kind of config file.
 
@@ -54,7 +53,7 @@ def schema_command(
         print_json(schema(kind))
         return
     write_schema(kind, output)
-    print_done(str(output), {"path": str(output), "kind": kind}, as_json=as_json)
+    print_done(str(output), {"path": str(output), "kind": kind})
 
 
 def write_schema(kind: Kind, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from palate.charts.text import by_endpoint
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, ShardName, TemplateName
+from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, ShardName, TemplateName
 from palate.cli.console import print_done, print_progress, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
 from palate.cli.models import model_path
@@ -47,7 +47,6 @@ def command(
     shard: ShardName = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Sample K answers per prompt, from a model or an OpenAI-compatible engine; seeded and resumable.
 
@@ -75,4 +74,4 @@ def command(
     by_endpoint("answered", answered, print_progress)
     facts = {"prompts": len(asked if part is None else part.of(asked)), "made": new, "k": k, "dropped": len(dropped)}
     endpoints = {"endpoints": answered} if answered else {}
-    print_done(str(output), {"path": str(output), **facts, **endpoints}, as_json=as_json)
+    print_done(str(output), {"path": str(output), **facts, **endpoints})

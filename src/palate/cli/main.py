@@ -20,7 +20,7 @@ from typer.exceptions import Abort, TyperException
 
 from palate import __version__
 from palate.cli import compare, config, doctor, generate, report, web
-from palate.cli.arguments import add_quiet, verb_group
+from palate.cli.arguments import add_output_options, verb_group
 from palate.cli.chat import verb as chat
 from palate.cli.console import print_error, process_rank
 from palate.cli.data import app as data
@@ -101,7 +101,7 @@ for _name, _verb in VERBS.items():
         app.add_typer(_verb.app, name=_name)
     else:
         app.command(_name)(_verb.command)
-add_quiet(app)
+add_output_options(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

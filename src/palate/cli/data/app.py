@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, CutoffLen, TemplateName, named_numbers, verb_group
+from palate.cli.arguments import CutoffLen, TemplateName, named_numbers, verb_group
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_done, print_note
 from palate.cli.data.augment import augment_command
@@ -53,7 +53,6 @@ def inspect_command(
     samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
     rows: Annotated[int, typer.Option("--rows", min=0, help="First rows to show on the page.")] = 200,
     workers: Workers = None,
-    as_json: AsJson = False,
 ) -> None:
     """Describe a dataset and its problems: format, languages, lengths, biases, duplicates, leaks.
 
@@ -83,7 +82,7 @@ def inspect_command(
 
         write_text(output, inspection_page(found, ", ".join(Path(name).name for name in request.dataset)))
     text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
-    print_done(wrapped(text, hang=20, width=text_width()), found.as_json(), as_json=as_json)
+    print_done(wrapped(text, hang=20, width=text_width()), found.as_json())
 
 
 def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:
@@ -107,7 +106,6 @@ def convert_command(
     kind: Annotated[
         str | None, typer.Option("--kind", help="pairs, demonstrations, labelled_completions, rankings …")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write a dataset in another format; rows and columns that do not fit are listed.
 
@@ -125,7 +123,7 @@ def convert_command(
         lines.append(f"  left out  {len(done.left_out):,} rows in all; {done.output}.data.json lists every one")
     for name, rows in done.loses.items():
         print_note(f"{done.to} cannot hold {name} ({amount(rows, 'row')} had it)")
-    print_done("\n".join(lines), done, as_json=as_json)
+    print_done("\n".join(lines), done)
 
 
 @app.command("curate")
@@ -142,7 +140,6 @@ def curate_command(
     preset: Annotated[str | None, typer.Option("--preset", help="strong or clean.")] = None,
     list_rules: Annotated[bool, typer.Option("--list-rules", help="Print every rule with its defaults.")] = False,
     workers: Workers = None,
-    as_json: AsJson = False,
 ) -> None:
     """Filter a dataset by rules; rejected rows are written to a second file with the reason.
 
@@ -155,7 +152,7 @@ def curate_command(
 
     if list_rules:
         schemas = {name: rule.model_json_schema() for name, rule in RULES.items()}
-        print_done(rules_help(), {"rules": schemas, "presets": PRESETS}, as_json=as_json)
+        print_done(rules_help(), {"rules": schemas, "presets": PRESETS})
         return
     if not request.dataset or output is None:
         raise UsageError("name a dataset and --output FOLDER (or --list-rules)")
@@ -163,7 +160,7 @@ def curate_command(
     done = curate(request, output, chosen_rules, workers=workers or all_cores(), embed=_embedder(chosen_rules))
     print_labels(done.sources)
     kept = f"{amount(done.kept, 'row')} kept in {done.output / 'kept.jsonl'}, the others in rejected.jsonl"
-    print_done(f"{funnel_table(done.steps)}\n{kept}", done, as_json=as_json)
+    print_done(f"{funnel_table(done.steps)}\n{kept}", done)
 
 
 def _embedder(rules: Sequence[Rule]) -> Embedder | None:
@@ -193,7 +190,6 @@ def split_command(
         float,
         typer.Option("--threshold", min=0.1, max=1, help="Similarity at which two prompts stay in the same part."),
     ] = 0.8,
-    as_json: AsJson = False,
 ) -> None:
     """Split a dataset into training and held-out files by clusters of similar prompts, so that no prompt is in both.
 
@@ -211,7 +207,7 @@ def split_command(
         lines.append(f"{sum(by_source.values()):>9,}  {done.output / (name + '.jsonl')}  ({rows})")
     if done.left_out:
         lines.append(f"{len(done.left_out):>9,}  rows cannot be used; data.json lists them")
-    print_done("\n".join(lines), done, as_json=as_json)
+    print_done("\n".join(lines), done)
 
 
 app.command("mix")(mix_command)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers, two_names
+from palate.cli.arguments import BaseUrl, MaxNewTokens, named_numbers, two_names
 from palate.cli.console import print_done
 from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
 from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
@@ -104,7 +104,6 @@ def augment_command(
     temperature: Temperature = 1.0,
     max_new_tokens: MaxNewTokens = 256,
     max_dropped: MaxDropped = 0.5,
-    as_json: AsJson = False,
 ) -> None:
     """Add pairs to a dataset (old rows stay unchanged), or make pairs of prompts by --delta or --critique.
 
@@ -120,7 +119,7 @@ def augment_command(
             raise UsageError("--delta and --critique name their models; --model only names who answers for --critique")
         writer = models[0] if models else None
         asked = FromPrompts(delta, critique, writer, principles, gaps, base_url, judge, temperature, max_new_tokens)
-        augment_from_prompts(request, output, asked, as_json=as_json)
+        augment_from_prompts(request, output, asked)
         return
     if gaps is not None:
         raise UsageError("--gaps is for --delta and --critique; use --aim for pairs")
@@ -148,7 +147,7 @@ def augment_command(
     for kind, reasons in done.not_made.items():
         why_not = ", ".join(f"{amount(n, 'row')}: {why}" for why, n in reasons.items())
         lines.append(f"{'':>9}  {kind} not made of {why_not}")
-    print_done("\n".join([*lines, str(done.output / "augmented.jsonl")]), done, as_json=as_json)
+    print_done("\n".join([*lines, str(done.output / "augmented.jsonl")]), done)
 
 
 def _augment_models(samplers: dict[str, AnswererSampler], judge: str | None) -> AugmentModels:

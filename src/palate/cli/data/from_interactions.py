@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, named_numbers, opened_store, with_options
+from palate.cli.arguments import StoreUrl, named_numbers, opened_store, with_options
 from palate.cli.console import print_done, print_note
 from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
 from palate.cli.serve.interactions import read_filter
@@ -35,7 +35,6 @@ def from_interactions_command(
     keep_evaluation: KeepEvaluation = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draws.")] = 0,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write thumbs as KTO rows, edits and choices as pairs, and a sample of interactions for labelling.
 
@@ -71,7 +70,7 @@ def from_interactions_command(
         lines.append(f"{name:<20} {count:,} rows{most}")
     lines += [f"  {name:<18} {count:,}" for name, count in done.sources.items()]
     lines += [f"left out             {count:,} {reason}" for reason, count in done.left_out.items()]
-    print_done("\n".join(lines), done, as_json=as_json)
+    print_done("\n".join(lines), done)
     if any(name.endswith("_over_cap_of_person") for name in done.left_out) and done.people * share_per_user < 1:
         most = f"at most {share_per_user:.0%} of the rows"
         print_note(f"{done.people:,} people cannot each have {most}, so each has 1; raise --share-per-user")

@@ -8,14 +8,12 @@ from typing import Annotated
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson
 from palate.cli.console import print_done
 
 
 def join_command(
     shards: Annotated[list[Path], typer.Argument(metavar="SHARD.jsonl...", help="All shards, in any order.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="The joined file.")],
-    as_json: AsJson = False,
 ) -> None:
     """Join the shards of `palate generate --shard` into the file of a run without shards.
 
@@ -25,4 +23,4 @@ def join_command(
 
     rows = join_shards(shards, output)
     text = f"{output}: {amount(rows, 'row')} of {amount(len(shards), 'shard')}"
-    print_done(text, {"path": str(output), "rows": rows, "shards": len(shards)}, as_json=as_json)
+    print_done(text, {"path": str(output), "rows": rows, "shards": len(shards)})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, named_numbers
+from palate.cli.arguments import named_numbers
 from palate.cli.console import print_done
 from palate.cli.dataset import Datasets, print_labels, reads_dataset
 from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
@@ -34,7 +34,6 @@ def mix_command(
     form: Annotated[str, typer.Option("--as", help="jsonl, parquet or arrow.")] = "jsonl",
     exclude: Exclude = None,
     keep_evaluation: KeepEvaluation = False,
-    as_json: AsJson = False,
 ) -> None:
     """Combine datasets by weights, temperature and caps: evenly interleaved, no row twice, reproducible.
 
@@ -71,4 +70,4 @@ def mix_command(
         share = f"{count / total:.1%}"
         aside = f" ({', '.join(left)})" if left else ""
         lines.append(f"{count:>9,}  {share:>6}  {name}{aside}")
-    print_done("\n".join([*lines, f"{total:>9,}  rows in {done.output / f'mixed.{form}'}"]), done, as_json=as_json)
+    print_done("\n".join([*lines, f"{total:>9,}  rows in {done.output / f'mixed.{form}'}"]), done)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, Average, PrecisionName, TemplateName, verb_group
+from palate.cli.arguments import Average, PrecisionName, TemplateName, verb_group
 from palate.cli.columns import text_width, wrapped
 from palate.cli.console import print_done, print_progress
 from palate.cli.dataset import MaxDropped, reads_dataset
@@ -56,7 +56,6 @@ def accuracy(
         ),
     ] = None,
     max_dropped: MaxDropped = 0.5,
-    as_json: AsJson = False,
 ) -> None:
     """Share of held-out pairs whose chosen answer ranks higher: by policy and reference, or by a reward model.
 
@@ -81,7 +80,7 @@ def accuracy(
     )
     width = text_width()
     parts = [wrapped("\n".join(measured.lines()), hang=4, width=width), *accuracy_tables(measured, width)]
-    print_done("\n\n".join(parts), measured.to_json(), as_json=as_json)
+    print_done("\n\n".join(parts), measured.to_json())
     # Only a figure over all of a run's own pairs is recorded as the run's; a version of the registry never changes.
     if loaded == model and is_run(model) and not request.dataset and reference is None and request.max_samples is None:
         record_accuracy(model, measured)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, PrecisionName, TemplateName
+from palate.cli.arguments import PrecisionName, TemplateName
 from palate.cli.columns import text_width
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.eval.bench_text import bench_text
@@ -116,7 +116,6 @@ def command(
     pairwise: Pairwise = False,
     references: References = "all",
     compat: Compat = None,
-    as_json: AsJson = False,
 ) -> None:
     """Measure models on a benchmark: rates with intervals, and the change from before to after on the same items.
 
@@ -160,10 +159,10 @@ def command(
     )
     run = run_benchmark if harness is None else run_harness
     result = run(name, model_paths(models or []), options, on_progress=print_progress)
-    _print_result(result, folder, as_json=as_json)
+    _print_result(result, folder)
 
 
-def _print_result(result: BenchmarkResult, folder: Path | None, *, as_json: bool) -> None:
+def _print_result(result: BenchmarkResult, folder: Path | None) -> None:
     """Print notes and figures, and write the pages; raises EngineError if the judge has not replied about an item."""
     for note in result.notes:
         print_note(note)
@@ -171,7 +170,7 @@ def _print_result(result: BenchmarkResult, folder: Path | None, *, as_json: bool
         _note_left_out(model, result.items)
         for note in model.notes:
             print_note(f"{model.name}: {note}" if len(result.models) > 1 else note)
-    print_done(bench_text(result, text_width()), result.to_json(), as_json=as_json)
+    print_done(bench_text(result, text_width()), result.to_json())
     if folder is not None:
         _write_pages(result, folder)
         print_progress(f"result    {folder / f'bench-{result.benchmark}.json'}")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from palate.charts.text import amount, p_value
-from palate.cli.arguments import AsJson
 from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _IDS = 8
 """Ids of unmatched items that are printed; --json has all of them."""
 
 
-def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 0, as_json: AsJson = False) -> None:
+def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 0) -> None:
     """Compare two results item by item: of palate, lm-evaluation-harness (--log_samples) or Inspect (.eval, .json).
 
     Example: palate eval compare before/samples.jsonl after/samples.jsonl
@@ -42,7 +41,7 @@ def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 
     from palate.evaluation.logs.read import read_log
 
     found = compare_items(read_log(first), read_log(second), adjustment=adjust, seed=seed)
-    if as_json:
+    if wants_json():
         print_json({"first_path": str(first), "second_path": str(second), **found.to_json()})
         return
     for line in _notes(found):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
+from palate.cli.arguments import CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
@@ -57,7 +57,6 @@ def command(
     cutoff_len: CutoffLen = 2048,
     x_scale: XScale = "sqrt",
     output: Output = None,
-    as_json: AsJson = False,
 ) -> None:
     """Reward against KL to the reference, for runs, their checkpoints and other models: a figure and a table.
 
@@ -91,7 +90,7 @@ def command(
         rows = [{**row, "prompt_id": asked[row["prompt"]].id} for row in found.answer_rows()]
         write_frontier(output, facts, rows, x_scale=x_scale)
         print_progress(f"report    {output / 'report.html'}")
-    print_done(_table(facts, text_width()), facts, as_json=as_json)
+    print_done(_table(facts, text_width()), facts)
 
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, TemplateName
+from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, TemplateName
 from palate.cli.console import print_done
 from palate.cli.models import model_path
 from palate.errors import DataError
@@ -24,7 +24,6 @@ def command(
     base_url: BaseUrl = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Check greedy answers for regular expressions that they must, or must not, have.
 
@@ -46,4 +45,4 @@ def command(
     write_json(output, result)
     lines = [f"passed  {len(checked) - len(failed):,} of {len(checked):,}"]
     lines += [f"{one['id']}: {'; '.join(one['misses'])}" for one in failed]
-    print_done("\n".join([*lines, f"result  {output}"]), result, as_json=as_json)
+    print_done("\n".join([*lines, f"result  {output}"]), result)

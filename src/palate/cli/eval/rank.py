@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
+from palate.cli.arguments import CampaignName, StoreUrl, opened_store
 from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 from palate.feedback.votes import VoterKind
 
@@ -41,7 +41,6 @@ def command(
     anchor: Anchor = None,
     kind: Kind = None,
     length_control: LengthControl = False,
-    as_json: AsJson = False,
 ) -> None:
     """Rate models by Bradley and Terry's model: ratings with intervals and ranks, from votes on pairs of their answers.
 
@@ -56,7 +55,7 @@ def command(
         sources.append(_of_store(store, campaign))
     verdicts = read_verdicts(sources, kind=kind)
     groups = rank(verdicts, anchor=anchor, length_control=length_control)
-    if as_json:
+    if wants_json():
         facts = {"votes": len(verdicts.rows), "kinds": verdicts.kinds, "left_out": verdicts.left_out}
         print_json({**facts, "groups": [asdict(group) for group in groups]})
     else:

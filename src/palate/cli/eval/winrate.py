@@ -10,7 +10,7 @@ import typer
 
 from palate.artifacts import check_writable, file_name
 from palate.charts.text import amount, by_endpoint
-from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
+from palate.cli.arguments import MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.eval.winrate_output import print_next_step, print_one, print_sweep, write_result
@@ -94,7 +94,6 @@ def command(
     output: Output = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Win rate of A against B, raw and length-controlled, with intervals; by a judge in both orders, or by people.
 
@@ -133,16 +132,16 @@ def command(
     check_writable(folder.path / "winrate.json")
     answer_all(plan, folders, on_progress=print_progress)
     if asked_judge is None and people is None:
-        print_next_step(folders, as_json=as_json)
+        print_next_step(folders)
         return
     leaks = find_leaks(plan)
     results = {heat: _measured(plan, place, asked_judge, people, leaks, heat) for heat, place in folders.items()}
     by_endpoint("judged", endpoint_counts(asked_judge), print_progress)
     written = {heat: write_result(folders[heat], result) for heat, result in results.items()}
     if len(heats) > 1:
-        print_sweep(folder, written, as_json=as_json)
+        print_sweep(folder, written)
     else:
-        print_one(folder, written[heats[0]], with_regressions=regressions, as_json=as_json)
+        print_one(folder, written[heats[0]], with_regressions=regressions)
     note = None if asked_judge is None else unmeasured_note(asked_judge, settings.store)
     if note is not None:
         print_note(note)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from palate.cli.columns import table, text_width, two_columns, wrapped
-from palate.cli.console import print_done, print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 
 if TYPE_CHECKING:
     from palate.evaluation.winrate.folder import WinRateFolder
@@ -16,13 +16,13 @@ _WIDEST_ANSWER = 300
 _SHOWN_REGRESSIONS = 20
 
 
-def print_next_step(folders: dict[float, WinRateFolder], *, as_json: bool) -> None:
+def print_next_step(folders: dict[float, WinRateFolder]) -> None:
     """How people vote on the answers."""
     paths = [str(folder.candidates) for folder in folders.values()]
     lines = [f"answers of both      {path}" for path in paths]
     lines.append(f"to vote              palate label serve --candidates {paths[0]} --campaign NAME")
     lines.append("then                 this command again with --campaign NAME (and --store), or with --votes FILE")
-    print_done("\n".join(lines), {"candidates": paths}, as_json=as_json)
+    print_done("\n".join(lines), {"candidates": paths})
 
 
 def write_result(folder: WinRateFolder, result: Result) -> dict[str, Any]:
@@ -37,10 +37,10 @@ def write_result(folder: WinRateFolder, result: Result) -> dict[str, Any]:
     return facts
 
 
-def print_one(folder: WinRateFolder, facts: dict[str, Any], *, with_regressions: bool, as_json: bool) -> None:
+def print_one(folder: WinRateFolder, facts: dict[str, Any], *, with_regressions: bool) -> None:
     from palate.report.pages.winrate import figure_rows, group_table, left_out_count, left_out_rows
 
-    if as_json:
+    if wants_json():
         print_json({"folder": str(folder.path), **facts})
         return
     width = text_width()
@@ -76,7 +76,7 @@ def _one_line(text: str) -> str:
     return line if left <= 0 else f"{line[:_WIDEST_ANSWER]} … ({left:,} more characters)"
 
 
-def print_sweep(folder: WinRateFolder, written: dict[float, dict[str, Any]], *, as_json: bool) -> None:
+def print_sweep(folder: WinRateFolder, written: dict[float, dict[str, Any]]) -> None:
     """A row and a point of the figure for each temperature; the whole results are in a folder each."""
     from palate.artifacts import write_json, write_text
     from palate.evaluation.winrate.folder import REPORT, SWEEP
@@ -88,7 +88,7 @@ def print_sweep(folder: WinRateFolder, written: dict[float, dict[str, Any]], *, 
     content = {"kind": "winrate_sweep", "version": 1, "points": points}
     write_json(folder.path / SWEEP, content)
     write_text(folder.path / REPORT, sweep_page(list(written.values())))
-    if as_json:
+    if wants_json():
         print_json({"folder": str(folder.path), **content})
         return
     names = ["T", "win rate, %", "length-controlled", "W/T/I/L", "none", "p"]

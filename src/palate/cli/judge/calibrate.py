@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, opened_store
+from palate.cli.arguments import opened_store
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
@@ -63,7 +63,6 @@ def command(
     spread: Spread = 50,
     canaries: Canaries = 20,
     seed: Seed = 42,
-    as_json: AsJson = False,
 ) -> None:
     """Measure a judge: agreement with people, biases, stability, canaries, corrected win rates. Writes a judge card.
 
@@ -92,7 +91,7 @@ def command(
     page = write_text(path.with_suffix(".html"), judge_card_page(card))
     print_progress(f"card      {path}\npage      {page}")
     text = "\n".join(two_columns(lines(card), width=text_width()))
-    print_done(text, {"card": str(path), "page": str(page), **card.to_json()}, as_json=as_json)
+    print_done(text, {"card": str(path), "page": str(page), **card.to_json()})
     if card.verdict != "may_decide_alone":
         print_note(f"judge {card.judge.name}: {card.verdict.replace('_', ' ')}")
 

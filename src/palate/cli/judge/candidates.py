@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, ShardName
+from palate.cli.arguments import ShardName
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import UsageError
@@ -50,7 +50,6 @@ def command(
     per_prompt: PerPrompt = None,
     seed: Seed = 42,
     shard: ShardName = None,
-    as_json: AsJson = False,
 ) -> None:
     """Let a judge compare the answers to each prompt, two at a time and in both orders; resumable.
 
@@ -86,4 +85,4 @@ def command(
         if left_out:
             why = ", ".join(f"{count} {_NO_PAIR.get(reason, reason)}" for reason, count in left_out.items())
             lines.append(f"no pair              {sum(left_out.values())} of {len(asked) // 2}: {why}")
-    print_votes(collected, asked_judge, path, store=settings.store, lines=lines, numbers=numbers, as_json=as_json)
+    print_votes(collected, asked_judge, path, store=settings.store, lines=lines, numbers=numbers)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import DataError, UsageError
@@ -26,7 +25,6 @@ def command(
     judge: JudgeSpec,
     settings: ApiSettings,
     candidates: CandidatesFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Ask another judge, or with another prompt, about the answers in a votes file; appends votes to it.
 
@@ -56,7 +54,7 @@ def command(
         raise UsageError(f"{votes}: has no vote")
     asked_judge = judge_of(judge, settings, votes)
     collected = collect_votes(asked, asked_judge, votes)
-    print_votes(collected, asked_judge, votes, store=settings.store, lines=[], numbers={}, as_json=as_json)
+    print_votes(collected, asked_judge, votes, store=settings.store, lines=[], numbers={})
 
 
 def _candidates_of(votes: Path) -> Path:

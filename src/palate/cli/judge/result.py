@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from palate.charts.text import amount, counts_text
 from palate.cli.columns import text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import EngineError
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ def print_votes(
     store: str | None,
     lines: list[str],
     numbers: dict[str, Any],
-    as_json: bool,
 ) -> None:
     """Print the counts, what is missing, and what was used.
 
@@ -45,7 +44,7 @@ def print_votes(
 
     summary = summarise(collected.votes)
     missing, usage = collected.missing, _usage(judge)
-    if as_json:
+    if wants_json():
         counts = asdict(summary)
         counts["count"] = counts.pop("votes")
         listed = [

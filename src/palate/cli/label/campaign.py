@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, StoreUrl, opened_store
+from palate.cli.arguments import StoreUrl, opened_store
 from palate.cli.columns import table, text_width
-from palate.cli.console import print_done, print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 from palate.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ def create_command(
     lease_minutes: LeaseMinutes = None,
     seed: Seed = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Create a campaign, or change its schema with --update; options override the schema file.
 
@@ -84,7 +83,7 @@ def create_command(
         if not update:
             opened.write(lambda session: create_campaign(session, name, _schema(values, schema), "command line"))
             text = f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}"
-            print_done(text, {"campaign": name, "version": 1}, as_json=as_json)
+            print_done(text, {"campaign": name, "version": 1})
             return
 
         def change(session: Any) -> int:
@@ -97,7 +96,6 @@ def create_command(
             f"campaign {name}: schema version {version}; a new order, --per-prompt or --seed applies after "
             f"`palate label assign {name}`",
             {"campaign": name, "version": version},
-            as_json=as_json,
         )
 
 
@@ -129,7 +127,6 @@ def assign_command(
     tasks: Annotated[int, typer.Option("--tasks", min=1, help="With --person: number of tasks.")] = 50,
     days: Annotated[float, typer.Option("--days", min=0.01, help="With --person: reserved for so many days.")] = 7.0,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make the labelling tasks of a campaign, in the order of its schema; or reserve tasks for a person.
 
@@ -145,7 +142,7 @@ def assign_command(
     answers = known_answers(read_votes(gold)) if gold is not None else None
     with opened_store(store) as opened:
         if person is not None:
-            _reserve(opened, name, person, tasks, days, as_json=as_json)
+            _reserve(opened, name, person, tasks, days)
             return
         made = opened.write(lambda session: make_tasks(session, find_campaign(session, name), answers))
     if made.unranked:
@@ -155,10 +152,10 @@ def assign_command(
     if made.without_pair:
         print_note(f"{amount(made.without_pair, 'item')} without two different answers: no task")
     text = f"{amount(made.new, 'new task')}, {made.same:,} there before; gold tasks among all: {made.gold:,}"
-    print_done(text, made, as_json=as_json)
+    print_done(text, made)
 
 
-def _reserve(store: Store, name: str, person: str, tasks: int, days: float, *, as_json: bool) -> None:
+def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> None:
     from sqlalchemy import select
     from sqlalchemy.orm import Session
 
@@ -176,13 +173,12 @@ def _reserve(store: Store, name: str, person: str, tasks: int, days: float, *, a
 
     count = store.write(work)
     text = f"{amount(count, 'task')} reserved for {person} until {until:%Y-%m-%d %H:%M} UTC"
-    print_done(text, {"reserved": count, "person": person, "until": until.isoformat()}, as_json=as_json)
+    print_done(text, {"reserved": count, "person": person, "until": until.isoformat()})
 
 
 def status_command(
     campaign: Annotated[str | None, typer.Option("--campaign", help="Only this campaign.")] = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show the progress of campaigns, how far people agree, and each person's votes, speed and biases.
 
@@ -211,7 +207,7 @@ def status_command(
         (name, version, counts, people_agreement(people_votes(votes)), persons)
         for name, version, counts, votes, persons in read
     ]
-    if as_json:
+    if wants_json():
         from dataclasses import asdict
 
         rows = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
+from palate.cli.arguments import CampaignName, StoreUrl, opened_store
 from palate.cli.console import print_done
 from palate.errors import UsageError
 
@@ -72,7 +72,6 @@ def export_command(
     min_votes: MinVotes = 1,
     with_identity_leaks: WithLeaks = False,
     with_flagged: WithFlagged = False,
-    as_json: AsJson = False,
 ) -> None:
     """Write votes as training data with a dataset card, or candidates and votes as files.
 
@@ -85,16 +84,16 @@ def export_command(
 
     collection = _collection(store, campaign, candidates, votes)
     if to == "votes":
-        _print_raw(to, output, write_votes(collection, output), as_json)
+        _print_raw(to, output, write_votes(collection, output))
         return
     if to == "candidates":
-        _print_raw(to, output, write_candidates_of(collection, output), as_json)
+        _print_raw(to, output, write_candidates_of(collection, output))
         return
     options = ExportOptions(
         to, aggregate, select, voters, min_votes, identity_leaks=with_identity_leaks, flagged=with_flagged
     )
     done = export_votes(collection, output, options)
-    print_done("\n".join(_lines(done)), {**asdict(done), "conflict_rate": done.conflict_rate}, as_json=as_json)
+    print_done("\n".join(_lines(done)), {**asdict(done), "conflict_rate": done.conflict_rate})
 
 
 def _collection(store: str | None, campaign: str | None, candidates: Path | None, votes: Path | None) -> Collection:
@@ -112,8 +111,8 @@ def _collection(store: str | None, campaign: str | None, candidates: Path | None
         return collection_of_store(opened, campaign)
 
 
-def _print_raw(to: str, output: Path, count: int, as_json: bool) -> None:
-    print_done(f"{output}: {count:,} {to}", {"output": str(output), "to": to, "rows": count}, as_json=as_json)
+def _print_raw(to: str, output: Path, count: int) -> None:
+    print_done(f"{output}: {count:,} {to}", {"output": str(output), "to": to, "rows": count})
 
 
 def _lines(done: Export) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
+from palate.cli.arguments import CampaignName, StoreUrl, opened_store
 from palate.cli.console import print_done, print_note
 from palate.errors import UsageError
 
@@ -27,7 +27,6 @@ def import_command(
     votes: VotesFile = None,
     campaign: CampaignName = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Add candidates and votes from files to a campaign; rows already in it are counted, not added again.
 
@@ -47,6 +46,6 @@ def import_command(
     for name, counts in (("candidates", done.candidates), ("votes", done.votes)):
         if counts is not None:
             lines.append(f"{name:<20} {counts.new:,} new, {counts.same:,} there already")
-    print_done("\n".join(lines), {"store": opened.url, **asdict(done)}, as_json=as_json)
+    print_done("\n".join(lines), {"store": opened.url, **asdict(done)})
     if done.candidates is not None and done.candidates.new:
         print_note(f"next: `palate label assign {done.campaign}` makes the tasks of the new candidates")

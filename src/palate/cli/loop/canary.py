@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, Overrides, StoreUrl, opened_store
+from palate.cli.arguments import Overrides, StoreUrl, opened_store
 from palate.cli.columns import text_width, two_columns
 from palate.cli.console import print_done
 
@@ -19,7 +19,6 @@ def canary_command(
     overrides: Overrides = None,
     zero: Annotated[bool, typer.Option("--zero", help="End the canary if it is shown to be worse.")] = False,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Decide PASS (exit code 0), ZERO (1: shown to be worse) or HOLD (3: not enough evidence) on the running canary.
 
@@ -48,6 +47,5 @@ def canary_command(
     print_done(
         "\n".join(two_columns(lines, width=text_width(), indent=0)),
         {**asdict(verdict), "smallest_found": smallest, "days": arms.days, "alias": alias},
-        as_json=as_json,
     )
     raise typer.Exit(_EXIT_CODES[verdict.outcome])

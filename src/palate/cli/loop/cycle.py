@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, opened_store
+from palate.cli.arguments import opened_store
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_done, print_error, print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_error, print_json, print_note, print_progress, print_result, wants_json
 from palate.errors import ConfigError, Stopped, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ def init_command(
     schedule: Annotated[
         Literal["week", "none"], typer.Option("--schedule", help="Monday to Friday, or each step at once.")
     ] = "week",
-    as_json: AsJson = False,
 ) -> None:
     """Write a commented config of a loop, and gate.yaml if it is missing; then say what is still to do.
 
@@ -93,7 +92,7 @@ def init_command(
     for line in to_do:
         print_note(f"still to do: {line}")
     text = f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins"
-    print_done(text, {"config": str(file), "gate": str(folder / "gate.yaml"), "to_do": to_do}, as_json=as_json)
+    print_done(text, {"config": str(file), "gate": str(folder / "gate.yaml"), "to_do": to_do})
 
 
 def tick_command(
@@ -102,7 +101,6 @@ def tick_command(
         bool, typer.Option("--dry-run", help="Print the commands with requests, time and cost; run nothing.")
     ] = False,
     until: StepName = None,
-    as_json: AsJson = False,
 ) -> None:
     """Run every step that is ready, and exit; exit code 0 also while the cycle waits, 1 if a step failed.
 
@@ -116,18 +114,17 @@ def tick_command(
 
             planned = plan(loop, utc_now(), until=_step(until))
             text = "\n".join(line for step in planned for line in _planned(step))
-            print_done(text, {"steps": planned}, as_json=as_json)
+            print_done(text, {"steps": planned})
             return
         with _stoppable(loop):
             ticked = _tick(loop, until)
-        _print_ticked(ticked, as_json=as_json)
+        _print_ticked(ticked)
 
 
 def run_command(
     file: LoopFile = Path("loop.yaml"),
     until: StepName = None,
     every: Annotated[float, typer.Option("--every", min=1, help="Seconds between ticks while it waits.")] = 60.0,
-    as_json: AsJson = False,
 ) -> None:
     """Tick until the cycle ends, a step fails, or people must act; waits for days and for traffic.
 
@@ -141,10 +138,10 @@ def run_command(
                 if not waits or (until is not None and until in ticked.done):
                     break
                 time.sleep(every)
-        _print_ticked(ticked, as_json=as_json)
+        _print_ticked(ticked)
 
 
-def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) -> None:
+def status_command(file: LoopFile = Path("loop.yaml")) -> None:
     """Show what each step did, what or whom the cycle waits for, and the next act.
 
     Example: palate loop status
@@ -153,13 +150,12 @@ def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) 
 
     with _opened(file) as loop:
         found = loop.store.read(lambda session: loop_status(session, loop.config.name))
-    print_done("\n".join(_status(found)), found, as_json=as_json)
+    print_done("\n".join(_status(found)), found)
 
 
 def abandon_command(
     reason: Annotated[str, typer.Option("--reason", help="Why; kept with the cycle.")],
     file: LoopFile = Path("loop.yaml"),
-    as_json: AsJson = False,
 ) -> None:
     """End the cycle that goes on, and its canary; its interactions are collected again by the next one.
 
@@ -170,7 +166,7 @@ def abandon_command(
 
     with _opened(file) as loop:
         cycle, name = abandon(loop, reason, utc_now()), loop.config.name
-    print_done(f"cycle {cycle} of {name}: abandoned", {"loop": name, "abandoned": cycle}, as_json=as_json)
+    print_done(f"cycle {cycle} of {name}: abandoned", {"loop": name, "abandoned": cycle})
 
 
 @contextlib.contextmanager
@@ -225,9 +221,9 @@ def _step(name: str | None) -> str | None:
     return name
 
 
-def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:
+def _print_ticked(ticked: Ticked) -> None:
     waiting = ticked.waiting
-    if as_json:
+    if wants_json():
         print_json(ticked)
     elif ticked.busy:
         print_result("another tick works on this loop; nothing done")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, store_if_any
+from palate.cli.arguments import StoreUrl, store_if_any
 from palate.cli.console import print_done
 from palate.errors import UsageError
 
@@ -26,7 +26,6 @@ def debug_command(
         str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store, for conflicting votes.")
     ] = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Report why a candidate was not deployed: open checks, regressions, label conflicts, data, health, next acts.
 
@@ -48,8 +47,4 @@ def debug_command(
     facts = debug_facts(now, find_cycle_results(last) if last else None)
     written = write_debug(facts, output)
     lines = [f"{at}. {one['act']}\n   {one['why']}" for at, one in enumerate(facts["acts"], 1)]
-    print_done(
-        "\n".join([*lines, *map(str, written)]),
-        {"files": list(map(str, written)), "acts": facts["acts"]},
-        as_json=as_json,
-    )
+    print_done("\n".join([*lines, *map(str, written)]), {"files": list(map(str, written)), "acts": facts["acts"]})

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, opened_store
+from palate.cli.arguments import StoreUrl, opened_store
 from palate.cli.console import print_done, print_note
 from palate.cli.model.options import Who, user
 from palate.errors import UsageError
@@ -15,34 +15,28 @@ Candidate = Annotated[str, typer.Argument(metavar="CANDIDATE", help="Name of the
 Why = Annotated[str, typer.Option("--reason", help="Why; recorded with the decision.")]
 
 
-def sign_command(
-    candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None, as_json: AsJson = False
-) -> None:
+def sign_command(candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None) -> None:
     """Sign the last verdict on a version, a PASS: it may be deployed.
 
     Example: palate loop sign v1.1 --reason "read 20 answers"
     """
-    _decide("sign", candidate, reason, who, store, as_json)
+    _decide("sign", candidate, reason, who, store)
 
 
-def force_command(
-    candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None, as_json: AsJson = False
-) -> None:
+def force_command(candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None) -> None:
     """Allow a version although its last verdict is no PASS or was rejected. It stays visible as forced.
 
     Example: palate loop force v1.1 --reason "fixes a leak of private data"
     """
-    _decide("force", candidate, reason, who, store, as_json)
+    _decide("force", candidate, reason, who, store)
 
 
-def reject_command(
-    candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None, as_json: AsJson = False
-) -> None:
+def reject_command(candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None) -> None:
     """Reject a version whatever its last verdict is: it is deployed by force only.
 
     Example: palate loop reject v1.1 --reason "too many refusals"
     """
-    _decide("reject", candidate, reason, who, store, as_json)
+    _decide("reject", candidate, reason, who, store)
 
 
 def _decide(
@@ -51,7 +45,6 @@ def _decide(
     reason: str,
     who: str | None,
     store: str | None,
-    as_json: bool,
 ) -> None:
     from sqlalchemy import select
 
@@ -72,6 +65,6 @@ def _decide(
     done = {"sign": "signed", "force": "forced", "reject": "rejected"}[action]
     text = f"{done}: {last.candidate}, whose verdict is {last.outcome} (attempt {last.attempt})"
     facts = {"candidate": last.candidate, "verdict": last.outcome, "attempt": last.attempt}
-    print_done(text, {"decision": done, **facts}, as_json=as_json)
+    print_done(text, {"decision": done, **facts})
     if ended and action != "reject":
         print_note(f"its cycle has ended and deploys nothing; palate model promote {last.candidate} --reason … does")

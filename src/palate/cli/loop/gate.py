@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, store_if_any
+from palate.cli.arguments import StoreUrl, store_if_any
 from palate.cli.columns import table, text_width, wrapped
 from palate.cli.console import print_done, print_note
 from palate.errors import UsageError
@@ -57,7 +57,6 @@ def gate_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: gate.json in the win rate's folder.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Decide PASS (exit code 0), FAIL (1) or INCONCLUSIVE (3) from a candidate's results.
 
@@ -75,7 +74,7 @@ def gate_command(
     prompts = gate_prompts(read)
     gate = freeze(read, prompts)
     if not results:
-        _print_config(gate.hash, chances(read, read.alpha / 2 ** ((attempt or 1) - 1)), as_json=as_json)
+        _print_config(gate.hash, chances(read, read.alpha / 2 ** ((attempt or 1) - 1)))
         return
     if latency is not None and min(latency) <= 0:
         raise UsageError("--latency: needs two numbers above 0")
@@ -113,7 +112,7 @@ def gate_command(
                 "not recorded: the results are not of two versions of a store (--candidate, --incumbent, --store)"
             )
     write_json(path, facts)
-    print_done(_text(verdict, facts, path), facts, as_json=as_json)
+    print_done(_text(verdict, facts, path), facts)
     raise typer.Exit(EXIT_CODES[verdict.outcome])
 
 
@@ -171,13 +170,13 @@ def _check_attempt(path: Path, attempt: int, inputs: dict[str, str], *, sequenti
         )
 
 
-def _print_config(digest: str, can_find: dict[str, float], *, as_json: bool) -> None:
+def _print_config(digest: str, can_find: dict[str, float]) -> None:
     gain, *guards = can_find.items()
     lines = [f"config hash   {digest}", f"smallest gain that is found in 80 % of gates: {100 * gain[1]:.1f} points"]
     if guards:
         rows = [[name, f"{100 * chance:.0f} %"] for name, chance in guards]
         lines += ["", table(["guard", "an equal model passes"], rows, right=(1,), width=text_width())]
-    print_done("\n".join(lines), {"config_hash": digest, "chances": can_find}, as_json=as_json)
+    print_done("\n".join(lines), {"config_hash": digest, "chances": can_find})
 
 
 def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, named_numbers, named_values
+from palate.cli.arguments import named_numbers, named_values
 from palate.cli.columns import table, text_width
 from palate.cli.console import print_done
 from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
@@ -29,7 +29,6 @@ def mix_command(
     exclude: Exclude = None,
     keep_evaluation: KeepEvaluation = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the order of the rows.")] = 0,
-    as_json: AsJson = False,
 ) -> None:
     """Make one training set of preferences of people, judges and others; every row keeps who compared.
 
@@ -67,4 +66,4 @@ def mix_command(
         *(f"left out     {count:,} {reason}" for reason, count in left_out.items() if count),
         f"dataset      {', '.join(map(str, done.datasets))}",
     ]
-    print_done("\n".join(lines), {**asdict(done), "kinds": done.kinds}, as_json=as_json)
+    print_done("\n".join(lines), {**asdict(done), "kinds": done.kinds})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.arguments import AsJson, verb_group
+from palate.cli.arguments import verb_group
 from palate.cli.console import print_done
 from palate.cli.model import aliases, export, versions
 
@@ -29,11 +29,10 @@ app.command("gc")(versions.gc_command)
 app.command("export")(export.command)
 
 
-@app.command()
+@app.command("convert")
 def convert(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model or adapter folder with pickled weights.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder.")],
-    as_json: AsJson = False,
 ) -> None:
     """Copy a model with pickled weights (.bin, .pth, .pt, .ckpt) to safetensors, without running code from the pickles.
 
@@ -45,5 +44,4 @@ def convert(
     print_done(
         f"{done.folder}: {done.tensors} tensors, {done.size / 1e6:.1f} MB, in {', '.join(done.files)}",
         {"folder": str(done.folder), "files": list(done.files), "tensors": done.tensors, "bytes": done.size},
-        as_json=as_json,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, TemplateName, opened_store
+from palate.cli.arguments import StoreUrl, TemplateName, opened_store
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.models import model_path
@@ -74,7 +74,6 @@ def command(
     template: TemplateName = None,
     max_dropped: MaxDropped = 0.5,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write a model for other programs, and compare it on held-out pairs with the original before it is kept.
 
@@ -83,7 +82,7 @@ def command(
     if mlflow is not None:
         if merged or adapter or gguf or hub or output:
             raise UsageError("--mlflow logs a version as it is: no other form and no --output with it")
-        _log_in_mlflow(model, mlflow, mlflow_name, files, store, as_json)
+        _log_in_mlflow(model, mlflow, mlflow_name, files, store)
         return
     form: Literal["merged", "adapter", "gguf"] = "gguf" if gguf else "adapter" if adapter else "merged"
     if merged + adapter + bool(gguf) > 1 or not (merged or adapter or gguf or hub):
@@ -124,10 +123,10 @@ def command(
     done = export_model(name, options, pairs, on_progress=print_progress)
     for line in done.notices:
         print_note(line)
-    print_done("\n".join(_lines(form, done)), _as_json(form, done), as_json=as_json)
+    print_done("\n".join(_lines(form, done)), _as_json(form, done))
 
 
-def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: str | None, as_json: bool) -> None:
+def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: str | None) -> None:
     from palate.registry import resolve
     from palate.registry.mlflow import log_version
 
@@ -137,8 +136,7 @@ def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: 
     there = "" if done.new else " (there already; its tags are up to date)"
     print_done(
         f"{version.name}: model {done.name}, version {done.number}, run {done.run_id}{there}",
-        {"version": version.name, **asdict(done)},
-        as_json=as_json,
+        {"version": version.name, **asdict(done)}
     )
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from palate.cli.arguments import AsJson
 from palate.cli.console import print_done
 
 Name: TypeAlias = Annotated[
@@ -16,7 +15,7 @@ Name: TypeAlias = Annotated[
 Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Show all of them with their options.")]
 
 
-def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> None:
+def command(name: Name = None, full: Full = False) -> None:
     """List the training objectives, or show one: loss, options, loss at step 0, paper, and the same option in TRL.
 
     Example: palate objectives simpo
@@ -37,4 +36,4 @@ def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> N
     else:
         row = objective(name)
         value, text = plain(row), objective_text(row)
-    print_done(text, value, as_json=as_json)
+    print_done(text, value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group, with_options
+from palate.cli.arguments import StoreUrl, opened_store, verb_group, with_options
 from palate.cli.console import print_done, print_json, print_note
 from palate.errors import UsageError
 
@@ -74,7 +74,6 @@ def list_command(
     wanted: Filter,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Newest interactions to show; 0 for all.")] = 50,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """List interactions, oldest first.
 
@@ -87,7 +86,7 @@ def list_command(
         shown = ids[-limit:] if limit else ids
         found = opened.read(lambda session: [one.to_json() for one in read_interactions(session, shown)])
     text = "\n".join(_line(one) for one in found) or "no interactions"
-    print_done(text, {"found": len(ids), "interactions": found}, as_json=as_json)
+    print_done(text, {"found": len(ids), "interactions": found})
     if len(shown) < len(ids):
         print_note(f"the newest {len(shown):,} of {len(ids):,}; --limit 0 shows all")
 
@@ -96,13 +95,11 @@ def list_command(
 def show_command(
     id: Annotated[str, typer.Argument(metavar="ID", help="Of the interaction, which is that of its completion.")],
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Print an interaction with its answers and feedback, as JSON with or without --json.
 
     Example: palate interactions show chatcmpl-0123456789abcdef0123456789abcdef
     """
-    del as_json
     from palate.serving.recording.listing import read_interactions
 
     with opened_store(store) as opened:
@@ -121,7 +118,6 @@ def delete_command(
     with_copies: WithCopies = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete interactions, by id or by filter, and everything that was made of them.
 
@@ -139,7 +135,7 @@ def delete_command(
         if not yes:
             typer.confirm(f"Delete {amount(len(given), 'interaction')} of {opened.url}?", abort=True, err=True)
         done = erase(opened, utc_now(), ids=given, files=files or (), with_copies=with_copies)
-    _print_erased(done, as_json)
+    _print_erased(done)
 
 
 @app.command("forget")
@@ -148,7 +144,6 @@ def forget_command(
     files: Files = None,
     with_copies: WithCopies = False,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete everything of a person: interactions, feedback, campaign items, rows of exported files.
 
@@ -163,7 +158,7 @@ def forget_command(
     with opened_store(store) as opened:
         person = Recorder(opened, secret=shared_secret(opened)).user_hash(user, None)
         done = erase(opened, utc_now(), user=person, files=files or (), with_copies=with_copies)
-    _print_erased(done, as_json)
+    _print_erased(done)
 
 
 @app.command("purge")
@@ -172,7 +167,6 @@ def purge_command(
         int | None, typer.Option("--days", min=0, help="For interactions whose key has no retention of its own.")
     ] = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete the interactions that are older than the retention of their key, as the gateway does each hour.
 
@@ -183,11 +177,11 @@ def purge_command(
 
     with opened_store(store) as opened:
         deleted = purge(opened, utc_now(), days)
-    print_done(f"{amount(deleted, 'interaction')} deleted", {"interactions": deleted}, as_json=as_json)
+    print_done(f"{amount(deleted, 'interaction')} deleted", {"interactions": deleted})
 
 
 @app.command("inventory")
-def inventory_command(as_json: AsJson = False) -> None:
+def inventory_command() -> None:
     """List every column of the store that can hold something of a person, and what `forget` does with it.
 
     Example: palate interactions inventory
@@ -206,7 +200,7 @@ def inventory_command(as_json: AsJson = False) -> None:
     names = ("table", "column", "holds", "forgotten")
     words = {True: "deleted with the person's rows", False: "kept: of an account, see palate label users erase"}
     text = "\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found)
-    print_done(text, {"columns": [dict(zip(names, row)) for row in found]}, as_json=as_json)
+    print_done(text, {"columns": [dict(zip(names, row)) for row in found]})
 
 
 def _line(one: Mapping[str, Any]) -> str:
@@ -221,9 +215,9 @@ def _line(one: Mapping[str, Any]) -> str:
     return "  ".join(words)
 
 
-def _print_erased(done: Erased, as_json: bool) -> None:
+def _print_erased(done: Erased) -> None:
     lines = [f"{name:<24} {count:,} rows deleted" for name, count in {**done.rows, **done.files}.items()]
-    print_done("\n".join(lines) or "nothing was found", done, as_json=as_json)
+    print_done("\n".join(lines) or "nothing was found", done)
     for line in done.remaining:
         print_note(f"still there: {line}")
     if done.trained:

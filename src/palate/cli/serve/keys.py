@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
+from palate.cli.arguments import StoreUrl, opened_store, verb_group
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_done, print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, as of the program that uses it.")]
 Record = Annotated[
@@ -49,7 +49,6 @@ def create_command(
     tokens_per_day: TokensPerDay = None,
     retention_days: RetentionDays = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make a key and show it, once: the store has its hash only.
 
@@ -68,12 +67,12 @@ def create_command(
     now = utc_now()
     with opened_store(store, create=True) as opened:
         key = opened.write(lambda session: create_key(session, name, terms, now))
-    print_done(key, {"name": name, "key": key}, as_json=as_json)
+    print_done(key, {"name": name, "key": key})
     print_note("this key is not shown again; a running server without keys asks for it after a restart")
 
 
 @app.command("list")
-def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
+def list_command(store: StoreUrl = None) -> None:
     """List keys: what they record and allow, and when they were used last.
 
     Example: palate keys list
@@ -82,7 +81,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
     with opened_store(store) as opened:
         found = opened.read(list_keys)
-    if as_json:
+    if wants_json():
         rows = [
             {
                 "name": key.name,
@@ -108,7 +107,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
 
 @app.command("revoke")
-def revoke_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def revoke_command(name: Name, store: StoreUrl = None) -> None:
     """Revoke a key. A running server notices within five seconds.
 
     Example: palate keys revoke chat-ui
@@ -117,4 +116,4 @@ def revoke_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) 
 
     with opened_store(store) as opened:
         opened.write(lambda session: revoke_key(session, name))
-    print_done(f"{name} is revoked", {"name": name, "active": False}, as_json=as_json)
+    print_done(f"{name} is revoked", {"name": name, "active": False})

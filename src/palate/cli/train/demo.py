@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from palate.cli.arguments import AsJson, check_installed
+from palate.cli.arguments import check_installed
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_answers, print_json, print_progress, print_result
+from palate.cli.console import print_answers, print_json, print_progress, print_result, wants_json
 
 Output = Annotated[
     Path | None,
@@ -40,19 +40,18 @@ def command(
     loop: Annotated[
         bool, typer.Option("--loop", help="The whole circle: serve, collect, train, gate, deploy, roll back.")
     ] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Train a small model with DPO in a few minutes, offline; show its answers to held-out topics before and after.
 
     Example: palate demo --output runs/demo
     """
     if loop:
-        _circle(output or Path("runs/loop-demo"), steps, as_json=as_json)
+        _circle(output or Path("runs/loop-demo"), steps)
     else:
-        _train(output or Path("runs/demo"), steps, as_json=as_json)
+        _train(output or Path("runs/demo"), steps)
 
 
-def _train(output: Path, steps: int, *, as_json: bool) -> None:
+def _train(output: Path, steps: int) -> None:
     begin = time.monotonic()
     print_progress("palate demo: DPO of SmolLM2-135M-Instruct; the pairs it is evaluated on are about other topics")
 
@@ -69,20 +68,20 @@ def _train(output: Path, steps: int, *, as_json: bool) -> None:
     accuracy, rows = measure(read_run(output), on_progress=print_progress)
     report = write_run_report(output)
     seconds = time.monotonic() - begin
-    if as_json:
+    if wants_json():
         print_json({"accuracy": accuracy.to_json(), "report": str(report), "seconds": round(seconds, 1)})
         return
     print_answers(rows)
     print_result("\n".join([*accuracy.lines(), f"report: {report}   ({seconds:.0f} s; the model is in {output})"]))
 
 
-def _circle(output: Path, steps: int, *, as_json: bool) -> None:
+def _circle(output: Path, steps: int) -> None:
     check_installed("serve")
     from palate.loop.demo.circle import run_circle
 
     print_progress("palate demo --loop: v1.0 is served, people correct it, v1.1 learns from that; all in one folder")
     found = run_circle(output, steps=steps, on_progress=print_progress)
-    if as_json:
+    if wants_json():
         print_json(found)
         return
     for question, answers in list(found.asked.items())[:6]:

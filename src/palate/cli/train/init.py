@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, TemplateName, named_values
+from palate.cli.arguments import TemplateName, named_values
 from palate.cli.config import SCHEMA_FILE, write_schema
 from palate.cli.console import print_done, print_note
 from palate.cli.dataset import Datasets, Workers
@@ -54,7 +54,6 @@ def command(
         bool, typer.Option("--schema", help=f"Also write {SCHEMA_FILE} beside it, by which editors check its keys.")
     ] = False,
     workers: Workers = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write a commented first config for a dataset and a model.
 
@@ -110,5 +109,4 @@ def command(
     print_done(
         "\n".join([*said, f"written: {output}", f"next: palate train {shlex.quote(str(output))}"]),
         {"config": str(output), "values": {line.key: line.value for line in lines}},
-        as_json=as_json,
     )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.arguments import ConfigFile, Overrides, Words, config_and_overrides
+from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.cli.models import with_model_paths
 from palate.cli.train.plan_steps import planned_steps, steps_of_each
 from palate.cli.train.plan_text import as_config, as_pipeline, as_sweep, facts, pipeline_facts
@@ -42,7 +42,6 @@ def command(
     answer_tokens: Annotated[
         int | None, typer.Option("--answer-tokens", min=1, help="Tokens of each of their answers.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Check a config and show every key with its value, without running it; ignored keys are listed with the reason.
 
@@ -82,7 +81,7 @@ def command(
         steps, doubts = steps_of_each({one.name: one.config for one in pipeline.runs}, sampled)
         text, known = as_pipeline(pipeline, steps), pipeline_facts(pipeline, steps)
         planned = Planned([*pipeline.notices, *doubts], text, known)
-    if as_json:
+    if wants_json():
         print_json({**planned.facts, "notices": list(planned.notices)})
         return
     for line in planned.notices:
