@@ -92,7 +92,7 @@ def print_answers(rows: Sequence[SideBySide], *, stage: str = "dpo") -> None:
     parts = []
     for number, lines in enumerate(blocks(rows, stage=stage)):
         shown = [(name, " ↵ ".join(text.splitlines())) for name, text in lines]
-        parts.append("\n".join([f"index {number}", *two_columns(shown, width=width)]))
+        parts.append("\n".join([f"index {number}", two_columns(shown)]))
     print_result("\n\n".join(parts))
 
 

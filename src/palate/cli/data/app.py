@@ -10,7 +10,7 @@ import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import CutoffLen, TemplateName, named_numbers, verb_group
-from palate.cli.columns import text_width, wrapped
+from palate.cli.columns import wrapped
 from palate.cli.console import print_done, print_note
 from palate.cli.data.augment import augment_command
 from palate.cli.data.from_interactions import from_interactions_command
@@ -82,7 +82,7 @@ def inspect_command(
 
         write_text(output, inspection_page(found, ", ".join(Path(name).name for name in request.dataset)))
     text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
-    print_done(wrapped(text, hang=20, width=text_width()), found.as_json())
+    print_done(wrapped(text, hang=20), found.as_json())
 
 
 def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ _MOST = 20
 """Groups of a grouping that are printed; --json has all of them."""
 
 
-def accuracy_tables(found: Accuracy | RewardAccuracy, width: int | None) -> Iterator[str]:
+def accuracy_tables(found: Accuracy | RewardAccuracy) -> Iterator[str]:
     """A table for each grouping, and one of the calibration if it was measured."""
     groupings: Mapping[str, Mapping[str, Any]] = found.groups  # of GroupAccuracy or of GroupReward
     for grouping, groups in groupings.items():
@@ -27,13 +27,13 @@ def accuracy_tables(found: Accuracy | RewardAccuracy, width: int | None) -> Iter
             for name, group in list(groups.items())[:_MOST]
         ]
         names = [grouping, "pairs", "prompts", *(f"{label}, %" for _, label in kinds)]
-        text = table(names, rows, right=range(1, len(names)), width=width)
+        text = table(names, rows, right=range(1, len(names)))
         yield f"{text}\n… and {len(groups) - _MOST} more in --json" if len(groups) > _MOST else text
     if found.calibration is not None:
-        yield _calibration(found.calibration, width)
+        yield _calibration(found.calibration)
 
 
-def _calibration(found: Calibration, width: int | None) -> str:
+def _calibration(found: Calibration) -> str:
     names = ["confidence", "pairs", "mean, %", "right, %"]
     rows = [
         [
@@ -44,7 +44,7 @@ def _calibration(found: Calibration, width: int | None) -> str:
         ]
         for one in found.bins
     ]
-    return table(names, rows, right=range(1, len(names)), width=width)
+    return table(names, rows, right=range(1, len(names)))
 
 
 def _percent(interval: Interval) -> str:

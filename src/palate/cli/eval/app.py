@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import Average, PrecisionName, TemplateName, verb_group
-from palate.cli.columns import text_width, wrapped
+from palate.cli.columns import wrapped
 from palate.cli.console import print_done, print_progress
 from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.eval import bench, compare, frontier, must_pass, rank, winrate
@@ -78,8 +78,7 @@ def accuracy(
         by=by or None,
         on_progress=print_progress,
     )
-    width = text_width()
-    parts = [wrapped("\n".join(measured.lines()), hang=4, width=width), *accuracy_tables(measured, width)]
+    parts = [wrapped("\n".join(measured.lines()), hang=4), *accuracy_tables(measured)]
     print_done("\n\n".join(parts), measured.to_json())
     # Only a figure over all of a run's own pairs is recorded as the run's; a version of the registry never changes.
     if loaded == model and is_run(model) and not request.dataset and reference is None and request.max_samples is None:

@@ -11,7 +11,6 @@ import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import PrecisionName, TemplateName
-from palate.cli.columns import text_width
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.eval.bench_text import bench_text
 from palate.cli.judge.options import asks_judge, judge_of
@@ -170,7 +169,7 @@ def _print_result(result: BenchmarkResult, folder: Path | None) -> None:
         _note_left_out(model, result.items)
         for note in model.notes:
             print_note(f"{model.name}: {note}" if len(result.models) > 1 else note)
-    print_done(bench_text(result, text_width()), result.to_json())
+    print_done(bench_text(result), result.to_json())
     if folder is not None:
         _write_pages(result, folder)
         print_progress(f"result    {folder / f'bench-{result.benchmark}.json'}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from palate.charts.text import amount, p_value
-from palate.cli.columns import table, text_width, wrapped
+from palate.cli.columns import table, wrapped
 from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 
@@ -46,8 +46,7 @@ def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 
         return
     for line in _notes(found):
         print_note(line)
-    width = text_width()
-    print_result(f"{wrapped(_heading(found), hang=4, width=width)}\n\n{_table(found, width)}\n\n{_tests(found, width)}")
+    print_result(f"{wrapped(_heading(found), hang=4)}\n\n{_table(found)}\n\n{_tests(found)}")
 
 
 def _heading(found: Comparison) -> str:
@@ -59,7 +58,7 @@ def _heading(found: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _table(found: Comparison, width: int | None) -> str:
+def _table(found: Comparison) -> str:
     names = ["metric", "A", "B", "B − A", "95 %", "p", _ADJUSTED[found.adjustment], "MDE"]
     rows = []
     for one in found.metrics:
@@ -76,16 +75,16 @@ def _table(found: Comparison, width: int | None) -> str:
                 "–" if result.detectable is None else f"{result.detectable:.3f}",
             ]
         )
-    return table(names, rows, right=range(1, len(names)), width=width)
+    return table(names, rows, right=range(1, len(names)))
 
 
-def _tests(found: Comparison, width: int | None) -> str:
+def _tests(found: Comparison) -> str:
     """How each metric was tested, and what the columns mean."""
     lines = [_test(one) for one in found.metrics]
     if len(found.metrics) > 1:
         lines.append(f"{_ADJUSTED[found.adjustment]}: adjusted for {len(found.metrics)} tests")
     lines.append("MDE: minimum detectable effect, the true difference that these items show in 80 % of studies")
-    return wrapped("\n".join(lines), hang=2, width=width)
+    return wrapped("\n".join(lines), hang=2)
 
 
 def _test(one: MetricComparison) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from palate.cli.arguments import CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
-from palate.cli.columns import table, text_width, wrapped
+from palate.cli.columns import table, wrapped
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.generate import K
@@ -90,7 +90,7 @@ def command(
         rows = [{**row, "prompt_id": asked[row["prompt"]].id} for row in found.answer_rows()]
         write_frontier(output, facts, rows, x_scale=x_scale)
         print_progress(f"report    {output / 'report.html'}")
-    print_done(_table(facts, text_width()), facts)
+    print_done(_table(facts), facts)
 
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
@@ -114,7 +114,7 @@ def _note_left_out(found: Frontier, prompts: int, cutoff_len: int) -> None:
         print_note(f"{found.left_out} of {prompts} prompts are left out, too long for --cutoff-len {cutoff_len}")
 
 
-def _table(facts: dict[str, Any], width: int | None) -> str:
+def _table(facts: dict[str, Any]) -> str:
     """Estimates ± half their intervals."""
     from palate.artifacts import plain
     from palate.report.pages.frontier import half_width
@@ -126,5 +126,5 @@ def _table(facts: dict[str, Any], width: int | None) -> str:
         intervals = [*(point["rewards"][name] for name in known["rewards"]), point["kl"]]
         shares = [f"{100 * point[name]['estimate']:.0f} %" for name in ("ended", "distinct")]
         rows.append([point["name"], *map(half_width, intervals), *shares, f"{point['tokens']['estimate']:.1f}"])
-    heading = wrapped("reward against KL, nats per answer (± 95 % over prompts)", hang=2, width=width)
-    return f"{heading}\n\n{table(names, rows, right=range(1, len(names)), width=width)}"
+    heading = wrapped("reward against KL, nats per answer (± 95 % over prompts)", hang=2)
+    return f"{heading}\n\n{table(names, rows, right=range(1, len(names)))}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.arguments import CampaignName, StoreUrl, opened_store
-from palate.cli.columns import table, text_width, wrapped
+from palate.cli.columns import table, wrapped
 from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 from palate.feedback.votes import VoterKind
@@ -59,8 +59,7 @@ def command(
         facts = {"votes": len(verdicts.rows), "kinds": verdicts.kinds, "left_out": verdicts.left_out}
         print_json({**facts, "groups": [asdict(group) for group in groups]})
     else:
-        width = text_width()
-        print_result("\n\n".join(wrapped(_group_text(group, width), hang=2, width=width) for group in groups))
+        print_result("\n\n".join(wrapped(_group_text(group), hang=2) for group in groups))
     for reason, count in verdicts.left_out.items():
         print_note(f"votes left out: {count:,}: {reason}")
     if len(verdicts.kinds) > 1:
@@ -90,7 +89,7 @@ def _of_store(store: str | None, campaign: str | None) -> tuple[tuple[Candidates
     return read.candidates, read.votes
 
 
-def _group_text(group: RatedGroup, width: int | None) -> str:
+def _group_text(group: RatedGroup) -> str:
     apart = [f"rated apart: {group.apart}"] if group.apart else []
     if group.result is None or not group.result.ratings:
         reason = [] if group.result is None else [f"no ratings: {group.result.reason}"]
@@ -105,7 +104,7 @@ def _group_text(group: RatedGroup, width: int | None) -> str:
         ]
         for one in group.result.ratings
     ]
-    lines = [table(["rank", "model", "rating", "95 %", "votes"], rows, right=(0, 2, 3, 4), width=width), ""]
+    lines = [table(["rank", "model", "rating", "95 %", "votes"], rows, right=(0, 2, 3, 4)), ""]
     lines.append(f"{group.votes:,} votes on {group.prompts:,} prompts; {group.result.anchor} has 1000 points")
     named = [("first slot gains", group.result.order), *(("length gains", one) for one in group.result.covariates)]
     lines += [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from palate.cli.arguments import opened_store
-from palate.cli.columns import text_width, two_columns
+from palate.cli.columns import two_columns
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.errors import UsageError
@@ -90,7 +90,7 @@ def command(
         database.write(lambda session: save_card(session, card))
     page = write_text(path.with_suffix(".html"), judge_card_page(card))
     print_progress(f"card      {path}\npage      {page}")
-    text = "\n".join(two_columns(lines(card), width=text_width()))
+    text = two_columns(lines(card))
     print_done(text, {"card": str(path), "page": str(page), **card.to_json()})
     if card.verdict != "may_decide_alone":
         print_note(f"judge {card.judge.name}: {card.verdict.replace('_', ' ')}")

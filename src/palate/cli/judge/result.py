@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palate.charts.text import amount, counts_text
-from palate.cli.columns import text_width, wrapped
+from palate.cli.columns import wrapped
 from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import EngineError
 
@@ -73,7 +73,7 @@ def print_votes(
         if unread is not None:
             shown.append(f"first unparsed       {unread.item}: {_one_line(unread.reason)}")
         rows = [*shown, *usage[0], *lines, *collected.missing_lines()]
-        print_result("\n".join(wrapped(row, hang=_HANG, width=text_width()) for row in rows))
+        print_result("\n".join(wrapped(row, hang=_HANG) for row in rows))
     note = unmeasured_note(judge, store)
     if note is not None:
         print_note(note)

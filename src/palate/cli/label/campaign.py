@@ -10,7 +10,7 @@ import typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import StoreUrl, opened_store
-from palate.cli.columns import table, text_width
+from palate.cli.columns import table
 from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 from palate.errors import ConfigError, DataError, UsageError
 
@@ -259,7 +259,7 @@ def _status(
         )
         for row in persons
     ]
-    return "\n".join([*lines, "", table(names, rows, right=range(1, len(names)), width=text_width())])
+    return "\n".join([*lines, "", table(names, rows, right=range(1, len(names)))])
 
 
 def _percent(share: Interval | None) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from palate.cli.arguments import StoreUrl, check_installed, opened_store, verb_group
-from palate.cli.columns import text_width, two_columns
+from palate.cli.columns import two_columns
 from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 
@@ -67,7 +67,7 @@ def list_command(store: StoreUrl = None) -> None:
             (user.name, f"{user.role}, since {user.created:%Y-%m-%d}{'' if user.active else ', disabled'}")
             for user in found
         ]
-        print_result("\n".join(two_columns(lines, width=text_width())))
+        print_result(two_columns(lines))
 
 
 @app.command("passwd")

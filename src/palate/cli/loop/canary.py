@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import Overrides, StoreUrl, opened_store
-from palate.cli.columns import text_width, two_columns
+from palate.cli.columns import two_columns
 from palate.cli.console import print_done
 
 _EXIT_CODES = {"PASS": 0, "ZERO": 1, "HOLD": 3}
@@ -45,7 +45,7 @@ def canary_command(
     lines += [("reason", reason) for reason in verdict.reasons]
     lines.append(("detectable", f"with {config.at_least:,} answers and thumbs of the canary: {found}"))
     print_done(
-        "\n".join(two_columns(lines, width=text_width(), indent=0)),
+        two_columns(lines, indent=0),
         {**asdict(verdict), "smallest_found": smallest, "days": arms.days, "alias": alias},
     )
     raise typer.Exit(_EXIT_CODES[verdict.outcome])

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -234,7 +234,7 @@ def _print_ticked(ticked: Ticked) -> None:
             rows.append(("next", waiting.next_act or "palate loop tick looks again"))
         if ticked.outcome is not None:
             rows.append(("outcome", f"{ticked.outcome}: {ticked.why}"))
-        print_result("\n".join(two_columns(rows, width=text_width() or WIDTH, indent=0)))
+        print_result(_columns(rows))
     if ticked.edited:
         print_note("the configs were edited; this cycle keeps those that it began with, the next one takes the new")
     if ticked.failed is not None:
@@ -247,11 +247,10 @@ def _planned(step: PlannedStep) -> list[str]:
     seconds = "unknown" if step.seconds is None else f"{step.seconds:,.0f} s last time"
     rows = [*(("waits for", reason) for reason in step.waits), ("asks", step.requests or "nothing")]
     rows += [("time", seconds if step.commands else "none"), ("cost", cost)]
-    return [step.name, *(f"  $ {text}" for text in step.commands), *two_columns(rows, width=None), ""]
+    return [step.name, *(f"  $ {text}" for text in step.commands), two_columns(rows, width=None), ""]
 
 
 def _status(found: LoopStatus) -> list[str]:
-    width = text_width() or WIDTH
     cycle = found.cycle
     head = [("loop", found.loop)]
     if cycle is not None:
@@ -259,9 +258,12 @@ def _status(found: LoopStatus) -> list[str]:
     steps = [(step.name, f"{step.state:<9}  {_detail(step)}".rstrip()) for step in found.steps]
     rest = [("waits for", found.waits_for or "nothing"), ("next", found.next_act)]
     past = [(f"cycle {one.number}", _cycle(one)) for one in found.past]
-    lines = [*two_columns(head, width=width, indent=0), "", *two_columns(steps, width=width), ""]
-    lines += two_columns(rest, width=width, indent=0)
-    return [*lines, *(["", *two_columns(past, width=width, indent=0)] if past else [])]
+    lines = [_columns(head), "", *([_columns(steps, indent=2)] if steps else []), "", _columns(rest)]
+    return [*lines, *(["", _columns(past)] if past else [])]
+
+
+def _columns(rows: Sequence[tuple[str, str]], *, indent: int = 0) -> str:
+    return two_columns(rows, width=text_width() or WIDTH, indent=indent)
 
 
 def _cycle(cycle: CycleFacts) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.arguments import StoreUrl, store_if_any
-from palate.cli.columns import table, text_width, wrapped
+from palate.cli.columns import table, wrapped
 from palate.cli.console import print_done, print_note
 from palate.errors import UsageError
 
@@ -175,12 +175,11 @@ def _print_config(digest: str, can_find: dict[str, float]) -> None:
     lines = [f"config hash   {digest}", f"smallest gain that is found in 80 % of gates: {100 * gain[1]:.1f} points"]
     if guards:
         rows = [[name, f"{100 * chance:.0f} %"] for name, chance in guards]
-        lines += ["", table(["guard", "an equal model passes"], rows, right=(1,), width=text_width())]
+        lines += ["", table(["guard", "an equal model passes"], rows, right=(1,))]
     print_done("\n".join(lines), {"config_hash": digest, "chances": can_find})
 
 
 def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
-    width = text_width()
     names = ["check", "state", "found", "lower", "upper", "needed"]
     rows = [
         [
@@ -194,10 +193,10 @@ def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
     head = f"{verdict.outcome}: {facts['candidate']} in place of {facts['incumbent']}"
     raw = "no verdict" if verdict.raw is None else verdict.raw.percent()
     bounds = f"bounds are one-sided at {100 * (1 - verdict.alpha):g} %; raw win rate {raw}"
-    parts = [head, table(names, rows, right=(2, 3, 4), width=width), bounds]
+    parts = [head, table(names, rows, right=(2, 3, 4)), bounds]
     if verdict.reasons:
         parts.append("\n".join(verdict.reasons))
-    return "\n\n".join(wrapped(part, hang=2, width=width) for part in [*parts, f"verdict  {path}"])
+    return "\n\n".join(wrapped(part, hang=2) for part in [*parts, f"verdict  {path}"])
 
 
 def _cell(check: Check, value: float | None) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.arguments import named_numbers, named_values
-from palate.cli.columns import table, text_width
+from palate.cli.columns import table
 from palate.cli.console import print_done
 from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
 from palate.errors import UsageError
@@ -61,7 +61,7 @@ def mix_command(
         **{f"unusable: {reason}": count for reason, count in done.unusable.items()},
     }
     lines = [
-        table(columns, rows, right=(2, 3, 4, 5), width=text_width()),
+        table(columns, rows, right=(2, 3, 4, 5)),
         f"compared by  {', '.join(f'{count:,} {kind}' for kind, count in done.kinds.items())}",
         *(f"left out     {count:,} {reason}" for reason, count in left_out.items() if count),
         f"dataset      {', '.join(map(str, done.datasets))}",

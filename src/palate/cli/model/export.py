@@ -136,7 +136,7 @@ def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: 
     there = "" if done.new else " (there already; its tags are up to date)"
     print_done(
         f"{version.name}: model {done.name}, version {done.number}, run {done.run_id}{there}",
-        {"version": version.name, **asdict(done)}
+        {"version": version.name, **asdict(done)},
     )
 
 

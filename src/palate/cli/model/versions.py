@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.arguments import PrecisionName, StoreUrl, opened_store
-from palate.cli.columns import table, text_width, two_columns
+from palate.cli.columns import table, two_columns
 from palate.cli.console import print_done, print_json, print_result, wants_json
 from palate.cli.model.options import ModelsDir, VersionName, Who, canary_line, models_dir, move_line, user
 from palate.errors import ArtifactError, UsageError
@@ -80,7 +80,7 @@ def list_command(store: StoreUrl = None) -> None:
             for version in found
         ]
         names = ["version", "aliases", "kind", "hash", "MB", "from", "added", "note"]
-        print_result(table(names, rows, right=(4,), width=text_width()))
+        print_result(table(names, rows, right=(4,)))
 
 
 def _shares(version: Version, running: Sequence[CanaryState]) -> list[str]:
@@ -138,7 +138,7 @@ def show_command(
         lines += [("decision", f"{one.at:{_TIME}} {one.action} by {one.who}: {one.reason}") for one in run.decisions]
     lines += [("canary", f"{one.since:{_TIME}} {canary_line(one)}, by {one.who}: {one.reason}") for one in shares]
     lines += [("moved", f"{move.at:{_TIME}} {move_line(move)}, by {move.who}: {move.reason}") for move in history]
-    print_result("\n".join(two_columns(lines, width=text_width(), indent=0)))
+    print_result(two_columns(lines, indent=0))
     if votes:
         print_result("\n".join(["", *(line for one in learnt_from for line in _learnt_lines(one))]))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from palate.cli.arguments import StoreUrl, opened_store, verb_group
-from palate.cli.columns import text_width, two_columns
+from palate.cli.columns import two_columns
 from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, as of the program that uses it.")]
@@ -103,7 +103,7 @@ def list_command(store: StoreUrl = None) -> None:
             limits += [f"{key.tokens_per_day:,} tokens/day"] if key.tokens_per_day else []
             state = [] if key.active else ["revoked"]
             lines.append((key.name, ", ".join([f"records {key.recording}", *limits, used, *state])))
-        print_result("\n".join(two_columns(lines, width=text_width())))
+        print_result(two_columns(lines))
 
 
 @app.command("revoke")

@@ -86,7 +86,7 @@ def _circle(output: Path, steps: int) -> None:
         return
     for question, answers in list(found.asked.items())[:6]:
         rows = [("question", question), *((version, " ".join(text.split())) for version, text in answers.items())]
-        print_result("\n".join(two_columns(rows, width=text_width() or 80, indent=0)) + "\n")
+        print_result(two_columns(rows, width=text_width() or 80, indent=0) + "\n")
     said = found.talk
     named, primary = found.verdict["versions"], found.verdict["checks"][0]
     facts = [
@@ -102,7 +102,7 @@ def _circle(output: Path, steps: int) -> None:
         ("look at it", f"palate web --store sqlite:///{output / 'palate.db'} --runs {output / 'cycles'}"),
         ("seconds", f"{found.seconds:.0f}"),
     ]
-    print_result("\n".join(two_columns(facts, width=text_width() or 80, indent=0)))
+    print_result(two_columns(facts, width=text_width() or 80, indent=0))
 
 
 def _rate(check: Mapping[str, Any]) -> str:
