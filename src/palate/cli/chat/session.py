@@ -7,8 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from palate.cli.chat.answers import Compared, Single
-from palate.cli.chat.dialogue import Dialogue
+from palate.cli.chat.answers import Compared, Dialogue, Single
 from palate.cli.columns import two_columns
 from palate.cli.console import print_error, print_result
 from palate.errors import PalateError, UsageError

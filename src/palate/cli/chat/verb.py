@@ -55,8 +55,7 @@ def command(
         raise UsageError("--save keeps the better one of two answers; name the second model with --against")
     piped = None if sys.stdin is not None and sys.stdin.isatty() else _read_question(against)
 
-    from palate.cli.chat.answers import Compared, Single
-    from palate.cli.chat.dialogue import Dialogue
+    from palate.cli.chat.answers import Compared, Dialogue, Single
     from palate.cli.chat.session import Session
     from palate.feedback.page.chat import Chat
     from palate.feedback.page.save import PreferenceFile

@@ -14,9 +14,8 @@ from palate.cli.columns import wrapped
 from palate.cli.console import print_done, print_note
 from palate.cli.data.augment import augment_command
 from palate.cli.data.from_interactions import from_interactions_command
-from palate.cli.data.join import join_command
 from palate.cli.data.margins import margins_command
-from palate.cli.data.mix import mix_command
+from palate.cli.data.mix import join_command, mix_command
 from palate.cli.dataset import Datasets, Workers, print_labels, reads_dataset
 from palate.cli.models import model_path
 from palate.errors import UsageError

@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.arguments import StoreUrl, named_numbers, opened_store, with_options
 from palate.cli.console import print_done, print_note
-from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
+from palate.cli.dataset import Exclude, KeepEvaluation, held_out_files
 from palate.cli.serve.interactions import read_filter
 from palate.errors import UsageError
 

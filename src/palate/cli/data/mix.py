@@ -1,4 +1,4 @@
-"""`palate data mix`: several sources as one dataset."""
+"""`palate data mix` and `join`: several sources as one dataset, and the shards of a candidates file in one file."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from palate.charts.text import amount
 from palate.cli.arguments import named_numbers
 from palate.cli.console import print_done
-from palate.cli.dataset import Datasets, print_labels, reads_dataset
-from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
+from palate.cli.dataset import Datasets, Exclude, KeepEvaluation, held_out_files, print_labels, reads_dataset
 from palate.errors import UsageError
 from palate.records import DatasetRequest
 
@@ -71,3 +71,18 @@ def mix_command(
         aside = f" ({', '.join(left)})" if left else ""
         lines.append(f"{count:>9,}  {share:>6}  {name}{aside}")
     print_done("\n".join([*lines, f"{total:>9,}  rows in {done.output / f'mixed.{form}'}"]), done)
+
+
+def join_command(
+    shards: Annotated[list[Path], typer.Argument(metavar="SHARD.jsonl...", help="All shards, in any order.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="The joined file.")],
+) -> None:
+    """Join the shards of `palate generate --shard` into the file of a run without shards.
+
+    Example: palate data join shards/*.jsonl --output candidates.jsonl
+    """
+    from palate.feedback.shards import join_shards
+
+    rows = join_shards(shards, output)
+    text = f"{output}: {amount(rows, 'row')} of {amount(len(shards), 'shard')}"
+    print_done(text, {"path": str(output), "rows": rows, "shards": len(shards)})

@@ -11,7 +11,7 @@ import typer
 from palate.cli.arguments import named_numbers, named_values
 from palate.cli.columns import table
 from palate.cli.console import print_done
-from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
+from palate.cli.dataset import Exclude, KeepEvaluation, held_out_files
 from palate.errors import UsageError
 
 
