@@ -8,7 +8,7 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import named_values, store_if_any
@@ -20,16 +20,14 @@ if TYPE_CHECKING:
     from palate.data.source_reader import SourceReport
 
 Datasets = Annotated[
-    list[str], typer.Argument(metavar="DATASET", help="Files, folders, hub ids, registered or built-in names.")
+    list[str], Argument(metavar="DATASET", help="Files, folders, hub ids, registered or built-in names.")
 ]
-Prompts = Annotated[str, typer.Argument(metavar="PROMPTS", help="A file, folder, hub id or registered dataset.")]
+Prompts = Annotated[str, Argument(metavar="PROMPTS", help="A file, folder, hub id or registered dataset.")]
 MaxDropped = Annotated[
-    float,
-    typer.Option("--max-dropped", min=0, max=1, help="Largest share of unusable rows, ties included, before it fails."),
+    float, Option("--max-dropped", min=0, max=1, help="Largest share of unusable rows, ties included, before it fails.")
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="Processes; the result does not depend on it. Default: one per core."),
+    int | None, Option("--workers", min=1, help="Processes; the result does not depend on it. Default: one per core.")
 ]
 
 PROMPT_OPTIONS = ("dataset_dir", "column", "label", "split", "subset", "max_samples")
@@ -37,7 +35,7 @@ PROMPT_OPTIONS = ("dataset_dir", "column", "label", "split", "subset", "max_samp
 
 
 def _option(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel="Dataset options", **settings)
+    return Option(*names, rich_help_panel="Dataset options", **settings)
 
 
 def dataset_request(
@@ -167,11 +165,10 @@ def print_labels(reports: Iterable[SourceReport]) -> None:
 
 Exclude: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option("--exclude", metavar="FILE", help="Evaluation data that must not be trained on; repeatable."),
+    Option("--exclude", metavar="FILE", help="Evaluation data that must not be trained on; repeatable."),
 ]
 KeepEvaluation: TypeAlias = Annotated[
-    bool,
-    typer.Option("--keep-evaluation", help="Keep rows that loops and gates of the store evaluate with."),
+    bool, Option("--keep-evaluation", help="Keep rows that loops and gates of the store evaluate with.")
 ]
 
 

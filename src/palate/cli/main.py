@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Annotated, NoReturn
 
 import typer
+from typer import Context, Exit, Option, Typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
@@ -66,7 +67,7 @@ VERBS: Mapping[str, ModuleType] = {
 
 _INTERRUPTED = 130
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group(order=tuple(VERBS)),
     help="Fine-tune language models on preference data.",
     epilog="Start with `palate demo`, or with `palate init pairs.jsonl --model smollm2-135m-instruct`.\n\n"
@@ -81,19 +82,19 @@ app = typer.Typer(
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"palate {__version__}")
-        raise typer.Exit
+        raise Exit
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    context: typer.Context,
+    context: Context,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        raise typer.Exit(2)
+        raise Exit(2)
 
 
 for _name, _verb in VERBS.items():

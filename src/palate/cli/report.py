@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 
 Results = Annotated[
     list[Path] | None,
-    typer.Option(
+    Option(
         "--results",
         metavar="FOLDER|FILE",
         help="What `palate eval` wrote about this run; may be given again. Writes the evaluation and the model card.",
     ),
 ]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: in RUN.")]
+RunPath = Annotated[Path, Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
+Output = Annotated[Path | None, Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: in RUN.")]
 
 
 def command(run: RunPath, results: Results = None, output: Output = None) -> None:

@@ -8,29 +8,27 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, TemplateName
 from palate.cli.models import load_streams
 from palate.errors import UsageError
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A run, a checkpoint, a model folder, a hub id or openai:MODEL@URL.")
+    str, Argument(metavar="MODEL", help="A run, a checkpoint, a model folder, a hub id or openai:MODEL@URL.")
 ]
 Against = Annotated[
-    str | None, typer.Option("--against", metavar="MODEL2", help="A second model; you say whose answer is better.")
+    str | None, Option("--against", metavar="MODEL2", help="A second model; you say whose answer is better.")
 ]
-System = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")]
-Temperature = Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")]
-TopP = Annotated[float, typer.Option("--top-p", min=0.01, max=1, help="Nucleus (top-p) sampling.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Base of the seeds of the answers.")]
+System = Annotated[str | None, Option("--system", metavar="TEXT", help="System prompt.")]
+Temperature = Annotated[float, Option("--temperature", min=0, help="0 takes the likeliest token.")]
+TopP = Annotated[float, Option("--top-p", min=0.01, max=1, help="Nucleus (top-p) sampling.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Base of the seeds of the answers.")]
 Save = Annotated[
     Path | None,
-    typer.Option("--save", metavar="FILE.jsonl", help="With --against: append each decided pair to this file at once."),
+    Option("--save", metavar="FILE.jsonl", help="With --against: append each decided pair to this file at once."),
 ]
-Blind = Annotated[
-    bool, typer.Option("--blind/--named", help="With --against: hide which model an answer is of, or name it.")
-]
+Blind = Annotated[bool, Option("--blind/--named", help="With --against: hide which model an answer is of, or name it.")]
 
 
 def command(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import CutoffLen, TemplateName, named_numbers, verb_group
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LISTED = 50
 """Rows that a page lists for each problem."""
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("data"),
     help="Inspect, convert, curate, split, mix, augment and join datasets.\n\nExample: palate data inspect pairs.jsonl",
     no_args_is_help=True,
@@ -38,19 +38,17 @@ app = typer.Typer(
 @reads_dataset(Datasets)
 def inspect_command(
     request: DatasetRequest,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Model or run whose tokenizer counts tokens.")
-    ] = None,
+    model: Annotated[str | None, Option("--model", "-m", help="Model or run whose tokenizer counts tokens.")] = None,
     template: TemplateName = None,
     cutoff_len: CutoffLen = 2048,
     against: Annotated[
-        list[str] | None, typer.Option("--against", help="Evaluation data that must not be trained on.")
+        list[str] | None, Option("--against", help="Evaluation data that must not be trained on.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write an HTML page.")
+        Path | None, Option("--output", "-o", metavar="FILE.html", help="Also write an HTML page.")
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
-    rows: Annotated[int, typer.Option("--rows", min=0, help="First rows to show on the page.")] = 200,
+    samples: Annotated[int, Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
+    rows: Annotated[int, Option("--rows", min=0, help="First rows to show on the page.")] = 200,
     workers: Workers = None,
 ) -> None:
     """Describe a dataset and its problems: format, languages, lengths, biases, duplicates, leaks.
@@ -98,12 +96,11 @@ def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:
 def convert_command(
     request: DatasetRequest,
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow."),
+        Path, Option("--output", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow.")
     ],
-    to: Annotated[str, typer.Option("--to", help="palate, trl, llamafactory, openai, kto or ranked.")] = "palate",
+    to: Annotated[str, Option("--to", help="palate, trl, llamafactory, openai, kto or ranked.")] = "palate",
     kind: Annotated[
-        str | None, typer.Option("--kind", help="pairs, demonstrations, labelled_completions, rankings …")
+        str | None, Option("--kind", help="pairs, demonstrations, labelled_completions, rankings …")
     ] = None,
 ) -> None:
     """Write a dataset in another format; rows and columns that do not fit are listed.
@@ -126,18 +123,18 @@ def convert_command(
 
 
 @app.command("curate")
-@reads_dataset(Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="As for inspect.")], optional=True)
+@reads_dataset(Annotated[list[str] | None, Argument(metavar="DATASET", help="As for inspect.")], optional=True)
 def curate_command(
     request: DatasetRequest,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Folder for kept.jsonl, rejected.jsonl, funnel.svg."),
+        Option("--output", "-o", metavar="FOLDER", help="Folder for kept.jsonl, rejected.jsonl, funnel.svg."),
     ] = None,
     rules: Annotated[
-        Path | None, typer.Option("--rules", metavar="RULES.yaml", help="YAML file with preset:, without: and rules:.")
+        Path | None, Option("--rules", metavar="RULES.yaml", help="YAML file with preset:, without: and rules:.")
     ] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="strong or clean.")] = None,
-    list_rules: Annotated[bool, typer.Option("--list-rules", help="Print every rule with its defaults.")] = False,
+    preset: Annotated[str | None, Option("--preset", help="strong or clean.")] = None,
+    list_rules: Annotated[bool, Option("--list-rules", help="Print every rule with its defaults.")] = False,
     workers: Workers = None,
 ) -> None:
     """Filter a dataset by rules; rejected rows are written to a second file with the reason.
@@ -178,16 +175,13 @@ def _embedder(rules: Sequence[Rule]) -> Embedder | None:
 @reads_dataset(Datasets)
 def split_command(
     request: DatasetRequest,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for train.jsonl and the parts.")
-    ],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder for train.jsonl and the parts.")],
     parts: Annotated[
         list[str] | None,
-        typer.Option("--part", metavar="NAME=SIZE", help="A held-out part: a share below 1, or a number of rows."),
+        Option("--part", metavar="NAME=SIZE", help="A held-out part: a share below 1, or a number of rows."),
     ] = None,
     threshold: Annotated[
-        float,
-        typer.Option("--threshold", min=0.1, max=1, help="Similarity at which two prompts stay in the same part."),
+        float, Option("--threshold", min=0.1, max=1, help="Similarity at which two prompts stay in the same part.")
     ] = 0.8,
 ) -> None:
     """Split a dataset into training and held-out files by clusters of similar prompts, so that no prompt is in both.

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import BaseUrl, MaxNewTokens, named_numbers, two_names
@@ -26,38 +26,36 @@ if TYPE_CHECKING:
     from palate.records import Messages
 
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")
-]
+Output = Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")]
 Add = Annotated[
-    list[str] | None, typer.Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500.")
+    list[str] | None, Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500.")
 ]
-Aim = Annotated[list[str] | None, typer.Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")]
+Aim = Annotated[list[str] | None, Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")]
 PlanFile = Annotated[
-    Path | None, typer.Option("--plan", metavar="PLAN.yaml", help="YAML file with kinds: and all other settings.")
+    Path | None, Option("--plan", metavar="PLAN.yaml", help="YAML file with kinds: and all other settings.")
 ]
-Share = Annotated[float, typer.Option("--share", min=0, max=1, help="New rows for --aim, as a share of the rows read.")]
-MaxShare = Annotated[float, typer.Option("--max-share", min=0, help="Most new rows, as a share of the rows read.")]
+Share = Annotated[float, Option("--share", min=0, max=1, help="New rows for --aim, as a share of the rows read.")]
+MaxShare = Annotated[float, Option("--max-share", min=0, help="Most new rows, as a share of the rows read.")]
 MaxOfKind = Annotated[
-    float, typer.Option("--max-of-kind", min=0, max=1, help="Largest share of the new rows that is of one kind.")
+    float, Option("--max-of-kind", min=0, max=1, help="Largest share of the new rows that is of one kind.")
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", "-m", help="Model that samples answers. Of several, the first paraphrases and revises."),
+    Option("--model", "-m", help="Model that samples answers. Of several, the first paraphrases and revises."),
 ]
 JudgeSpec = Annotated[
-    str | None, typer.Option("--judge", help="As for palate judge: a rule, a function, a reward model's folder.")
+    str | None, Option("--judge", help="As for palate judge: a rule, a function, a reward model's folder.")
 ]
-K = Annotated[int, typer.Option("--k", "-k", min=2, help="Answers to sample for each prompt.")]
+K = Annotated[int, Option("--k", "-k", min=2, help="Answers to sample for each prompt.")]
 By = Annotated[
     Literal["best_worst", "margin"],
-    typer.Option("--by", help="Pairs of sampled answers; margin: the best and the nearest worse one."),
+    Option("--by", help="Pairs of sampled answers; margin: the best and the nearest worse one."),
 ]
-MinMargin = Annotated[float, typer.Option("--min-margin", help="Smallest difference of two scores that makes a pair.")]
+MinMargin = Annotated[float, Option("--min-margin", help="Smallest difference of two scores that makes a pair.")]
 
 Delta = Annotated[
     tuple[str, str] | None,
-    typer.Option(
+    Option(
         "--delta",
         metavar="STRONG WEAK",
         callback=two_names,
@@ -66,18 +64,16 @@ Delta = Annotated[
 ]
 Critique = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--critique", metavar="MODEL", help="Pairs from prompts: MODEL criticises an answer and revises it (chosen)."
     ),
 ]
 Principles = Annotated[
-    str, typer.Option("--principles", metavar="FILE", help="For --critique: text or YAML file, or builtin.")
+    str, Option("--principles", metavar="FILE", help="For --critique: text or YAML file, or builtin.")
 ]
 GapsFile = Annotated[
     Path | None,
-    typer.Option(
-        "--gaps", metavar="INSPECT.json", help="For --delta and --critique: fill what `inspect --json` calls rare."
-    ),
+    Option("--gaps", metavar="INSPECT.json", help="For --delta and --critique: fill what `inspect --json` calls rare."),
 ]
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import Average, CutoffLen, PrecisionName, TemplateName
@@ -28,9 +28,9 @@ _AT_A_TIME = 256
 @reads_dataset(Datasets)
 def margins_command(
     request: DatasetRequest,
-    model: Annotated[str, typer.Option("--model", "-m", help="The reference: a model, or a finished run.")],
+    model: Annotated[str, Option("--model", "-m", help="The reference: a model, or a finished run.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="File with one {id, margin, …} per pair.")
+        Path, Option("--output", "-o", metavar="FILE.jsonl", help="File with one {id, margin, …} per pair.")
     ],
     average: Average = "sum",
     cutoff_len: CutoffLen = 2048,

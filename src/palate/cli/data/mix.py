@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import named_numbers
@@ -18,20 +18,18 @@ from palate.records import DatasetRequest
 @reads_dataset(Datasets)
 def mix_command(
     request: DatasetRequest,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for mixed.jsonl and data.json.")
-    ],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder for mixed.jsonl and data.json.")],
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weight", metavar="SOURCE=W", help="Share of a source; give one for every source, or none."),
+        Option("--weight", metavar="SOURCE=W", help="Share of a source; give one for every source, or none."),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="Instead of weights: shares in proportion to size^(1/T).")
+        float | None, Option("--temperature", help="Instead of weights: shares in proportion to size^(1/T).")
     ] = None,
-    caps: Annotated[list[str] | None, typer.Option("--cap", metavar="SOURCE=N", help="Most rows of a source.")] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Most rows in all.")] = None,
-    kind: Annotated[str, typer.Option("--kind", help="What rows become: pairs, demonstrations, rankings …")] = "pairs",
-    form: Annotated[str, typer.Option("--as", help="jsonl, parquet or arrow.")] = "jsonl",
+    caps: Annotated[list[str] | None, Option("--cap", metavar="SOURCE=N", help="Most rows of a source.")] = None,
+    rows: Annotated[int | None, Option("--rows", min=1, help="Most rows in all.")] = None,
+    kind: Annotated[str, Option("--kind", help="What rows become: pairs, demonstrations, rankings …")] = "pairs",
+    form: Annotated[str, Option("--as", help="jsonl, parquet or arrow.")] = "jsonl",
     exclude: Exclude = None,
     keep_evaluation: KeepEvaluation = False,
 ) -> None:
@@ -74,8 +72,8 @@ def mix_command(
 
 
 def join_command(
-    shards: Annotated[list[Path], typer.Argument(metavar="SHARD.jsonl...", help="All shards, in any order.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="The joined file.")],
+    shards: Annotated[list[Path], Argument(metavar="SHARD.jsonl...", help="All shards, in any order.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE.jsonl", help="The joined file.")],
 ) -> None:
     """Join the shards of `palate generate --shard` into the file of a run without shards.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 
 from palate.cli.arguments import Average, PrecisionName, TemplateName, verb_group
 from palate.cli.columns import table, wrapped
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from palate.evaluation.accuracy.rewards import RewardAccuracy
     from palate.stats import Calibration, Interval
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("eval"),
     help="Measure models: accuracy, win rate, ratings, benchmarks, reward against KL, comparison of results.\n\n"
     "Example: palate eval accuracy runs/dpo",
@@ -31,34 +31,30 @@ app = typer.Typer(
 
 @app.command("accuracy")
 @reads_dataset(
-    Annotated[
-        str | None, typer.Option("--dataset", help="Pairs to evaluate on. Default: the run's own held-out pairs.")
-    ],
+    Annotated[str | None, Option("--dataset", help="Pairs to evaluate on. Default: the run's own held-out pairs.")],
     optional=True,
     alone=["max_samples"],
 )
 def accuracy(
-    model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A finished run, or any model.")],
+    model: Annotated[str, Argument(metavar="RUN|MODEL", help="A finished run, or any model.")],
     request: DatasetRequest,
     reference: Annotated[
-        str | None, typer.Option("--reference", help="Model to compare with. Default: the run's own reference.")
+        str | None, Option("--reference", help="Model to compare with. Default: the run's own reference.")
     ] = None,
     average: Average = "mean",
     cutoff_len: Annotated[
         int | None,
-        typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens. Default: the run's, or 2048."),
+        Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens. Default: the run's, or 2048."),
     ] = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
     beta: Annotated[
         float | None,
-        typer.Option("--beta", min=0, help="β of the calibrated probability σ(β·margin). Default: the run's own."),
+        Option("--beta", min=0, help="β of the calibrated probability σ(β·margin). Default: the run's own."),
     ] = None,
     by: Annotated[
         list[str] | None,
-        typer.Option(
-            "--by", metavar="COLUMN", help="Also by this column of the rows. Default: category, if there is one."
-        ),
+        Option("--by", metavar="COLUMN", help="Also by this column of the rows. Default: category, if there is one."),
     ] = None,
     max_dropped: MaxDropped = 0.5,
 ) -> None:

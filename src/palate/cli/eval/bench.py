@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import PrecisionName, TemplateName
@@ -22,49 +22,44 @@ if TYPE_CHECKING:
     from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Benchmark, e.g. truthfulqa; see the manual's list.")]
+Name = Annotated[str, Argument(metavar="NAME", help="Benchmark, e.g. truthfulqa; see the manual's list.")]
 Models = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN|CHECKPOINT|MODEL", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
+    Argument(metavar="RUN|CHECKPOINT|MODEL", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
 ]
 Data = Annotated[
     list[Path] | None,
-    typer.Option("--data", help="File or folder of the benchmark; may be given again. Default: from the hub."),
+    Option("--data", help="File or folder of the benchmark; may be given again. Default: from the hub."),
 ]
 Harness = Annotated[
-    str | None, typer.Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME.")
+    str | None, Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME.")
 ]
-MaxSamples = Annotated[
-    int | None, typer.Option("--max-samples", min=1, help="Ask only this many items, drawn with --seed.")
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of --max-samples.")]
+MaxSamples = Annotated[int | None, Option("--max-samples", min=1, help="Ask only this many items, drawn with --seed.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Random seed of --max-samples.")]
 Prompt = Annotated[
     Literal["plain", "chat", "written"] | None,
-    typer.Option(
+    Option(
         "--prompt", help="Answers scored as plain text or in a chat, or written ones. Default: the benchmark's own."
     ),
 ]
-NoReference = Annotated[
-    bool, typer.Option("--no-reference", help="With one run, do not measure its reference as 'before'.")
-]
+NoReference = Annotated[bool, Option("--no-reference", help="With one run, do not measure its reference as 'before'.")]
 CutoffLen = Annotated[
     int | None,
-    typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens (4096); longer items are left out."),
+    Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens (4096); longer items are left out."),
 ]
 MaxNewTokens = Annotated[
-    int | None,
-    typer.Option("--max-new-tokens", min=1, help="Longest answer that a model writes. Default: the benchmark's."),
+    int | None, Option("--max-new-tokens", min=1, help="Longest answer that a model writes. Default: the benchmark's.")
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--output", "-o", metavar="FOLDER", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
     ),
 ]
 
 
 def _judged(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel="Options of benchmarks with a judge", **settings)
+    return Option(*names, rich_help_panel="Options of benchmarks with a judge", **settings)
 
 
 JudgeName = Annotated[

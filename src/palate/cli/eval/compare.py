@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount, p_value
 from palate.cli.columns import table, wrapped
@@ -15,15 +15,13 @@ from palate.errors import UsageError
 if TYPE_CHECKING:
     from palate.evaluation.logs.compare import Comparison, MetricComparison
 
-First = Annotated[Path, typer.Argument(metavar="LOG", help="The result before: a file or a folder.")]
-Second = Annotated[Path, typer.Argument(metavar="LOG", help="The result after, on the same items.")]
+First = Annotated[Path, Argument(metavar="LOG", help="The result before: a file or a folder.")]
+Second = Annotated[Path, Argument(metavar="LOG", help="The result after, on the same items.")]
 Adjust = Annotated[
     Literal["holm", "bh"],
-    typer.Option(
-        "--adjust", help="p-values of several metrics: holm for claims, bh (false discovery rate) to explore."
-    ),
+    Option("--adjust", help="p-values of several metrics: holm for claims, bh (false discovery rate) to explore."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")]
+Seed = Annotated[int, Option("--seed", help="Seed of the bootstrap.")]
 
 _ADJUSTED = {"holm": "p Holm", "bh": "p BH"}
 _IDS = 8

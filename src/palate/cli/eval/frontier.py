@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
 from palate.cli.columns import table, wrapped
@@ -21,24 +21,22 @@ if TYPE_CHECKING:
     from palate.records import RewardFunction
 
 Models = Annotated[
-    list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL", help="Finished runs, checkpoint folders, any models.")
+    list[str], Argument(metavar="RUN|CHECKPOINT|MODEL", help="Finished runs, checkpoint folders, any models.")
 ]
-Prompts = Annotated[str, typer.Option("--prompts", help="A file, folder, hub id or registered dataset to answer.")]
+Prompts = Annotated[str, Option("--prompts", help="A file, folder, hub id or registered dataset to answer.")]
 RewardNames = Annotated[
     list[str],
-    typer.Option(
+    Option(
         "--reward",
         metavar="REWARD",
         help="length:…, lexicon:…, module:function, file.py:function or a reward model's folder; may be given again.",
     ),
 ]
-Reference = Annotated[
-    str | None, typer.Option("--reference", help="Reference of the KL. Default: the runs' own reference.")
-]
-Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Also every complete checkpoint of each run.")]
-XScale = Annotated[Literal["sqrt", "linear", "log"], typer.Option("--x-scale", help="Scale of the figure's KL axis.")]
+Reference = Annotated[str | None, Option("--reference", help="Reference of the KL. Default: the runs' own reference.")]
+Checkpoints = Annotated[bool, Option("--checkpoints", help="Also every complete checkpoint of each run.")]
+XScale = Annotated[Literal["sqrt", "linear", "log"], Option("--x-scale", help="Scale of the figure's KL axis.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for figures, answers and the page.")
+    Path | None, Option("--output", "-o", metavar="FOLDER", help="Folder for figures, answers and the page.")
 ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, TemplateName
 from palate.cli.console import print_done
@@ -15,11 +15,9 @@ from palate.errors import DataError
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Run, version, model folder, or the engine's name.")],
-    prompts: Annotated[
-        Path, typer.Option("--prompts", metavar="FILE", help="Rows with a prompt, and `must` or `must_not`.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="For `loop gate --must-pass`.")],
+    model: Annotated[str, Argument(metavar="MODEL", help="Run, version, model folder, or the engine's name.")],
+    prompts: Annotated[Path, Option("--prompts", metavar="FILE", help="Rows with a prompt, and `must` or `must_not`.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="For `loop gate --must-pass`.")],
     max_new_tokens: MaxNewTokens = 256,
     base_url: BaseUrl = None,
     template: TemplateName = None,

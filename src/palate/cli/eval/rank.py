@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import CampaignName, StoreUrl, opened_store
 from palate.cli.columns import table, wrapped
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from palate.feedback.votes import Vote
 
 VotesPaths = Annotated[
-    list[Path] | None, typer.Argument(metavar="VOTES", help="Files of votes, or folders of `palate eval winrate`.")
+    list[Path] | None, Argument(metavar="VOTES", help="Files of votes, or folders of `palate eval winrate`.")
 ]
 CandidatesFile = Annotated[
     Path | None,
-    typer.Option("--candidates", metavar="FILE.jsonl", help="Answers of the votes. Default: candidates.jsonl beside."),
+    Option("--candidates", metavar="FILE.jsonl", help="Answers of the votes. Default: candidates.jsonl beside."),
 ]
 Anchor = Annotated[
-    str | None, typer.Option("--anchor", metavar="MODEL", help="Model with 1000 points. Default: the first one.")
+    str | None, Option("--anchor", metavar="MODEL", help="Model with 1000 points. Default: the first one.")
 ]
-Kind = Annotated[VoterKind | None, typer.Option("--kind", help="Only votes of this kind of voter.")]
-LengthControl = Annotated[bool, typer.Option("--length-control", help="Rate at equal length of the answers.")]
+Kind = Annotated[VoterKind | None, Option("--kind", help="Only votes of this kind of voter.")]
+LengthControl = Annotated[bool, Option("--length-control", help="Rate at equal length of the answers.")]
 
 
 def command(

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.artifacts import check_writable, file_name
 from palate.charts.text import amount, by_endpoint
@@ -36,41 +36,38 @@ MAX_NEW_TOKENS, SEED = 256, 42
 
 SideA = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="A", help="Run, checkpoint, model folder, hub id, openai:MODEL@URL, or a candidates file (.jsonl)."
     ),
 ]
-SideB = Annotated[str, typer.Argument(metavar="B", help="What A is compared with; as A.")]
+SideB = Annotated[str, Argument(metavar="B", help="What A is compared with; as A.")]
 Prompts = Annotated[
     str | None,
-    typer.Option(
-        "--prompts", help="File, folder, hub id or registered dataset to answer. Default: those of recorded A."
-    ),
+    Option("--prompts", help="File, folder, hub id or registered dataset to answer. Default: those of recorded A."),
 ]
 JudgeSpec = Annotated[
-    str,
-    typer.Option("--judge", help="As `palate judge` has it, or `people` for votes of people (--votes, --campaign)."),
+    str, Option("--judge", help="As `palate judge` has it, or `people` for votes of people (--votes, --campaign).")
 ]
 Votes = Annotated[
     Path | None,
-    typer.Option("--votes", metavar="FILE.jsonl", help="Votes of people: the judge `people`, or to correct a judge."),
+    Option("--votes", metavar="FILE.jsonl", help="Votes of people: the judge `people`, or to correct a judge."),
 ]
 Campaign = Annotated[
-    str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store whose votes of people are read.")
+    str | None, Option("--campaign", metavar="NAME", help="Campaign of the store whose votes of people are read.")
 ]
 Temperatures = Annotated[
-    str, typer.Option("--temperatures", metavar="T,T", help="Sampling temperatures of the answers; a row for each.")
+    str, Option("--temperatures", metavar="T,T", help="Sampling temperatures of the answers; a row for each.")
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Folder of answers, verdicts and result. Default: A-vs-B."),
+    Option("--output", "-o", metavar="FOLDER", help="Folder of answers, verdicts and result. Default: A-vs-B."),
 ]
-Category = Annotated[str, typer.Option("--by", metavar="COLUMN", help="Column of the prompts' categories.")]
+Category = Annotated[str, Option("--by", metavar="COLUMN", help="Column of the prompts' categories.")]
 Cluster = Annotated[
-    str, typer.Option("--cluster", metavar="COLUMN", help="Column that groups prompts which depend on each other.")
+    str, Option("--cluster", metavar="COLUMN", help="Column that groups prompts which depend on each other.")
 ]
-Style = Annotated[bool, typer.Option("--style", help="Also control for headers, lists and bold text.")]
-Regressions = Annotated[bool, typer.Option("--regressions", help="Also print the worst 20 losses side by side.")]
+Style = Annotated[bool, Option("--style", help="Also control for headers, lists and bold text.")]
+Regressions = Annotated[bool, Option("--regressions", help="Also print the worst 20 losses side by side.")]
 
 
 @reads_dataset(Prompts, optional=True, prompts_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import opened_store
 from palate.cli.columns import two_columns
@@ -21,33 +21,30 @@ if TYPE_CHECKING:
 
 CandidatesFile = Annotated[
     Path,
-    typer.Argument(
+    Argument(
         metavar="CANDIDATES.jsonl|PAIRS.json", help="Candidates that people voted on, or labelled pairs with the label."
     ),
 ]
 Votes = Annotated[
-    Path | None, typer.Option("--votes", metavar="FILE.jsonl", help="Votes of people. Not needed for labelled pairs.")
+    Path | None, Option("--votes", metavar="FILE.jsonl", help="Votes of people. Not needed for labelled pairs.")
 ]
 Gold = Annotated[
-    Path | None, typer.Option("--gold", metavar="FILE.jsonl", help="Known outcomes of gold questions, as votes.")
+    Path | None, Option("--gold", metavar="FILE.jsonl", help="Known outcomes of gold questions, as votes.")
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(
-        "--output", "-o", metavar="CARD.json", help="The card; a page is beside it. Default: CANDIDATES.card.json."
-    ),
+    Option("--output", "-o", metavar="CARD.json", help="The card; a page is beside it. Default: CANDIDATES.card.json."),
 ]
 Unlabelled = Annotated[
     int | None,
-    typer.Option("--unlabelled", min=0, help="Most questions without votes, for corrected win rates. Default: all."),
+    Option("--unlabelled", min=0, help="Most questions without votes, for corrected win rates. Default: all."),
 ]
-Repeats = Annotated[int, typer.Option("--repeats", min=0, help="Most questions that are asked again.")]
+Repeats = Annotated[int, Option("--repeats", min=0, help="Most questions that are asked again.")]
 Spread = Annotated[
-    int,
-    typer.Option("--spread", min=0, help="Most questions that are asked with each prompt of the judge; 0 for none."),
+    int, Option("--spread", min=0, help="Most questions that are asked with each prompt of the judge; 0 for none.")
 ]
-Canaries = Annotated[int, typer.Option("--canaries", min=0, help="Most canaries of each kind.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of what is drawn.")]
+Canaries = Annotated[int, Option("--canaries", min=0, help="Most canaries of each kind.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Random seed of what is drawn.")]
 
 
 @asks_judge

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import ShardName
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
@@ -16,21 +16,20 @@ from palate.errors import UsageError
 from palate.feedback.judges.settings import ApiSettings
 
 CandidatesFile = Annotated[
-    Path, typer.Argument(metavar="CANDIDATES.jsonl", help="Candidates, as `palate generate` writes them.")
+    Path, Argument(metavar="CANDIDATES.jsonl", help="Candidates, as `palate generate` writes them.")
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE.jsonl", help="File of votes. Default: CANDIDATES.votes.jsonl."),
+    Path | None, Option("--output", "-o", metavar="FILE.jsonl", help="File of votes. Default: CANDIDATES.votes.jsonl.")
 ]
-Pairs = Annotated[Path | None, typer.Option("--pairs", metavar="FILE.jsonl", help="Also write pairs to train on.")]
+Pairs = Annotated[Path | None, Option("--pairs", metavar="FILE.jsonl", help="Also write pairs to train on.")]
 SelectName = Annotated[
     Literal["all", "extremes"],
-    typer.Option("--select", help="Pairs that --pairs writes: all with a majority, or best against worst (extremes)."),
+    Option("--select", help="Pairs that --pairs writes: all with a majority, or best against worst (extremes)."),
 ]
 PerPrompt = Annotated[
-    int | None, typer.Option("--per-prompt", min=1, help="Compare at most this many pairs of answers per prompt.")
+    int | None, Option("--per-prompt", min=1, help="Compare at most this many pairs of answers per prompt.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed, for --per-prompt.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Random seed, for --per-prompt.")]
 
 _NO_PAIR: Mapping[str, str] = {
     "tie": "tied",

@@ -22,13 +22,7 @@ _SHOWN_REASON = 120
 
 
 def print_votes(
-    collected: Collected,
-    judge: Judge,
-    path: Path,
-    *,
-    store: str | None,
-    lines: list[str],
-    numbers: dict[str, Any],
+    collected: Collected, judge: Judge, path: Path, *, store: str | None, lines: list[str], numbers: dict[str, Any]
 ) -> None:
     """Print the counts, what is missing, and what was used.
 

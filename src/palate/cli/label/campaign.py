@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import StoreUrl, opened_store
@@ -22,25 +22,23 @@ if TYPE_CHECKING:
     from palate.stats.intervals import Interval
     from palate.store import Store
 
-CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")]
+CampaignName = Annotated[str, Argument(metavar="CAMPAIGN", help="Name of the campaign.")]
 SchemaFile = Annotated[
-    Path | None, typer.Option("--schema", metavar="FILE.yaml", help="YAML file with the keys of the schema.")
+    Path | None, Option("--schema", metavar="FILE.yaml", help="YAML file with the keys of the schema.")
 ]
-Update = Annotated[
-    bool, typer.Option("--update", help="The campaign exists: make this the next version of its schema.")
-]
-Criteria = Annotated[str | None, typer.Option("--criteria", help="What makes an answer better; the page shows it.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="A reason that people can choose; repeatable.")]
-Dimensions = Annotated[list[str] | None, typer.Option("--dimension", help="A score for each answer; repeatable.")]
-VotesPerItem = Annotated[int | None, typer.Option("--votes-per-item", help="Votes of different people on each task.")]
-GoldShare = Annotated[float | None, typer.Option("--gold-share", help="Share of tasks with a known answer.")]
-RepeatShare = Annotated[float | None, typer.Option("--repeat-share", help="Share of tasks shown again, sides swapped.")]
-OrderName = Annotated[str | None, typer.Option("--order", help="random, uncertain or disagreement.")]
-PerPrompt = Annotated[int | None, typer.Option("--per-prompt", help="Maximum number of answer pairs per prompt.")]
+Update = Annotated[bool, Option("--update", help="The campaign exists: make this the next version of its schema.")]
+Criteria = Annotated[str | None, Option("--criteria", help="What makes an answer better; the page shows it.")]
+Tags = Annotated[list[str] | None, Option("--tag", help="A reason that people can choose; repeatable.")]
+Dimensions = Annotated[list[str] | None, Option("--dimension", help="A score for each answer; repeatable.")]
+VotesPerItem = Annotated[int | None, Option("--votes-per-item", help="Votes of different people on each task.")]
+GoldShare = Annotated[float | None, Option("--gold-share", help="Share of tasks with a known answer.")]
+RepeatShare = Annotated[float | None, Option("--repeat-share", help="Share of tasks shown again, sides swapped.")]
+OrderName = Annotated[str | None, Option("--order", help="random, uncertain or disagreement.")]
+PerPrompt = Annotated[int | None, Option("--per-prompt", help="Maximum number of answer pairs per prompt.")]
 LeaseMinutes = Annotated[
-    int | None, typer.Option("--lease-minutes", help="Minutes for which a task is reserved for a person.")
+    int | None, Option("--lease-minutes", help="Minutes for which a task is reserved for a person.")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Random seed of order, sides, gold and repeats.")]
+Seed = Annotated[int | None, Option("--seed", help="Random seed of order, sides, gold and repeats.")]
 
 
 def create_command(
@@ -120,12 +118,11 @@ def _schema(values: dict[str, Any], path: Path | None) -> CampaignSchema:
 def assign_command(
     name: CampaignName,
     gold: Annotated[
-        Path | None,
-        typer.Option("--gold", metavar="VOTES.jsonl", help="Votes of experts; their tasks become gold tasks."),
+        Path | None, Option("--gold", metavar="VOTES.jsonl", help="Votes of experts; their tasks become gold tasks.")
     ] = None,
-    person: Annotated[str | None, typer.Option("--person", help="Reserve the next tasks for this person.")] = None,
-    tasks: Annotated[int, typer.Option("--tasks", min=1, help="With --person: number of tasks.")] = 50,
-    days: Annotated[float, typer.Option("--days", min=0.01, help="With --person: reserved for so many days.")] = 7.0,
+    person: Annotated[str | None, Option("--person", help="Reserve the next tasks for this person.")] = None,
+    tasks: Annotated[int, Option("--tasks", min=1, help="With --person: number of tasks.")] = 50,
+    days: Annotated[float, Option("--days", min=0.01, help="With --person: reserved for so many days.")] = 7.0,
     store: StoreUrl = None,
 ) -> None:
     """Make the labelling tasks of a campaign, in the order of its schema; or reserve tasks for a person.
@@ -177,8 +174,7 @@ def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> N
 
 
 def status_command(
-    campaign: Annotated[str | None, typer.Option("--campaign", help="Only this campaign.")] = None,
-    store: StoreUrl = None,
+    campaign: Annotated[str | None, Option("--campaign", help="Only this campaign.")] = None, store: StoreUrl = None
 ) -> None:
     """Show the progress of campaigns, how far people agree, and each person's votes, speed and biases.
 

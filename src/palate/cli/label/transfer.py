@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import CampaignName, StoreUrl, opened_store
@@ -20,42 +20,39 @@ if TYPE_CHECKING:
 
 To = Annotated[
     Literal["palate", "trl", "llamafactory", "kto", "votes", "candidates"],
-    typer.Option(
+    Option(
         "--to",
         metavar="FORMAT",
         help="Pairs: palate, trl or llamafactory; labelled answers: kto; as stored: votes or candidates.",
     ),
 ]
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE", help="File to write: .jsonl, .json, .parquet …")
-]
+Output = Annotated[Path, Option("--output", "-o", metavar="FILE", help="File to write: .jsonl, .json, .parquet …")]
 CandidatesFile = Annotated[
-    Path | None, typer.Option("--candidates", metavar="FILE.jsonl", help="Candidates, in place of a store.")
+    Path | None, Option("--candidates", metavar="FILE.jsonl", help="Candidates, in place of a store.")
 ]
-VotesFile = Annotated[Path | None, typer.Option("--votes", metavar="FILE.jsonl", help="Votes on --candidates.")]
+VotesFile = Annotated[Path | None, Option("--votes", metavar="FILE.jsonl", help="Votes on --candidates.")]
 AggregateName = Annotated[
     Literal["majority", "weighted", "dawid_skene"],
-    typer.Option(
+    Option(
         "--aggregate", metavar="RULE", help="majority, weighted (much better counts twice) or dawid_skene of votes."
     ),
 ]
 SelectName = Annotated[
     Literal["all", "extremes"],
-    typer.Option("--select", help="Pairs per row: all that the votes decide, or best against worst (extremes)."),
+    Option("--select", help="Pairs per row: all that the votes decide, or best against worst (extremes)."),
 ]
 VoterGroup = Annotated[
     Literal["people", "judges", "all"] | None,
-    typer.Option("--voters", help="Whose votes count; needed if people and judges voted."),
+    Option("--voters", help="Whose votes count; needed if people and judges voted."),
 ]
 MinVotes = Annotated[
-    int, typer.Option("--min-votes", min=1, help="Fewest votes on two answers; a judge casts one for each order.")
+    int, Option("--min-votes", min=1, help="Fewest votes on two answers; a judge casts one for each order.")
 ]
 WithLeaks = Annotated[
-    bool,
-    typer.Option("--with-identity-leaks", help="Also votes on answers that name their maker, which are not blind."),
+    bool, Option("--with-identity-leaks", help="Also votes on answers that name their maker, which are not blind.")
 ]
 WithFlagged = Annotated[
-    bool, typer.Option("--with-flagged", help="Also comparisons that a person flagged and no reviewer decided.")
+    bool, Option("--with-flagged", help="Also comparisons that a person flagged and no reviewer decided.")
 ]
 
 
@@ -141,12 +138,11 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 ImportedCandidates = Annotated[
-    Path | None,
-    typer.Option("--candidates", metavar="FILE.jsonl", help="Candidates, as `palate generate` writes them."),
+    Path | None, Option("--candidates", metavar="FILE.jsonl", help="Candidates, as `palate generate` writes them.")
 ]
 ImportedVotes = Annotated[
     Path | None,
-    typer.Option("--votes", metavar="FILE.jsonl", help="Votes on candidates of the same or of an earlier import."),
+    Option("--votes", metavar="FILE.jsonl", help="Votes on candidates of the same or of an earlier import."),
 ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option, Typer
 
 from palate.cli.arguments import StoreUrl, check_installed, opened_store, verb_group
 from palate.cli.columns import two_columns
@@ -16,12 +17,12 @@ from palate.errors import UsageError
 
 PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name that the person logs in with.")]
+Name = Annotated[str, Argument(metavar="NAME", help="Name that the person logs in with.")]
 RoleName = Annotated[
     Literal["annotator", "reviewer", "admin"],
-    typer.Option("--role", help="annotator labels; reviewer also decides conflicts; admin also sees and changes all."),
+    Option("--role", help="annotator labels; reviewer also decides conflicts; admin also sees and changes all."),
 ]
-app = typer.Typer(
+app = Typer(
     cls=verb_group("label", "users"),
     help="Accounts of the people who label.\n\nExample: palate label users add anna --role reviewer",
     no_args_is_help=True,
@@ -87,7 +88,7 @@ def passwd_command(name: Name, store: StoreUrl = None) -> None:
 @app.command("disable")
 def disable_command(
     name: Name,
-    undo: Annotated[bool, typer.Option("--undo", help="Let the person log in again.")] = False,
+    undo: Annotated[bool, Option("--undo", help="Let the person log in again.")] = False,
     store: StoreUrl = None,
 ) -> None:
     """Disable an account: the person is logged out and cannot log in; votes stay.
@@ -107,12 +108,12 @@ def erase_command(
     name: Name,
     files: Annotated[
         list[Path] | None,
-        typer.Option("--files", metavar="FILE", help="A .jsonl or .json file with votes or a judge card; repeatable."),
+        Option("--files", metavar="FILE", help="A .jsonl or .json file with votes or a judge card; repeatable."),
     ] = None,
     with_copies: Annotated[
-        bool, typer.Option("--with-copies", help="Also delete copies of the database from before upgrades.")
+        bool, Option("--with-copies", help="Also delete copies of the database from before upgrades.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
     store: StoreUrl = None,
 ) -> None:
     """Put a pseudonym in place of a person's name, and empty the reasons that the person wrote; votes stay.

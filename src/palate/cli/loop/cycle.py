@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Exit, Option
 
 from palate.cli.arguments import opened_store
 from palate.cli.columns import text_width, two_columns
@@ -27,29 +27,25 @@ if TYPE_CHECKING:
 WIDTH = 80
 _SHOWN = 40
 """Longest figure in the table; the JSON has paths and hashes too."""
-LoopFile = Annotated[Path, typer.Argument(metavar="LOOP.yaml", help="The loop's config.")]
-StepName = Annotated[str | None, typer.Option("--until", metavar="STEP", help="Stop after this step.")]
+LoopFile = Annotated[Path, Argument(metavar="LOOP.yaml", help="The loop's config.")]
+StepName = Annotated[str | None, Option("--until", metavar="STEP", help="Stop after this step.")]
 
 
 def init_command(
-    train: Annotated[
-        str, typer.Option("--train", metavar="CONFIG", help="Config of `palate train`, relative to LOOP.yaml.")
-    ],
+    train: Annotated[str, Option("--train", metavar="CONFIG", help="Config of `palate train`, relative to LOOP.yaml.")],
     prompts: Annotated[
-        str, typer.Option("--prompts", metavar="FILE", help="Evaluation prompts, 100 or more; never trained on.")
+        str, Option("--prompts", metavar="FILE", help="Evaluation prompts, 100 or more; never trained on.")
     ],
-    judge: Annotated[str, typer.Option("--judge", help="Judge of the evaluation, or `people`.")],
+    judge: Annotated[str, Option("--judge", help="Judge of the evaluation, or `people`.")],
     file: LoopFile = Path("loop.yaml"),
-    name: Annotated[str, typer.Option("--name", help="Name of the loop.")] = "main",
-    people: Annotated[bool, typer.Option("--people/--no-people", help="Whether people annotate.")] = True,
-    annotator: Annotated[
-        str | None, typer.Option("--annotator", metavar="JUDGE", help="A judge that annotates too.")
-    ] = None,
+    name: Annotated[str, Option("--name", help="Name of the loop.")] = "main",
+    people: Annotated[bool, Option("--people/--no-people", help="Whether people annotate.")] = True,
+    annotator: Annotated[str | None, Option("--annotator", metavar="JUDGE", help="A judge that annotates too.")] = None,
     collect: Annotated[
-        str | None, typer.Option("--collect", metavar="FILE", help="Prompts, in place of recorded interactions.")
+        str | None, Option("--collect", metavar="FILE", help="Prompts, in place of recorded interactions.")
     ] = None,
     schedule: Annotated[
-        Literal["week", "none"], typer.Option("--schedule", help="Monday to Friday, or each step at once.")
+        Literal["week", "none"], Option("--schedule", help="Monday to Friday, or each step at once.")
     ] = "week",
 ) -> None:
     """Write a commented config of a loop, and gate.yaml if it is missing; then say what is still to do.
@@ -98,7 +94,7 @@ def init_command(
 def tick_command(
     file: LoopFile = Path("loop.yaml"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the commands with requests, time and cost; run nothing.")
+        bool, Option("--dry-run", help="Print the commands with requests, time and cost; run nothing.")
     ] = False,
     until: StepName = None,
 ) -> None:
@@ -124,7 +120,7 @@ def tick_command(
 def run_command(
     file: LoopFile = Path("loop.yaml"),
     until: StepName = None,
-    every: Annotated[float, typer.Option("--every", min=1, help="Seconds between ticks while it waits.")] = 60.0,
+    every: Annotated[float, Option("--every", min=1, help="Seconds between ticks while it waits.")] = 60.0,
 ) -> None:
     """Tick until the cycle ends, a step fails, or people must act; waits for days and for traffic.
 
@@ -154,8 +150,7 @@ def status_command(file: LoopFile = Path("loop.yaml")) -> None:
 
 
 def abandon_command(
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the cycle.")],
-    file: LoopFile = Path("loop.yaml"),
+    reason: Annotated[str, Option("--reason", help="Why; kept with the cycle.")], file: LoopFile = Path("loop.yaml")
 ) -> None:
     """End the cycle that goes on, and its canary; its interactions are collected again by the next one.
 
@@ -239,7 +234,7 @@ def _print_ticked(ticked: Ticked) -> None:
         print_note("the configs were edited; this cycle keeps those that it began with, the next one takes the new")
     if ticked.failed is not None:
         print_error(f"{ticked.failed[0]}: {ticked.failed[1]}; the next tick tries again")
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _planned(step: PlannedStep) -> list[str]:

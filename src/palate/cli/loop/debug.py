@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import StoreUrl, store_if_any
 from palate.cli.console import print_done
@@ -14,16 +14,15 @@ from palate.errors import UsageError
 
 def debug_command(
     results: Annotated[
-        list[Path],
-        typer.Argument(metavar="CYCLE|RESULT", help="A cycle's folder, or result folders, a run, data, votes."),
+        list[Path], Argument(metavar="CYCLE|RESULT", help="A cycle's folder, or result folders, a run, data, votes.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For debug.html, .md and .json.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="For debug.html, .md and .json.")],
     last: Annotated[
         list[Path] | None,
-        typer.Option("--last", metavar="CYCLE|RUN", help="The cycle before, to compare the data with; repeatable."),
+        Option("--last", metavar="CYCLE|RUN", help="The cycle before, to compare the data with; repeatable."),
     ] = None,
     campaign: Annotated[
-        str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store, for conflicting votes.")
+        str | None, Option("--campaign", metavar="NAME", help="Campaign of the store, for conflicting votes.")
     ] = None,
     store: StoreUrl = None,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Exit, Option
 
 from palate.cli.arguments import Overrides, StoreUrl, opened_store
 from palate.cli.columns import two_columns
@@ -13,8 +13,8 @@ from palate.cli.console import print_done, print_note
 from palate.cli.model.options import Who, user
 from palate.errors import UsageError
 
-Candidate = Annotated[str, typer.Argument(metavar="CANDIDATE", help="Name of the version, or an alias.")]
-Why = Annotated[str, typer.Option("--reason", help="Why; recorded with the decision.")]
+Candidate = Annotated[str, Argument(metavar="CANDIDATE", help="Name of the version, or an alias.")]
+Why = Annotated[str, Option("--reason", help="Why; recorded with the decision.")]
 
 
 def sign_command(candidate: Candidate, reason: Why, who: Who = None, store: StoreUrl = None) -> None:
@@ -42,11 +42,7 @@ def reject_command(candidate: Candidate, reason: Why, who: Who = None, store: St
 
 
 def _decide(
-    action: Literal["sign", "force", "reject"],
-    candidate: str,
-    reason: str,
-    who: str | None,
-    store: str | None,
+    action: Literal["sign", "force", "reject"], candidate: str, reason: str, who: str | None, store: str | None
 ) -> None:
     from sqlalchemy import select
 
@@ -76,9 +72,9 @@ _EXIT_CODES = {"PASS": 0, "ZERO": 1, "HOLD": 3}
 
 
 def canary_command(
-    alias: Annotated[str, typer.Option("--alias", help="Whose canary.")] = "production",
+    alias: Annotated[str, Option("--alias", help="Whose canary.")] = "production",
     overrides: Overrides = None,
-    zero: Annotated[bool, typer.Option("--zero", help="End the canary if it is shown to be worse.")] = False,
+    zero: Annotated[bool, Option("--zero", help="End the canary if it is shown to be worse.")] = False,
     store: StoreUrl = None,
 ) -> None:
     """Decide PASS (exit code 0), ZERO (1: shown to be worse) or HOLD (3: not enough evidence) on the running canary.
@@ -106,7 +102,6 @@ def canary_command(
     lines += [("reason", reason) for reason in verdict.reasons]
     lines.append(("detectable", f"with {config.at_least:,} answers and thumbs of the canary: {found}"))
     print_done(
-        two_columns(lines, indent=0),
-        {**asdict(verdict), "smallest_found": smallest, "days": arms.days, "alias": alias},
+        two_columns(lines, indent=0), {**asdict(verdict), "smallest_found": smallest, "days": arms.days, "alias": alias}
     )
-    raise typer.Exit(_EXIT_CODES[verdict.outcome])
+    raise Exit(_EXIT_CODES[verdict.outcome])

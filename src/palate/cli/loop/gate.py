@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option
 
 from palate.cli.arguments import StoreUrl, store_if_any
 from palate.cli.columns import table, wrapped
@@ -22,40 +22,35 @@ EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 
 
 def gate_command(
-    config: Annotated[Path, typer.Option("--config", metavar="GATE.yaml", help="What was fixed before the run.")],
+    config: Annotated[Path, Option("--config", metavar="GATE.yaml", help="What was fixed before the run.")],
     results: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="RESULT",
-            help="Folders of `palate eval winrate` and `eval bench`; none: check the config.",
-        ),
+        Argument(metavar="RESULT", help="Folders of `palate eval winrate` and `eval bench`; none: check the config."),
     ] = None,
     card: Annotated[
-        Path | None, typer.Option("--card", metavar="CARD.json", help="The judge's card (`palate judge calibrate`).")
+        Path | None, Option("--card", metavar="CARD.json", help="The judge's card (`palate judge calibrate`).")
     ] = None,
     must_pass: Annotated[
-        Path | None, typer.Option("--must-pass", metavar="LOG", help="Result of the must-pass prompts; 1 is passed.")
+        Path | None, Option("--must-pass", metavar="LOG", help="Result of the must-pass prompts; 1 is passed.")
     ] = None,
     latency: Annotated[
         tuple[float, float] | None,
-        typer.Option("--latency", metavar="OLD NEW", help="95th percentile of the latency of incumbent and candidate."),
+        Option("--latency", metavar="OLD NEW", help="95th percentile of the latency of incumbent and candidate."),
     ] = None,
     attempt: Annotated[
         int | None,
-        typer.Option(
-            "--attempt", min=1, help="2 for the first retry; each halves alpha. Default: counted in the store."
-        ),
+        Option("--attempt", min=1, help="2 for the first retry; each halves alpha. Default: counted in the store."),
     ] = None,
     candidate: Annotated[
         str | None,
-        typer.Option("--candidate", metavar="VERSION", help="Whose results they are, if they do not name a version."),
+        Option("--candidate", metavar="VERSION", help="Whose results they are, if they do not name a version."),
     ] = None,
     incumbent: Annotated[
-        str | None, typer.Option("--incumbent", metavar="VERSION", help="The same for the model in use.")
+        str | None, Option("--incumbent", metavar="VERSION", help="The same for the model in use.")
     ] = None,
     store: StoreUrl = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: gate.json in the win rate's folder.")
+        Path | None, Option("--output", "-o", metavar="FILE", help="Default: gate.json in the win rate's folder.")
     ] = None,
 ) -> None:
     """Decide PASS (exit code 0), FAIL (1) or INCONCLUSIVE (3) from a candidate's results.
@@ -113,7 +108,7 @@ def gate_command(
             )
     write_json(path, facts)
     print_done(_text(verdict, facts, path), facts)
-    raise typer.Exit(EXIT_CODES[verdict.outcome])
+    raise Exit(EXIT_CODES[verdict.outcome])
 
 
 def _prompts_file(prompts: str) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import named_numbers, named_values
 from palate.cli.columns import table
@@ -17,18 +17,17 @@ from palate.errors import UsageError
 
 def mix_command(
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME=FILE", help="people, judge, edits, choices, thumbs, or an imported set."),
+        list[str], Argument(metavar="NAME=FILE", help="people, judge, edits, choices, thumbs, or an imported set.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weight", metavar="NAME=W", help="Factor on the weight of a source's rows. Default: 1."),
+        Option("--weight", metavar="NAME=W", help="Factor on the weight of a source's rows. Default: 1."),
     ] = None,
-    kto: Annotated[bool, typer.Option("--kto", help="For `stage: kto`, which also trains on thumbs.")] = False,
+    kto: Annotated[bool, Option("--kto", help="For `stage: kto`, which also trains on thumbs.")] = False,
     exclude: Exclude = None,
     keep_evaluation: KeepEvaluation = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the order of the rows.")] = 0,
+    seed: Annotated[int, Option("--seed", min=0, help="Random seed of the order of the rows.")] = 0,
 ) -> None:
     """Make one training set of preferences of people, judges and others; every row keeps who compared.
 

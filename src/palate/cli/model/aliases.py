@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import StoreUrl, opened_store
 from palate.cli.console import print_done
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def promote_command(
     name: VersionName,
     reason: Reason,
-    alias: Annotated[str, typer.Option("--alias", help="production, candidate, or a name of your own.")] = "production",
+    alias: Annotated[str, Option("--alias", help="production, candidate, or a name of your own.")] = "production",
     force: Annotated[
-        bool, typer.Option("--force", help="Also if its last verdict is no PASS or was rejected; this is recorded.")
+        bool, Option("--force", help="Also if its last verdict is no PASS or was rejected; this is recorded.")
     ] = False,
     expect: Annotated[
-        str | None, typer.Option("--expect", metavar="VERSION", help="Only if the alias names this version now.")
+        str | None, Option("--expect", metavar="VERSION", help="Only if the alias names this version now.")
     ] = None,
     who: Who = None,
     store: StoreUrl = None,
@@ -59,14 +59,14 @@ def rollback_command(reason: Reason, who: Who = None, store: StoreUrl = None) ->
 
 def canary_command(
     version: Annotated[
-        str | None, typer.Argument(metavar="VERSION", help="Name of a version, or an alias; none: show the canary.")
+        str | None, Argument(metavar="VERSION", help="Name of a version, or an alias; none: show the canary.")
     ] = None,
     share: Annotated[
-        float | None, typer.Option("--share", min=0, max=1, help="Share of the alias's people: 0.1 is 10 %.")
+        float | None, Option("--share", min=0, max=1, help="Share of the alias's people: 0.1 is 10 %.")
     ] = None,
-    end: Annotated[bool, typer.Option("--end", help="End the canary: all people get the alias's version.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the share.")] = "",
-    alias: Annotated[str, typer.Option("--alias", help="Whose people they are.")] = "production",
+    end: Annotated[bool, Option("--end", help="End the canary: all people get the alias's version.")] = False,
+    reason: Annotated[str, Option("--reason", help="Why; recorded with the share.")] = "",
+    alias: Annotated[str, Option("--alias", help="Whose people they are.")] = "production",
     who: Who = None,
     store: StoreUrl = None,
 ) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
 from palate.cli.arguments import verb_group
 from palate.cli.console import print_done
 from palate.cli.model import aliases, export, versions
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("model"),
     help="Keep models as versions with aliases (production, candidate, previous), and export them.\n\n"
     "Example: palate model add runs/dpo",
@@ -31,8 +31,8 @@ app.command("export")(export.command)
 
 @app.command("convert")
 def convert(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model or adapter folder with pickled weights.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder.")],
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="A model or adapter folder with pickled weights.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="The new folder.")],
 ) -> None:
     """Copy a model with pickled weights (.bin, .pth, .pt, .ckpt) to safetensors, without running code from the pickles.
 

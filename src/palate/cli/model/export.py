@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import StoreUrl, TemplateName, opened_store
 from palate.cli.console import print_done, print_note, print_progress
@@ -23,53 +23,48 @@ _PAIRS = 256
 
 @reads_dataset(
     Annotated[
-        str | None,
-        typer.Option("--dataset", "--data", help="Pairs to compare on. Default: the run's own held-out pairs."),
+        str | None, Option("--dataset", "--data", help="Pairs to compare on. Default: the run's own held-out pairs.")
     ],
     optional=True,
 )
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Version, alias, run, checkpoint, folder or hub id.")],
+    model: Annotated[str, Argument(metavar="MODEL", help="Version, alias, run, checkpoint, folder or hub id.")],
     request: DatasetRequest,
-    merged: Annotated[bool, typer.Option("--merged", help="The whole model, adapters merged, in one dtype.")] = False,
-    adapter: Annotated[
-        bool, typer.Option("--adapter", help="Only the LoRA adapter, with the name of its base.")
-    ] = False,
+    merged: Annotated[bool, Option("--merged", help="The whole model, adapters merged, in one dtype.")] = False,
+    adapter: Annotated[bool, Option("--adapter", help="Only the LoRA adapter, with the name of its base.")] = False,
     gguf: Annotated[
-        Path | None,
-        typer.Option("--gguf", metavar="LLAMA_CPP_FOLDER", help="A GGUF file, by this checkout of llama.cpp."),
+        Path | None, Option("--gguf", metavar="LLAMA_CPP_FOLDER", help="A GGUF file, by this checkout of llama.cpp.")
     ] = None,
     hub: Annotated[
-        str | None,
-        typer.Option("--hub", metavar="OWNER/NAME", help="Upload to this repository (private if it is new)."),
+        str | None, Option("--hub", metavar="OWNER/NAME", help="Upload to this repository (private if it is new).")
     ] = None,
     mlflow: Annotated[
         str | None,
-        typer.Option("--mlflow", metavar="URI|FOLDER", help="Log a version with its lineage and accuracy in MLflow."),
+        Option("--mlflow", metavar="URI|FOLDER", help="Log a version with its lineage and accuracy in MLflow."),
     ] = None,
     mlflow_name: Annotated[
-        str, typer.Option("--mlflow-name", help="Of the experiment and of the registered model.")
+        str, Option("--mlflow-name", help="Of the experiment and of the registered model.")
     ] = "palate",
-    files: Annotated[bool, typer.Option("--files/--no-files", help="With --mlflow: copy the files too.")] = True,
-    public: Annotated[bool, typer.Option("--public", help="With --hub: allow or create a public repository.")] = False,
+    files: Annotated[bool, Option("--files/--no-files", help="With --mlflow: copy the files too.")] = True,
+    public: Annotated[bool, Option("--public", help="With --hub: allow or create a public repository.")] = False,
     dtype: Annotated[
         Literal["bf16", "fp16", "fp32"] | None,
-        typer.Option("--dtype", help="Of the merged weights. Default: that of the base's files."),
+        Option("--dtype", help="Of the merged weights. Default: that of the base's files."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PATH", help="New folder, or the .gguf file.")
+        Path | None, Option("--output", "-o", metavar="PATH", help="New folder, or the .gguf file.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare the export on held-out pairs.")] = True,
+    check: Annotated[bool, Option("--check/--no-check", help="Compare the export on held-out pairs.")] = True,
     max_difference: Annotated[
         float | None,
-        typer.Option(
+        Option(
             "--max-difference",
             min=0,
             help="Largest difference of an answer's log-probability, nats per token. Default: by dtype.",
         ),
     ] = None,
     cutoff_len: Annotated[
-        int | None, typer.Option("--cutoff-len", min=2, help="Longest pair, in tokens. Default: the run's, or 2048.")
+        int | None, Option("--cutoff-len", min=2, help="Longest pair, in tokens. Default: the run's, or 2048.")
     ] = None,
     template: TemplateName = None,
     max_dropped: MaxDropped = 0.5,

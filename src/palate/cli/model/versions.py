@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import PrecisionName, StoreUrl, opened_store
 from palate.cli.columns import table, two_columns
@@ -24,11 +24,11 @@ _TIME = "%Y-%m-%d %H:%M"
 
 
 def add_command(
-    source: Annotated[Path, typer.Argument(metavar="RUN|FOLDER", help="A run, checkpoint, model or adapter folder.")],
+    source: Annotated[Path, Argument(metavar="RUN|FOLDER", help="A run, checkpoint, model or adapter folder.")],
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the version. Default: the next number, from v1.0.")
+        str | None, Option("--name", help="Name of the version. Default: the next number, from v1.0.")
     ] = None,
-    note: Annotated[str, typer.Option("--note", help="Free text about the version.")] = "",
+    note: Annotated[str, Option("--note", help="Free text about the version.")] = "",
     who: Who = None,
     folder: ModelsDir = None,
     store: StoreUrl = None,
@@ -90,10 +90,10 @@ def _shares(version: Version, running: Sequence[CanaryState]) -> list[str]:
 
 def show_command(
     name: Annotated[
-        str, typer.Argument(metavar="VERSION|ID", help="A version, an alias, or an interaction that one answered.")
+        str, Argument(metavar="VERSION|ID", help="A version, an alias, or an interaction that one answered.")
     ],
     votes: Annotated[
-        bool, typer.Option("--votes", help="List the votes and interactions that it and its bases learnt from.")
+        bool, Option("--votes", help="List the votes and interactions that it and its bases learnt from.")
     ] = False,
     store: StoreUrl = None,
 ) -> None:
@@ -190,7 +190,7 @@ def _data_lines(lineage: Any) -> list[tuple[str, str]]:
 
 def verify_command(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="VERSION", help="Versions or aliases. Default: all versions.")
+        list[str] | None, Argument(metavar="VERSION", help="Versions or aliases. Default: all versions.")
     ] = None,
     store: StoreUrl = None,
 ) -> None:
@@ -235,9 +235,9 @@ def probe_command(name: VersionName, precision: PrecisionName = "auto", store: S
 
 def gc_command(
     older_than: Annotated[
-        float, typer.Option("--older-than", min=0, metavar="DAYS", help="Delete only versions added before that.")
+        float, Option("--older-than", min=0, metavar="DAYS", help="Delete only versions added before that.")
     ] = 30.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list what would be deleted.")] = False,
     folder: ModelsDir = None,
     store: StoreUrl = None,
 ) -> None:

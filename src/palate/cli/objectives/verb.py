@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.console import print_done
 
-Name: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="NAME", help="One objective, with its options. Default: all.")
-]
+Name: TypeAlias = Annotated[str | None, Argument(metavar="NAME", help="One objective, with its options. Default: all.")]
 
-Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Show all of them with their options.")]
+Full: TypeAlias = Annotated[bool, Option("--full", help="Show all of them with their options.")]
 
 
 def command(name: Name = None, full: Full = False) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option, Typer
 
 from palate.charts.text import amount
 from palate.cli.arguments import StoreUrl, opened_store, verb_group, with_options
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from palate.serving.recording.erasure import Erased
     from palate.serving.recording.listing import Filter
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("interactions"),
     help="List and delete what the gateway has recorded.\n\nExample: palate interactions list --thumbs down",
     no_args_is_help=True,
@@ -26,11 +27,9 @@ app = typer.Typer(
 
 Files = Annotated[
     list[Path] | None,
-    typer.Option("--files", metavar="FILE.jsonl", help="Another file to remove the rows from, as one of --save."),
+    Option("--files", metavar="FILE.jsonl", help="Another file to remove the rows from, as one of --save."),
 ]
-WithCopies = Annotated[
-    bool, typer.Option("--with-copies", help="Also delete copies of the database from before upgrades.")
-]
+WithCopies = Annotated[bool, Option("--with-copies", help="Also delete copies of the database from before upgrades.")]
 
 
 def _time(option: str, text: str | None) -> datetime | None:
@@ -44,21 +43,19 @@ def _time(option: str, text: str | None) -> datetime | None:
 
 def read_filter(
     *,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Only of this version (name or content hash).")
-    ] = None,
+    model: Annotated[str | None, Option("--model", "-m", help="Only of this version (name or content hash).")] = None,
     state: Annotated[
         Literal["reserved", "streaming", "complete", "cancelled", "upstream_error", "partial"] | None,
-        typer.Option("--state", help="Only in this state."),
+        Option("--state", help="Only in this state."),
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Only from this time on (ISO 8601, UTC).")
+        str | None, Option("--since", metavar="TIME", help="Only from this time on (ISO 8601, UTC).")
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only before this time.")] = None,
-    thumbs: Annotated[Literal["up", "down"] | None, typer.Option("--thumbs", help="Only with this feedback.")] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Only of this API key.")] = None,
+    until: Annotated[str | None, Option("--until", metavar="TIME", help="Only before this time.")] = None,
+    thumbs: Annotated[Literal["up", "down"] | None, Option("--thumbs", help="Only with this feedback.")] = None,
+    key: Annotated[str | None, Option("--key", help="Only of this API key.")] = None,
     route: Annotated[
-        str | None, typer.Option("--route", help="Only of this route, as canary:production for both arms of a canary.")
+        str | None, Option("--route", help="Only of this route, as canary:production for both arms of a canary.")
     ] = None,
 ) -> Filter:
     """Which interactions, as it is given on the command line."""
@@ -72,7 +69,7 @@ def read_filter(
 @with_options("wanted", read_filter)
 def list_command(
     wanted: Filter,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Newest interactions to show; 0 for all.")] = 50,
+    limit: Annotated[int, Option("--limit", min=0, help="Newest interactions to show; 0 for all.")] = 50,
     store: StoreUrl = None,
 ) -> None:
     """List interactions, oldest first.
@@ -93,7 +90,7 @@ def list_command(
 
 @app.command("show")
 def show_command(
-    id: Annotated[str, typer.Argument(metavar="ID", help="Of the interaction, which is that of its completion.")],
+    id: Annotated[str, Argument(metavar="ID", help="Of the interaction, which is that of its completion.")],
     store: StoreUrl = None,
 ) -> None:
     """Print an interaction with its answers and feedback, as JSON with or without --json.
@@ -113,10 +110,10 @@ def show_command(
 @with_options("wanted", read_filter)
 def delete_command(
     wanted: Filter,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Of interactions.")] = None,
+    ids: Annotated[list[str] | None, Argument(metavar="ID", help="Of interactions.")] = None,
     files: Files = None,
     with_copies: WithCopies = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
     store: StoreUrl = None,
 ) -> None:
     """Delete interactions, by id or by filter, and everything that was made of them.
@@ -140,7 +137,7 @@ def delete_command(
 
 @app.command("forget")
 def forget_command(
-    user: Annotated[str, typer.Option("--user", metavar="ID", help="What clients send as `user`.")],
+    user: Annotated[str, Option("--user", metavar="ID", help="What clients send as `user`.")],
     files: Files = None,
     with_copies: WithCopies = False,
     store: StoreUrl = None,
@@ -164,7 +161,7 @@ def forget_command(
 @app.command("purge")
 def purge_command(
     days: Annotated[
-        int | None, typer.Option("--days", min=0, help="For interactions whose key has no retention of its own.")
+        int | None, Option("--days", min=0, help="For interactions whose key has no retention of its own.")
     ] = None,
     store: StoreUrl = None,
 ) -> None:

@@ -5,35 +5,33 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option, Typer
 
 from palate.cli.arguments import StoreUrl, opened_store, verb_group
 from palate.cli.columns import two_columns
 from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, as of the program that uses it.")]
+Name = Annotated[str, Argument(metavar="NAME", help="Name of the key, as of the program that uses it.")]
 Record = Annotated[
     Literal["none", "metadata", "redacted", "full"],
-    typer.Option(
+    Option(
         "--record", metavar="LEVEL", help="Recorded of its requests: none, metadata (numbers), redacted (texts), full."
     ),
 ]
 Consent = Annotated[
-    bool, typer.Option("--consent/--no-consent", help="Whether its people consented to training, by default.")
+    bool, Option("--consent/--no-consent", help="Whether its people consented to training, by default.")
 ]
 RequestsPerMinute = Annotated[
-    int | None, typer.Option("--requests-per-minute", metavar="N", min=1, help="Default: no limit.")
+    int | None, Option("--requests-per-minute", metavar="N", min=1, help="Default: no limit.")
 ]
 TokensPerDay = Annotated[
-    int | None,
-    typer.Option("--tokens-per-day", metavar="N", min=1, help="Read and written, by UTC days. Default: no limit."),
+    int | None, Option("--tokens-per-day", metavar="N", min=1, help="Read and written, by UTC days. Default: no limit.")
 ]
 RetentionDays = Annotated[
-    int | None,
-    typer.Option("--retention-days", metavar="N", min=1, help="Older interactions are deleted. Default: kept."),
+    int | None, Option("--retention-days", metavar="N", min=1, help="Older interactions are deleted. Default: kept.")
 ]
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("keys"),
     help="API keys of `palate serve`.\n\nExample: palate keys create chat-ui --requests-per-minute 60",
     no_args_is_help=True,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from palate.cli.arguments import check_installed
 from palate.cli.columns import text_width, two_columns
@@ -16,14 +16,14 @@ from palate.cli.console import print_answers, print_json, print_progress, print_
 
 Output = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--output",
         "-o",
         metavar="FOLDER",
         help="An existing demo there is replaced. Default: runs/demo, with --loop runs/loop-demo.",
     ),
 ]
-Steps = Annotated[int, typer.Option("--steps", min=2, help="Optimiser steps of 8 pairs each.")]
+Steps = Annotated[int, Option("--steps", min=2, help="Optimiser steps of 8 pairs each.")]
 
 _CONFIG = {
     "model_name_or_path": "smollm2-135m-instruct",
@@ -38,7 +38,7 @@ def command(
     output: Output = None,
     steps: Steps = 75,
     loop: Annotated[
-        bool, typer.Option("--loop", help="The whole circle: serve, collect, train, gate, deploy, roll back.")
+        bool, Option("--loop", help="The whole circle: serve, collect, train, gate, deploy, roll back.")
     ] = False,
 ) -> None:
     """Train a small model with DPO in a few minutes, offline; show its answers to held-out topics before and after.
@@ -92,10 +92,7 @@ def _circle(output: Path, steps: int) -> None:
     facts = [
         ("people said", f"{said.edits} corrections, {said.choices} choices, {said.up} thumbs up, {said.down} down"),
         ("win rate", primary["reason"] if primary["found"] is None else _rate(primary)),
-        (
-            "verdict",
-            f"{found.verdict['outcome']}: {named['candidate']} in place of {named['incumbent']}",
-        ),
+        ("verdict", f"{found.verdict['outcome']}: {named['candidate']} in place of {named['incumbent']}"),
         ("cycle", found.outcome),
         ("answered by", " → ".join(found.answering)),
         ("learnt from", found.learnt_from or "nothing was deployed"),

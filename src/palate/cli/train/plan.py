@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import typer
+from typer import Option
 
 from palate.cli.arguments import ConfigFile, Overrides, Words, config_and_overrides
 from palate.cli.console import print_json, print_note, print_result, wants_json
@@ -27,20 +27,14 @@ def command(
     overrides: Overrides = None,
     hardware: Annotated[
         str | None,
-        typer.Option(
-            "--hardware", metavar="NAME", help="Estimate memory, time and disk on it: H100, H200, A100-80, this, …"
-        ),
+        Option("--hardware", metavar="NAME", help="Estimate memory, time and disk on it: H100, H200, A100-80, this, …"),
     ] = None,
-    devices: Annotated[int, typer.Option("--devices", min=1, help="Number of these devices.")] = 1,
-    price: Annotated[
-        float | None, typer.Option("--price", min=0, help="Price of a device and hour, for the cost.")
-    ] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows, instead of those of the dataset.")] = None,
-    prompt_tokens: Annotated[
-        int | None, typer.Option("--prompt-tokens", min=0, help="Tokens of their prompts.")
-    ] = None,
+    devices: Annotated[int, Option("--devices", min=1, help="Number of these devices.")] = 1,
+    price: Annotated[float | None, Option("--price", min=0, help="Price of a device and hour, for the cost.")] = None,
+    rows: Annotated[int | None, Option("--rows", min=1, help="Rows, instead of those of the dataset.")] = None,
+    prompt_tokens: Annotated[int | None, Option("--prompt-tokens", min=0, help="Tokens of their prompts.")] = None,
     answer_tokens: Annotated[
-        int | None, typer.Option("--answer-tokens", min=1, help="Tokens of each of their answers.")
+        int | None, Option("--answer-tokens", min=1, help="Tokens of each of their answers.")
     ] = None,
 ) -> None:
     """Check a config and show every key with its value, without running it; ignored keys are listed with the reason.
