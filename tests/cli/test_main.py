@@ -185,6 +185,8 @@ def test_of_several_processes_one_complains_about_the_config() -> None:
     assert palate("plan", "none.yaml", RANK="0").stderr.startswith("palate: error: none.yaml")
     second = palate("plan", "none.yaml", RANK="1")
     assert (second.returncode, second.stderr) == (2, "")
+    on_other_machine = palate("plan", "none.yaml", RANK="8", LOCAL_RANK="0").stderr
+    assert on_other_machine.startswith("palate: error (process 8): none.yaml"), "it may be missing there only"
 
 
 def test_what_fails_in_one_process_only_is_said_with_its_rank(

@@ -16,7 +16,6 @@ import pytest
 from chat_server import ChatServer, endpoint, make_httpserver, shown, waits
 from engines import BAD, GOOD, serving
 from palate.artifacts import read_json, read_jsonl
-from palate.cli.eval import bench
 from palate.cli.main import main
 from runs import write_rows
 from tiny import save_tiny
@@ -342,7 +341,7 @@ def test_alpacaeval_with_a_judge_that_fails_on_three_percent(
     assert 350 < sum(vote["shown"] == "left_first" for vote in votes) < 450
     assert [one["name"] for one in model["published"]] == ["win_rate", "length_controlled_winrate"]
     assert model["published"][1]["interval"] is None
-    monkeypatch.setattr(bench, "text_width", lambda: 80)
+    monkeypatch.setattr("palate.cli.columns.text_width", lambda: 80)
     assert main(["eval", "bench", *words[:-1], str(tmp_path / "one"), "--compat", "alpaca_eval"]) == 0
     shown_text = capsys.readouterr().out
     assert max(map(len, shown_text.splitlines())) <= 80
