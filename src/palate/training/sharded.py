@@ -22,8 +22,8 @@ from palate.models.precision import Precision
 from palate.models.reference.kinds import FrozenCopy, Reference
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
+from palate.training.processes import join_processes
 from palate.training.setup.arguments import training_arguments
-from palate.training.setup.environment import join_processes
 
 
 def check_shardable(config: RunConfig, reference: Reference | None, device: torch.device) -> str:

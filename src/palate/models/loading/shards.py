@@ -19,7 +19,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_apply_ac, fsdp2_prepare_model
 from torch import nn
 from torch.distributed.fsdp import CPUOffloadPolicy
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard
 
 from palate.errors import ModelError
 
@@ -69,8 +69,8 @@ class Shards:
         with torch.no_grad():
             for whole, part in zip(wholes, parts, strict=True):
                 _fill(whole, part)
-            for whole, part in zip(model.buffers(), divided.buffers(), strict=True):
-                part.copy_(whole)
+            for buffer, own in zip(model.buffers(), divided.buffers(), strict=True):
+                own.copy_(buffer)
         return divided  # type: ignore[no-any-return]
 
 
@@ -88,9 +88,10 @@ def _without_weights(parameter: nn.Parameter, trains: bool) -> nn.Parameter:
 
 def _fill(whole: torch.Tensor, part: torch.Tensor) -> None:
     """Copy this process's part of a parameter; a parameter that is not divided is copied as it is."""
-    for axis, placement in enumerate(part.placements if isinstance(part, DTensor) else ()):
-        if placement.is_shard():
-            pieces = whole.chunk(part.device_mesh.size(axis), placement.dim)
-            number = part.device_mesh.get_local_rank(axis)
-            whole = pieces[number] if number < len(pieces) else whole[:0]
+    if isinstance(part, DTensor):
+        for axis, placement in enumerate(part.placements):
+            if isinstance(placement, Shard):
+                pieces = whole.chunk(part.device_mesh.size(axis), placement.dim)
+                number = part.device_mesh.get_local_rank(axis)
+                whole = pieces[number] if number < len(pieces) else whole[:0]
     own_part(part).copy_(whole)
