@@ -62,15 +62,15 @@ class Shards:
         # Its class is torch's; messages and `models.probe.group` read where a model's code comes from.
         type(divided).__name__, type(divided).__module__ = type(model).__name__, type(model).__module__
         divided.set_reshard_after_forward(True)  # before training no backward pass frees what a pass has gathered
-        divided.to_empty(device="cpu" if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else self.device)
+        home = torch.device("cpu") if isinstance(plugin.cpu_offload, CPUOffloadPolicy) else self.device
+        # Weights are on the meta device, buffers have been copied.
+        divided._apply(lambda one: torch.empty_like(one, device=home) if one.is_meta else one.to(self.device))
         wholes, parts = list(model.parameters()), list(divided.parameters())
         if len(wholes) < len(parts):
             raise ModelError("fsdp cannot divide this model: modules that it gathers separately share a weight")
         with torch.no_grad():
             for whole, part in zip(wholes, parts, strict=True):
                 _fill(whole, part)
-            for buffer, own in zip(model.buffers(), divided.buffers(), strict=True):
-                own.copy_(buffer)
         return divided  # type: ignore[no-any-return]
 
 
