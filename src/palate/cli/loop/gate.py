@@ -76,14 +76,8 @@ def gate_command(
     found = find_results(results)
     evidence, origin = read_evidence(found, read, prompts, must_pass=must_pass, card=card, latency=latency)
     path = output or found.win_rate / "gate.json"
-    fixed = {
-        "kind": "gate",
-        "version": 1,
-        "config_hash": gate.hash,
-        "prompts_hash": gate.prompts_hash,
-        "config": read.resolved(),
-        **origin,
-    }
+    hashes = {"config_hash": gate.hash, "prompts_hash": gate.prompts_hash}
+    fixed = {"kind": "gate", "version": 1, **hashes, "config": read.resolved(), **origin}
     with store_if_any(store) as registry:
         versions = _versions(registry, fixed, candidate, incumbent)
         number = _attempt(registry, fixed, versions, attempt)
@@ -103,9 +97,8 @@ def gate_command(
             record_verdict(registry, facts)
             print_note(f"recorded in {registry.url}: attempt {number} of {versions[0]} against {versions[1]}")
         else:
-            print_note(
-                "not recorded: the results are not of two versions of a store (--candidate, --incumbent, --store)"
-            )
+            why = "the results are not of two versions of a store (--candidate, --incumbent, --store)"
+            print_note(f"not recorded: {why}")
     write_json(path, facts)
     print_done(_text(verdict, facts, path), facts)
     raise Exit(EXIT_CODES[verdict.outcome])
@@ -176,15 +169,10 @@ def _print_config(digest: str, can_find: dict[str, float]) -> None:
 
 def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
     names = ["check", "state", "found", "lower", "upper", "needed"]
-    rows = [
-        [
-            check.name,
-            check.state,
-            *(_cell(check, value) for value in (check.found, check.low, check.high)),
-            check.needed,
-        ]
-        for check in verdict.checks
-    ]
+    rows = []
+    for check in verdict.checks:
+        cells = [_cell(check, value) for value in (check.found, check.low, check.high)]
+        rows.append([check.name, check.state, *cells, check.needed])
     head = f"{verdict.outcome}: {facts['candidate']} in place of {facts['incumbent']}"
     raw = "no verdict" if verdict.raw is None else verdict.raw.percent()
     bounds = f"bounds are one-sided at {100 * (1 - verdict.alpha):g} %; raw win rate {raw}"
