@@ -16,7 +16,7 @@ from typer import Argument, CallbackParam, Option, Typer
 from typer.core import TyperCommand, TyperGroup
 
 from palate.cli.console import AS_JSON, print_note
-from palate.config.former import Former
+from palate.config.mapping.former import Former
 from palate.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from typer import Argument, Option
 
@@ -14,10 +14,7 @@ from palate.charts.text import amount
 from palate.cli.arguments import named_values, store_if_any
 from palate.cli.console import print_note, print_progress
 from palate.errors import UsageError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
-
-if TYPE_CHECKING:
-    from palate.data.source_reader import SourceReport
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, SourceReport
 
 Datasets = Annotated[
     list[str], Argument(metavar="DATASET", help="Files, folders, hub ids, registered or built-in names.")

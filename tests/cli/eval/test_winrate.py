@@ -173,6 +173,11 @@ def test_items_without_an_answer_are_listed_and_counted(
     # Three wins of five; all lost or all won without a verdict.
     assert found["bounds"] == [0.6, 1.0]
     assert any("2 of 5 items have no verdict" in line for line in found["findings"])
+    # The prompts of the other file: two answers are to none of them.
+    words = [str(few), files[0], "--judge", "length:longer", "--output", str(tmp_path / "fewer"), "--json"]
+    assert main(["eval", "winrate", *words]) == 0
+    said_then = " ".join(capsys.readouterr().err.split())
+    assert "a.jsonl: 2 recorded answers are not used: to other prompts, or beyond the first" in said_then
     page = (tmp_path / "out" / "report.html").read_text()
     assert "few.jsonl has no answer" in page
 

@@ -24,7 +24,6 @@ from palate.records import DatasetRequest, Record
 
 if TYPE_CHECKING:
     from palate.evaluation.winrate.folder import WinRateFolder
-    from palate.evaluation.winrate.leaks import Leaks
     from palate.evaluation.winrate.result import Result
     from palate.evaluation.winrate.run import Plan
     from palate.evaluation.winrate.sides import Side
@@ -97,7 +96,7 @@ def command(
     Example: palate eval winrate runs/dpo runs/sft --prompts p.jsonl --judge rm
     """
     from palate.evaluation.winrate.folder import WinRateFolder
-    from palate.evaluation.winrate.run import Plan, answer_all, check_plan, check_sides, find_leaks
+    from palate.evaluation.winrate.run import Plan, answer_all, check_plan, check_sides, find_leaks, measure_answers
     from palate.evaluation.winrate.sides import read_side
     from palate.feedback.calibration.card import unmeasured_note
     from palate.models.generation.decoding import Decoding
@@ -132,7 +131,10 @@ def command(
         print_next_step(folders)
         return
     leaks = find_leaks(plan)
-    results = {heat: _measured(plan, place, asked_judge, people, leaks, heat) for heat, place in folders.items()}
+    results = {
+        heat: measure_answers(plan, place, asked_judge, temperature=heat, leaks=leaks, people=people)
+        for heat, place in folders.items()
+    }
     by_endpoint("judged", endpoint_counts(asked_judge), print_progress)
     written = {heat: write_result(folders[heat], result) for heat, result in results.items()}
     if len(heats) > 1:
@@ -161,22 +163,6 @@ def _judge(spec: str, settings: ApiSettings, folder: WinRateFolder, campaign: st
     return judge_of(
         spec, own if campaign is not None and not is_api_judge(spec) else settings, folder.votes, check=True
     )
-
-
-def _measured(
-    plan: Plan,
-    folder: WinRateFolder,
-    judge: Judge | None,
-    people: PeopleVotes | None,
-    leaks: list[Leaks],
-    temperature: float,
-) -> Result:
-    from palate.evaluation.winrate.run import measure_judged, measure_people
-
-    if judge is not None:
-        return measure_judged(plan, folder, judge, temperature=temperature, leaks=leaks, people=people)
-    assert people is not None  # checked by the caller
-    return measure_people(plan, folder, people, temperature=temperature, leaks=leaks)
 
 
 def _temperatures(text: str) -> list[float]:

@@ -27,11 +27,11 @@ def print_next_step(folders: dict[float, WinRateFolder]) -> None:
 
 def write_result(folder: WinRateFolder, result: Result) -> dict[str, Any]:
     """Write the result and its page; returns the result as a reader of the file finds it."""
-    from palate.artifacts import plain, write_json, write_text
+    from palate.artifacts import write_json, write_text
     from palate.evaluation.winrate.folder import REPORT, RESULT
     from palate.report.pages.winrate import winrate_page
 
-    facts: dict[str, Any] = plain(result.to_json())
+    facts = result.to_json()
     write_json(folder.path / RESULT, facts)
     write_text(folder.path / REPORT, winrate_page(facts))
     return facts

@@ -60,29 +60,30 @@ def gate_command(
     Example: palate loop gate winrate bench --config gate.yaml --card card.json
     """
     from palate.artifacts import now, write_json
-    from palate.loop.gate.config import chances, load_gate_config
+    from palate.evaluation.winrate.items import prompts_hash
+    from palate.loop.gate.config import chances, gate_hash, load_gate_config
     from palate.loop.gate.decision import decide
-    from palate.loop.gate.evidence import find_results, freeze, gate_prompts, read_evidence
-    from palate.registry import record_verdict
+    from palate.loop.gate.evidence import find_results, gate_prompts, read_evidence
 
     read = load_gate_config(config)
     prompts = gate_prompts(read)
-    gate = freeze(read, prompts)
+    asked = prompts_hash(prompts)
+    digest = gate_hash(read, asked)
     if not results:
-        _print_config(gate.hash, chances(read, read.alpha / 2 ** ((attempt or 1) - 1)))
+        _print_config(digest, chances(read, read.alpha / 2 ** ((attempt or 1) - 1)))
         return
     if latency is not None and min(latency) <= 0:
         raise UsageError("--latency: needs two numbers above 0")
     found = find_results(results)
-    evidence, origin = read_evidence(found, read, prompts, must_pass=must_pass, card=card, latency=latency)
-    path = output or found.win_rate / "gate.json"
-    hashes = {"config_hash": gate.hash, "prompts_hash": gate.prompts_hash}
+    evidence, origin = read_evidence(*found, read, prompts, must_pass=must_pass, card=card, latency=latency)
+    path = output or found[0] / "gate.json"
+    hashes = {"config_hash": digest, "prompts_hash": asked}
     fixed = {"kind": "gate", "version": 1, **hashes, "config": read.resolved(), **origin}
     with store_if_any(store) as registry:
         versions = _versions(registry, fixed, candidate, incumbent)
         number = _attempt(registry, fixed, versions, attempt)
         _check_attempt(path, number, origin["inputs"], sequential=read.sequential)
-        verdict = decide(gate, evidence, attempt=number)
+        verdict = decide(read, evidence, attempt=number)
         facts: dict[str, Any] = {
             **fixed,
             **asdict(verdict),
@@ -92,13 +93,7 @@ def gate_command(
             "versions": None if versions is None else dict(zip(("candidate", "incumbent"), versions)),
             "when": now(),
         }
-        # Before anything is printed: what was seen was decided.
-        if registry is not None and versions is not None:
-            record_verdict(registry, facts)
-            print_note(f"recorded in {registry.url}: attempt {number} of {versions[0]} against {versions[1]}")
-        else:
-            why = "the results are not of two versions of a store (--candidate, --incumbent, --store)"
-            print_note(f"not recorded: {why}")
+        _record(registry, versions, facts)  # before anything is printed: what was seen was decided
     write_json(path, facts)
     print_done(_text(verdict, facts, path), facts)
     raise Exit(EXIT_CODES[verdict.outcome])
@@ -110,6 +105,16 @@ def _prompts_file(prompts: str) -> str | None:
 
     files = [file for source in find_sources(prompts) for file in source.files]
     return str(files[0].resolve()) if len(files) == 1 else None
+
+
+def _record(registry: Store | None, versions: tuple[str, str] | None, facts: Mapping[str, Any]) -> None:
+    from palate.registry import record_verdict
+
+    if registry is None or versions is None:
+        print_note("not recorded: the results are not of two versions of a store (--candidate, --incumbent, --store)")
+        return
+    record_verdict(registry, facts)
+    print_note(f"recorded in {registry.url}: attempt {facts['attempt']} of {versions[0]} against {versions[1]}")
 
 
 def _versions(

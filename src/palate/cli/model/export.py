@@ -91,12 +91,12 @@ def command(
 
     from palate.evaluation.accuracy.evaluate import pairs_to_score
     from palate.evaluation.export.model import ExportOptions, export_model
-    from palate.evaluation.subject import is_checkpoint, is_run, read_checkpoint, read_run
+    from palate.evaluation.subject import find_run
 
     name = model_path(model, store)
     pairs = None
     if check:
-        run = read_run(name) if is_run(name) else read_checkpoint(name) if is_checkpoint(name) else None
+        run = find_run(name)
         if run is None and not request.dataset:
             raise UsageError(
                 f"{model} is no run or checkpoint here, and has no held-out pairs to compare on: name some with "

@@ -45,7 +45,8 @@ def read_filter(
     *,
     model: Annotated[str | None, Option("--model", "-m", help="Only of this version (name or content hash).")] = None,
     state: Annotated[
-        Literal["reserved", "streaming", "complete", "cancelled", "upstream_error", "partial"] | None,
+        Literal["reserved", "streaming", "complete", "cancelled", "refused", "unreachable", "upstream_error", "partial"]
+        | None,
         Option("--state", help="Only in this state."),
     ] = None,
     since: Annotated[

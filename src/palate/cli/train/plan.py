@@ -101,7 +101,7 @@ def _planned_run(
     known = {**facts(loaded.config), "optimiser steps": steps}
     text, plain = as_config(loaded, known), {"config": loaded.config.resolved(), "facts": known}
     if estimate is not None:
-        from palate.capacity.text import as_lines
+        from palate.capacity.estimate import as_lines
 
         found = estimate(loaded.config)
         plain["capacity"] = found.to_json()

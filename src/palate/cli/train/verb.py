@@ -49,7 +49,7 @@ def command(words: Words = None, config_file: ConfigFile = None, overrides: Over
         do(path, changes)
     finally:
         if "torch" in sys.modules:  # a wrong config fails before it is imported
-            from palate.training.setup.environment import leave_processes
+            from palate.training.processes import leave_processes
 
             leave_processes()
 
@@ -98,7 +98,7 @@ def _sweep(path: str, changes: Sequence[str]) -> None:
         points = [{**point, "output_dir": sweep.output_dir / str(point["name"])} for point in known["points"]]
         print_json({"status": known["status"], "output_dir": sweep.output_dir, "report": report, "points": points})
     else:
-        runs = (f"run       {run}" for run in done.runs)
+        runs = (f"run       {run}" for run in done)
         print_result("\n".join(["status    completed", *runs, f"report    {report}"]))
 
 
