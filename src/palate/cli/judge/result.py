@@ -56,8 +56,7 @@ def print_votes(
             shown.append(f"first unparsed       {unread.item}: {_one_line(unread.reason)}")
         rows = [*shown, *usage[0], *lines, *collected.missing_lines()]
         print_result("\n".join(wrapped(row, hang=_HANG) for row in rows))
-    note = unmeasured_note(judge, store)
-    if note is not None:
+    if (note := unmeasured_note(judge, store)) is not None:
         print_note(note)
     if missing:
         raise EngineError(
