@@ -68,6 +68,7 @@ def shards_of(config: RunConfig, precision: Precision, device: torch.device) -> 
     if not dist.is_initialized() or PartialState().distributed_type == DistributedType.MULTI_CPU:
         return None
     settings = training_arguments(config, Path(config.output_dir), precision, device).fsdp_plugin_args
+    forget_sharding()  # the run may end before Trainer is made, and another may follow in this process
     return Shards(settings, device) if settings.get("fsdp_version") == 2 else None
 
 
