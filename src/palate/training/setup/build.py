@@ -19,8 +19,7 @@ from palate.models.frozen import store_frozen_in
 from palate.models.loading.identity import adapter_hash, model_hash, weights_hash
 from palate.models.loading.load import load_model
 from palate.models.precision import Precision
-from palate.models.probe.probe import probe
-from palate.models.probe.trial import Probe
+from palate.models.probe.probe import Probe, probe
 from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning import trainable
 from palate.models.tuning.experts import RouterBalance, has_experts, router_balance
