@@ -15,8 +15,7 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -31,9 +30,8 @@ _WIDEST_HEAD = 256
 _DTYPES = (torch.bfloat16, torch.float16)
 
 
-@dataclass(frozen=True, slots=True)
-class VarlenIndex:
-    """The arguments of a variable-length call, of S segments with K keys in total.
+class VarlenIndex(NamedTuple):
+    """The arguments of a variable-length call, of S segments with K keys in total, in the kernels' order.
 
     Attributes:
         keys: int64 [K], the position in the packed row of each key, segment by segment; None if the keys are the row.
@@ -48,11 +46,6 @@ class VarlenIndex:
     key_ends: torch.Tensor
     queries: int
     longest: int
-
-    @property
-    def places(self) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """In the order in which both kernels take them."""
-        return self.query_ends, self.key_ends, self.queries, self.longest
 
 
 VarlenKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, VarlenIndex, float, int | None], torch.Tensor]
@@ -131,57 +124,42 @@ def varlen_kernel() -> tuple[str, VarlenKernel]:
     Raises:
         ModelError: there is none.
     """
-    for name, attribute, adapt in (
-        ("torch.nn.attention.varlen", "varlen_attn", _torch_kernel),
-        ("flash_attn", "flash_attn_varlen_func", _flash_kernel),
-    ):
+    kernels = ("torch.nn.attention.varlen", "varlen_attn"), ("flash_attn", "flash_attn_varlen_func")
+    for name, attribute in kernels:
         try:
             function = getattr(importlib.import_module(name), attribute)
         # A package that was built for another torch fails on import with an error of the linker.
         except (ImportError, AttributeError, OSError):
             continue
         if "window_size" in inspect.signature(function).parameters:
-            return name, adapt(function)
+            return name, _adapted(function)
     raise ModelError("variable-length attention needs torch 2.10 or newer, or the package flash_attn")
 
 
-def _torch_kernel(function: Callable[..., Any]) -> VarlenKernel:
+def _adapted(function: Callable[..., Any]) -> VarlenKernel:
+    """The function of torch, whose options differ between its versions, or of flash_attn with one signature."""
     known = inspect.signature(function).parameters
 
     def call(
         q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, index: VarlenIndex, scale: float, window: int | None
     ) -> torch.Tensor:
         _check_heads(q, v)
-        options: dict[str, Any] = {}
-        if "scale" in known:
+        options: dict[str, Any] = {"window_size": (-1 if window is None else window - 1, 0)}  # −1 is no limit
+        if "softmax_scale" in known:
+            options |= {"softmax_scale": scale, "causal": True}
+        elif "scale" in known:
             options["scale"] = scale
         else:  # the kernel always divides by √d
             q = q * (scale * q.shape[-1] ** 0.5)
         if "enable_gqa" in known:
             options["enable_gqa"] = True
-        else:
+        elif "softmax_scale" not in known:
             repeat = q.shape[1] // k.shape[1]
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-        found: torch.Tensor = function(q, k, v, *index.places, window_size=_reach(window), **options)
+        found: torch.Tensor = function(q, k, v, *index[1:], **options)
         return found
 
     return call
-
-
-def _flash_kernel(function: Callable[..., Any]) -> VarlenKernel:
-    def call(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, index: VarlenIndex, scale: float, window: int | None
-    ) -> torch.Tensor:
-        _check_heads(q, v)
-        options = {"softmax_scale": scale, "causal": True, "window_size": _reach(window)}
-        return function(q, k, v, *index.places, **options)  # type: ignore[no-any-return]
-
-    return call
-
-
-def _reach(window: int | None) -> tuple[int, int]:
-    """Keys to the left and right of a query's own; −1 is no limit."""
-    return (-1 if window is None else window - 1), 0
 
 
 def _check_heads(query: torch.Tensor, value: torch.Tensor) -> None:

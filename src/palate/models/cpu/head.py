@@ -66,17 +66,15 @@ class _PlainHead(torch.autograd.Function):
                 if d_hidden is not None:
                     torch.mm(error, w, out=d_hidden[part])
         ctx.save_for_backward(h, w, b, target_ids, d_hidden, errors)
-        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return logps
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         h, w, b, target_ids, d_hidden, errors = ctx.saved_tensors
         need_h, need_w, need_b = ctx.needs_input_grad[:3]
-        h_dtype, w_dtype, b_dtype = ctx.dtypes
         # d logp / d logits = onehot − softmax
         factor = -grad[:, None]
-        grad_h = (d_hidden.float() * factor).to(h_dtype) if need_h else None
+        grad_h = d_hidden.float() * factor if need_h else None  # autograd casts it to the dtype of the input
         if not (need_w or need_b):
             return grad_h, None, None, None, None
         scaled = (h.float() * factor).to(h.dtype)
@@ -92,8 +90,7 @@ class _PlainHead(torch.autograd.Function):
                     grad_w = grad_w.float().add_(error.T @ scaled[part])
                 if grad_b is not None:
                     grad_b = grad_b.float().add_(error.T @ factor[part, 0].to(error.dtype))
-        grad_w = grad_w.to(w_dtype) if grad_w is not None else None
-        return grad_h, grad_w, grad_b.to(b_dtype) if grad_b is not None else None, None, None
+        return grad_h, grad_w, grad_b, None, None
 
 
 def _score(

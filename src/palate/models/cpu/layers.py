@@ -57,16 +57,14 @@ def apply_fused(model: nn.Module) -> list[str]:
     fused: list[str] = []
     for name, module in model.named_modules():
         if not isinstance(module, FusedDecoderLayer) and _recognised(module) and _equals_original(module):
-            module.__class__ = _fused_class(type(module))
+            original = type(module)
+            if original not in _CLASSES:
+                # With the same name, because FSDP policies find layers by class name.
+                names = {"__module__": original.__module__}
+                _CLASSES[original] = type(original.__name__, (FusedDecoderLayer, original), names)
+            module.__class__ = _CLASSES[original]
             fused.append(name)
     return fused
-
-
-def _fused_class(original: type[nn.Module]) -> type[nn.Module]:
-    """The fused class for an original class. It has the same name, because FSDP policies find layers by class name."""
-    if original not in _CLASSES:
-        _CLASSES[original] = type(original.__name__, (FusedDecoderLayer, original), {"__module__": original.__module__})
-    return _CLASSES[original]
 
 
 def has_llama_parts(layer: Any) -> bool:

@@ -89,16 +89,12 @@ def input_gradient(
 
 def flatten(projections: Iterable[Projection]) -> list[torch.Tensor | None]:
     """All tensors in a flat list, because an autograd Function tracks only tensors that are its own arguments."""
-    return [tensor for part in projections for tensor in (part.weight, part.bias, part.down, part.up)]
+    return [tensor for part in projections for tensor in part[:TENSORS]]
 
 
 def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projection]:
     """The inverse of `flatten`."""
-    parts = []
-    for number, scale in enumerate(scales):
-        weight, bias, down, up = tensors[number * TENSORS : (number + 1) * TENSORS]
-        parts.append(Projection(weight, bias, down, up, scale))
-    return parts
+    return [Projection(*tensors[i * TENSORS : (i + 1) * TENSORS], scale) for i, scale in enumerate(scales)]
 
 
 def projection_of(module: Any) -> Projection | None:
