@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import init_empty_weights
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
@@ -112,10 +112,10 @@ class _FrozenProduct(torch.autograd.Function):
     """x [.., in] → x Wᵀ + b [.., out] in float32; W [out, in] and b [out] have 16 bits and get no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
         return F.linear(x, weight.float(), None if bias is None else bias.float())
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return grad @ ctx.saved_tensors[0].float(), None, None

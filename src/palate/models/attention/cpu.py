@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from palate.models.attention.segments import Segment, segments, visible
 from palate.text.batch import Layout
@@ -30,13 +31,8 @@ KEPT_KEYS = 1024
 
 
 def tree_forward(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    parts: Sequence[Segment],
-    scaling: float,
-    keep: bool,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Segment], scaling: float, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
     """Attention [T, H, d_v] of a packed row, of query [H, T, d], key [Hkv, T, d] and value [Hkv, T, d_v].
 
     Args:
@@ -48,7 +44,7 @@ def tree_forward(
     width = value.shape[-1]
     out = query.new_empty(tokens, heads, width)
     grouped = query.view(key.shape[0], -1, *query.shape[1:])  # [Hkv, G, T, d]
-    kept: list[torch.Tensor] = []
+    kept: list[Tensor] = []
     for part in parts:
         k, v = _padded(key, part), _padded(value, part)
         for rows, seen, padded in _blocks(part):
@@ -61,14 +57,14 @@ def tree_forward(
 
 
 def tree_backward(
-    grad: torch.Tensor,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     parts: Sequence[Segment],
     scaling: float,
-    kept: Sequence[torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    kept: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query [H, T, d] in its dtype, of key [Hkv, T, d] and value [Hkv, T, d_v] in float32.
 
     `grad` is the gradient of the output, [T, H, d_v].
@@ -96,7 +92,7 @@ def tree_backward(
     return d_query, d_key, d_value
 
 
-def _add_to_visible(total: torch.Tensor, part_grad: torch.Tensor, part: Segment, factor: float) -> None:
+def _add_to_visible(total: Tensor, part_grad: Tensor, part: Segment, factor: float) -> None:
     """Add the gradient [Hkv, seen, d] of the first `seen` keys of `visible` to the row's [Hkv, T, d]."""
     first, last = part.prefix
     shared = last - first
@@ -106,7 +102,7 @@ def _add_to_visible(total: torch.Tensor, part_grad: torch.Tensor, part: Segment,
     total[:, part.start : part.start + part_grad.shape[1]].add_(part_grad, alpha=factor)
 
 
-def _padded(tensor: torch.Tensor, part: Segment) -> torch.Tensor:
+def _padded(tensor: Tensor, part: Segment) -> Tensor:
     """`visible` keys or values [Hkv, keys, d], with zeros up to a multiple of TILE."""
     seen = visible(tensor, part)
     return F.pad(seen, (0, 0, 0, -seen.shape[1] % TILE))
@@ -122,7 +118,7 @@ def _blocks(part: Segment) -> Iterator[tuple[slice, int, int]]:
         yield slice(part.start + first, part.start + last), seen, seen + -seen % TILE
 
 
-def _probabilities(grouped: torch.Tensor, key: torch.Tensor, rows: slice, seen: int, scaling: float) -> torch.Tensor:
+def _probabilities(grouped: Tensor, key: Tensor, rows: slice, seen: int, scaling: float) -> Tensor:
     """softmax(scaling · q kᵀ) [Hkv, G·n, padded] without the future, of grouped [Hkv, G, T, d], key [Hkv, padded, d].
 
     `key` is contiguous: of a slice's transpose, PyTorch would make a copy.
@@ -141,29 +137,21 @@ def _probabilities(grouped: torch.Tensor, key: torch.Tensor, rows: slice, seen: 
 class _CpuTreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        parts: Sequence[Segment],
-        scaling: float,
-        keep: bool,
-    ) -> torch.Tensor:
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Segment], scaling: float, keep: bool
+    ) -> Tensor:
         out, kept = tree_forward(query, key, value, parts, scaling, keep)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.parts, ctx.scaling = parts, scaling
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         query, key, value, *kept = ctx.saved_tensors
         d_query, d_key, d_value = tree_backward(grad, query, key, value, ctx.parts, ctx.scaling, kept)
         return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None, None, None
 
 
-def cpu_tree_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float
-) -> torch.Tensor:
+def cpu_tree_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float) -> Tensor:
     """Tree attention of a packed row on a CPU: [T, H, d_v] from query [H, T, d], key [Hkv, T, d], value [Hkv, T, d_v].
 
     All three have one dtype.

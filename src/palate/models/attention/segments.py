@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from palate.text.batch import Layout
 
@@ -37,7 +38,7 @@ def segments(layout: Layout) -> list[Segment]:
     return found
 
 
-def visible(tensor: torch.Tensor, part: Segment) -> torch.Tensor:
+def visible(tensor: Tensor, part: Segment) -> Tensor:
     """Keys or values [..., keys, d] that the segment may see, of the row's [..., T, d]; a view if it has no prefix."""
     own = tensor[..., part.start : part.end, :]
     first, last = part.prefix

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from palate.errors import ModelError
 from palate.models.attention.interface import AttentionCall, in_one_dtype, register
@@ -41,14 +42,14 @@ class VarlenIndex(NamedTuple):
         longest: number of keys of the longest segment.
     """
 
-    keys: torch.Tensor | None
-    query_ends: torch.Tensor
-    key_ends: torch.Tensor
+    keys: Tensor | None
+    query_ends: Tensor
+    key_ends: Tensor
     queries: int
     longest: int
 
 
-VarlenKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, VarlenIndex, float, int | None], torch.Tensor]
+VarlenKernel = Callable[[Tensor, Tensor, Tensor, VarlenIndex, float, int | None], Tensor]
 """Output [T, H, d] of query [T, H, d], key and value [K, Hkv, d], the index, the factor on the scores, and the number
 of keys that a query sees (None: all up to its own)."""
 
@@ -74,17 +75,17 @@ def varlen_index(layout: Layout, device: torch.device) -> VarlenIndex:
     )
 
 
-def _ends(counts: list[int]) -> torch.Tensor:
+def _ends(counts: list[int]) -> Tensor:
     """int32 [S + 1] from S counts."""
     return torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
 
 
-def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     # From pinned memory the copy does not wait for the GPU.
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def _varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
     """See `interface.Attend`.
 
     Raises:
@@ -104,13 +105,13 @@ class _Gather(torch.autograd.Function):
     """Rows [K, …] of a tensor [T, …]; gradients of a row's copies are added in float32."""
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
         ctx.shape = rows.shape
         return rows.index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         wide = torch.promote_types(grad.dtype, torch.float32)
         total = torch.zeros(ctx.shape, dtype=wide, device=grad.device).index_add_(0, index, grad.to(wide))
@@ -140,9 +141,7 @@ def _adapted(function: Callable[..., Any]) -> VarlenKernel:
     """The function of torch, whose options differ between its versions, or of flash_attn with one signature."""
     known = inspect.signature(function).parameters
 
-    def call(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, index: VarlenIndex, scale: float, window: int | None
-    ) -> torch.Tensor:
+    def call(q: Tensor, k: Tensor, v: Tensor, index: VarlenIndex, scale: float, window: int | None) -> Tensor:
         _check_heads(q, v)
         options: dict[str, Any] = {"window_size": (-1 if window is None else window - 1, 0)}  # −1 is no limit
         if "softmax_scale" in known:
@@ -156,13 +155,13 @@ def _adapted(function: Callable[..., Any]) -> VarlenKernel:
         elif "softmax_scale" not in known:
             repeat = q.shape[1] // k.shape[1]
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-        found: torch.Tensor = function(q, k, v, *index[1:], **options)
+        found: Tensor = function(q, k, v, *index[1:], **options)
         return found
 
     return call
 
 
-def _check_heads(query: torch.Tensor, value: torch.Tensor) -> None:
+def _check_heads(query: Tensor, value: Tensor) -> None:
     """Raise ModelError for heads that the kernels do not compute: query [T, H, d], value [K, Hkv, d_v]."""
     width = query.shape[-1]
     if query.dtype not in _DTYPES:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 # Bytes of `softmax − onehot` that one call may save for the gradient of the weight.
 KEPT_BYTES = 256 << 20
@@ -28,8 +29,8 @@ _TINY = 1e-30
 
 
 def plain_head_logps(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor, dtype: torch.dtype
-) -> torch.Tensor:
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor, dtype: torch.dtype
+) -> Tensor:
     """log softmax(W h + b)[target] float32 [M], of hidden [M, H], weight [V, H], bias [V] and target_ids int64 [M].
 
     Matrix products are in `dtype`.
@@ -43,13 +44,8 @@ def plain_head_logps(
 class _PlainHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        target_ids: torch.Tensor,
-        dtype: torch.dtype,
-    ) -> torch.Tensor:
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor, dtype: torch.dtype
+    ) -> Tensor:
         need_h, need_w, need_b = ctx.needs_input_grad[:3]
         h, w = hidden.to(dtype), weight.to(dtype)
         b = None if bias is None else bias.to(dtype)
@@ -69,7 +65,7 @@ class _PlainHead(torch.autograd.Function):
         return logps
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         h, w, b, target_ids, d_hidden, errors = ctx.saved_tensors
         need_h, need_w, need_b = ctx.needs_input_grad[:3]
         # d logp / d logits = onehot − softmax
@@ -93,14 +89,7 @@ class _PlainHead(torch.autograd.Function):
         return grad_h, grad_w, grad_b, None, None
 
 
-def _score(
-    h: torch.Tensor,
-    w: torch.Tensor,
-    b: torch.Tensor | None,
-    target_ids: torch.Tensor,
-    error: torch.Tensor,
-    want_error: bool,
-) -> torch.Tensor:
+def _score(h: Tensor, w: Tensor, b: Tensor | None, target_ids: Tensor, error: Tensor, want_error: bool) -> Tensor:
     """log p [m] of the targets, from h [m, H] and w [V, H]. Writes softmax − onehot to `error` [m, V] if wanted.
 
     `error` also serves as the buffer of the logits.

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.models.attention.segments import segments
 from palate.models.cpu.projection import Projection, hooked, projection_of
@@ -34,9 +34,7 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 class FusedDecoderLayer(nn.Module):
     """Mixed into the class of a recognised layer by `apply_fused`."""
 
-    def forward(
-        self, hidden_states: torch.Tensor, *args: Any, layout: Layout | None = None, **kwargs: Any
-    ) -> torch.Tensor:
+    def forward(self, hidden_states: Tensor, *args: Any, layout: Layout | None = None, **kwargs: Any) -> Tensor:
         """[1, T, d] from [1, T, d]; a call without a packed row on a CPU goes to the original forward."""
         positions = kwargs.get("position_embeddings")
         # transformers calls layers by keyword; positional arguments would be a mask or a cache.
@@ -44,7 +42,7 @@ class FusedDecoderLayer(nn.Module):
         maps = projections(self) if packed else None
         if layout is None or positions is None or maps is None:
             extra = kwargs if layout is None else {**kwargs, "layout": layout}
-            original: torch.Tensor = super().forward(hidden_states, *args, **extra)
+            original: Tensor = super().forward(hidden_states, *args, **extra)
             return original
         return _fused_forward(self, hidden_states, positions, layout, maps)
 
@@ -115,7 +113,7 @@ def plain_norm(norm: Any) -> bool:
     return rms_eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not hooked(norm)
 
 
-def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> bool:
+def _runs_fused(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> bool:
     if any(kwargs.get(name) is not None for name in ("attention_mask", "past_key_values", "cache")):
         return False
     if hidden.device.type != "cpu" or hidden.shape[0] != 1 or kwargs.get("output_attentions"):
@@ -125,11 +123,11 @@ def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> boo
 
 def _fused_forward(
     layer: Any,
-    hidden: torch.Tensor,
-    positions: tuple[torch.Tensor, torch.Tensor],
+    hidden: Tensor,
+    positions: tuple[Tensor, Tensor],
     layout: Layout,
     maps: tuple[list[Projection], list[Projection]],
-) -> torch.Tensor:
+) -> Tensor:
     """[1, T, d] from hidden [1, T, d] and positions (cos, sin), [1, T, head width] each."""
     cos, sin = (p[0].float() for p in positions)
     before, after = layer.input_layernorm, layer.post_attention_layernorm
@@ -166,6 +164,6 @@ def _equals_original(layer: Any) -> bool:
     return _close(fused, original) and _close(d_fused, d_original)
 
 
-def _close(ours: torch.Tensor, original: torch.Tensor) -> bool:
+def _close(ours: Tensor, original: Tensor) -> bool:
     tolerance = _TOLERANCE if original.dtype == torch.float32 else 0.05
     return ours.shape == original.shape and bool((ours - original).abs().max() <= tolerance * original.abs().max())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import ModelError
 from palate.models.attention.flex import FLEX
@@ -146,7 +146,7 @@ class _Trial:
         if not self._crosses:
             self._groups = replace(self._groups, beyond=None)
         self._difference = float("inf")  # the largest between packed and separate rows
-        self._gradient: list[torch.Tensor] | None = None
+        self._gradient: list[Tensor] | None = None
         self._unit = 1.0
         with torch.no_grad():
             if rewards:
@@ -160,22 +160,22 @@ class _Trial:
             other = self._alone(self._groups.with_another_prompt().padded(self._device))
             self._effect = float((other - self._expected).norm())
 
-    def _alone(self, batch: Batch) -> torch.Tensor:
+    def _alone(self, batch: Batch) -> Tensor:
         """A batch's values by the model's own forward: a row for each trained token or completion."""
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask.long()}
         if self._groups.beyond is not None:
             inputs["position_ids"] = batch.position_ids
         if self._rewards:
-            states: torch.Tensor = self._model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
+            states: Tensor = self._model.base_model(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)
             return states[end_index(batch)].float() / self._unit
         logits = self._model.original_forward(**inputs, use_cache=False).logits.flatten(0, 1)
         return dense_logps(logits[batch.target_index], batch.target_ids)
 
-    def _score(self, batch: Batch) -> torch.Tensor:
+    def _score(self, batch: Batch) -> Tensor:
         """The same by the scoring forward."""
         if self._rewards:
             return states_at_ends(self._model, batch) / self._unit
-        logps: torch.Tensor = self._model(**batch.model_inputs()).logps
+        logps: Tensor = self._model(**batch.model_inputs()).logps
         return logps
 
     def choose_head(self) -> Head:
@@ -264,7 +264,7 @@ class _Trial:
         reason = self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
         return reason or ("" if calls else "its attention does not dispatch through transformers' attention interface")
 
-    def _scored(self, batch: Batch, *, backward: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _scored(self, batch: Batch, *, backward: bool) -> tuple[Tensor, Tensor | None]:
         """A batch's values, and the gradient of their weighted sum with respect to the embedded tokens [rows, T, H].
 
         The gradient is None if the batch was not embedded in one call, or `backward` is False.
@@ -272,9 +272,9 @@ class _Trial:
         if not backward:
             with torch.no_grad():
                 return self._score(batch), None
-        embedded: list[torch.Tensor] = []
+        embedded: list[Tensor] = []
 
-        def leaf(module: Any, args: Any, output: torch.Tensor) -> torch.Tensor:
+        def leaf(module: Any, args: Any, output: Tensor) -> Tensor:
             del module, args
             embedded.append(output.detach().requires_grad_(True))
             return embedded[-1]
@@ -291,7 +291,7 @@ class _Trial:
             handle.remove()
         return values.detach(), gradient
 
-    def _unequal(self, values: torch.Tensor, limit: float) -> str:
+    def _unequal(self, values: Tensor, limit: float) -> str:
         """Why the values are not those of separate rows; empty if they are, within a limit relative to the effect."""
         difference = float((values - self._expected).abs().max())
         if difference <= 4 * torch.finfo(torch.float32).eps * float(self._expected.abs().max()):
@@ -303,7 +303,7 @@ class _Trial:
             return f"a batch and separate rows differ by {share:.2%} of the effect of another prompt"
         return ""
 
-    def _other_gradient(self, gradient: torch.Tensor | None) -> str:
+    def _other_gradient(self, gradient: Tensor | None) -> str:
         """Why gradients in packed rows are not those of padded rows, part by part; empty if they are."""
         if gradient is None or self._gradient is None:
             return ""
@@ -326,6 +326,6 @@ def mixes_tokens(model: Any) -> str:
     return ""
 
 
-def _unequal_weights(count: int, like: torch.Tensor) -> torch.Tensor:
+def _unequal_weights(count: int, like: Tensor) -> Tensor:
     """Different numbers between 1 and 2, [count]."""
     return (1.0 + torch.arange(count, device=like.device) * 0.618 % 1.0).to(like.dtype)

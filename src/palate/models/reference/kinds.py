@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import ModelError
 from palate.models.precision import Precision
@@ -112,7 +112,7 @@ class FrozenCopy(_LiveReference):
 
     def __post_init__(self) -> None:
         linear_only = _linear_only(self.model)
-        self.copies: dict[str, torch.Tensor] = {}
+        self.copies: dict[str, Tensor] = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 copy = parameter.detach().clone()
@@ -162,7 +162,7 @@ def _linear_only(model: nn.Module) -> set[int]:
 
 
 @contextlib.contextmanager
-def swapped(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+def swapped(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     """A context in which the named parameters have these values, in their own dtype and on their own device."""
     parameters = dict(model.named_parameters())
     live = {name: parameters[name].data for name in values}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import ModelError
 from palate.models.attention.rotary import length_rule
@@ -24,11 +24,11 @@ from palate.text.batch import Batch
 class Rewards(NamedTuple):
     """Rewards of completions, float32 [C], in the order of `Batch.group_of`; router logits as in `TokenLogps`."""
 
-    rewards: torch.Tensor
-    router_logits: tuple[torch.Tensor, ...] | None = None
+    rewards: Tensor
+    router_logits: tuple[Tensor, ...] | None = None
 
 
-def end_index(batch: Batch) -> torch.Tensor:
+def end_index(batch: Batch) -> Tensor:
     """The index of each completion's last trained token in the flattened input_ids, int64 [C]."""
     ends: list[int] = []
     if batch.layout is not None:
@@ -62,11 +62,11 @@ def install_rewards(model: Any) -> None:
 
 def _reward_forward(
     self: Any,
-    input_ids: torch.Tensor | None = None,
+    input_ids: Tensor | None = None,
     *,
-    target_index: torch.Tensor | None = None,
-    target_ids: torch.Tensor | None = None,
-    end_index: torch.Tensor | None = None,
+    target_index: Tensor | None = None,
+    target_ids: Tensor | None = None,
+    end_index: Tensor | None = None,
     trunk: TrunkRun | None = None,
     return_dict: bool | None = None,
     routers: bool = False,
@@ -84,6 +84,6 @@ def _reward_forward(
         return Rewards(self.score(hidden.float()).squeeze(-1), routed)
 
 
-def states_at_ends(model: Any, batch: Batch) -> torch.Tensor:
+def states_at_ends(model: Any, batch: Batch) -> Tensor:
     """Hidden states float32 [C, H] that rewards are read from."""
     return states_at(model, model.base_model, decoder_inputs(batch), end_index(batch))[0].float()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from palate.models.frozen import float_products
 from palate.models.precision import FP32, Precision
@@ -84,13 +85,13 @@ def _undone_if_unequal(model: Any) -> Iterator[list[str]]:
 
 
 def _by_device(liger: Any, original: Any) -> Callable[..., Any]:
-    def rotated(q: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def rotated(q: Tensor, *args: Any, **kwargs: Any) -> Any:
         return (liger if _runs_on(q.device) else original)(q, *args, **kwargs)
 
     return rotated
 
 
-def _outputs(model: Any, precision: Precision, device: torch.device) -> list[torch.Tensor]:
+def _outputs(model: Any, precision: Precision, device: torch.device) -> list[Tensor]:
     """Hidden states of a few random tokens, and their gradients to the embedded tokens and to all norms' weights."""
     generator = torch.Generator().manual_seed(0)
     embedding = model.get_input_embeddings().weight
@@ -105,7 +106,7 @@ def _outputs(model: Any, precision: Precision, device: torch.device) -> list[tor
 
 
 def _differences(
-    found: Sequence[Sequence[torch.Tensor]], expected: Sequence[Sequence[torch.Tensor]], formats: Sequence[Precision]
+    found: Sequence[Sequence[Tensor]], expected: Sequence[Sequence[Tensor]], formats: Sequence[Precision]
 ) -> Iterator[str]:
     for ours, original, precision in zip(found, expected, formats, strict=True):
         limit = _EXACT if precision.autocast is None else _ROUNDED

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from palate.errors import DataError, EngineError
 from palate.models.generation.decoding import Decoding
@@ -210,7 +211,7 @@ class Batcher:
             if left <= 0:
                 return
 
-    def _add(self, answers: Sequence[GenerationRequest], logits: torch.Tensor) -> None:
+    def _add(self, answers: Sequence[GenerationRequest], logits: Tensor) -> None:
         """Choose the next token of each answer by logits [answers, V]; those that are complete leave."""
         tokens = _choose(answers, logits)
         totals = logits.logsumexp(-1)
@@ -229,7 +230,7 @@ class Batcher:
             self._rows.remove(complete)
 
 
-def _choose(answers: Sequence[GenerationRequest], logits: torch.Tensor) -> torch.Tensor:
+def _choose(answers: Sequence[GenerationRequest], logits: Tensor) -> Tensor:
     """The next tokens int64 [answers], as `generate` chooses them; answers with equal settings are drawn together."""
     tokens = torch.empty(len(answers), dtype=torch.long, device=logits.device)
     alike: dict[tuple[float, float], list[int]] = {}
@@ -245,7 +246,7 @@ def _choose(answers: Sequence[GenerationRequest], logits: torch.Tensor) -> torch
     return tokens
 
 
-def _top(answer: GenerationRequest, logits: torch.Tensor, total: torch.Tensor) -> tuple[tuple[int, float], ...]:
+def _top(answer: GenerationRequest, logits: Tensor, total: Tensor) -> tuple[tuple[int, float], ...]:
     """The likeliest tokens with their log-probabilities, of logits [V] and their logsumexp []."""
     if answer.top_logprobs <= 0:
         return ()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from palate.errors import DataError
 from palate.models.attention.rotary import length_rule
@@ -123,7 +124,7 @@ def _chooser(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> 
         return lambda logits, *_: logits.argmax(-1)
     uniform = torch.stack([uniform_numbers(decoding, seed) for seed in seeds]).to(device)
 
-    def choose(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+    def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
         return draw_tokens(logits / decoding.temperature, uniform[rows, step, None], decoding.top_p).squeeze(-1)
 
     return choose

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from palate.models.generation.local.llama_decoder import LlamaDecoder, llama_decoder_of
 from palate.models.generation.local.row_cache import AttentionShape, PartialPrompt, RowCache, block_size
@@ -25,7 +26,7 @@ class LlamaBatch:
         self._cache = RowCache(shape)
         self._prompts: dict[int, PartialPrompt] = {}
 
-    def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], torch.Tensor]:
+    def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], Tensor]:
         """See RunningBatch."""
         self._cache.begin_step()
         rows, positions = self._cache.rows, self._cache.lengths
@@ -62,8 +63,8 @@ class LlamaBatch:
         return sum(map(block_size, lengths))
 
     def _hidden(
-        self, ids: torch.Tensor, positions: torch.Tensor, rows: int, parts: Sequence[tuple[PartialPrompt, slice]]
-    ) -> torch.Tensor:
+        self, ids: Tensor, positions: Tensor, rows: int, parts: Sequence[tuple[PartialPrompt, slice]]
+    ) -> Tensor:
         """The residual stream [T, width] after the last layer, of the rows' new tokens and then those of the parts."""
         x = self._decoder.embedded(ids)
         cos, sin = self._decoder.angles(positions)

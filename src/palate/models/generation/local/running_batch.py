@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 from palate.models.generation.local.transformers_decoder import TransformersDecoder
 
@@ -35,7 +36,7 @@ class RunningBatch(Protocol):
 
     can_join: bool
 
-    def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], torch.Tensor]:
+    def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], Tensor]:
         """Read one more token of every row, and chunks of prompts: in order, and at most one of a prompt.
 
         Returns the numbers of all rows, with those that have just joined, and their logits float32 [rows, V].
@@ -62,7 +63,7 @@ class TransformersBatch:
         self._batch = TransformersDecoder(model)
         self.can_join = self._batch.can_join
 
-    def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], torch.Tensor]:
+    def step(self, tokens: Mapping[int, int], chunks: Sequence[Chunk]) -> tuple[list[int], Tensor]:
         """See RunningBatch."""
         logits = [self._batch.step(self._tensor([tokens[row] for row in self._rows]))] if self._rows else []
         for chunk in chunks:
@@ -95,12 +96,12 @@ class TransformersBatch:
         """See RunningBatch."""
         return len(lengths) * max(lengths, default=0)
 
-    def _read(self, chunk: Chunk) -> torch.Tensor:
+    def _read(self, chunk: Chunk) -> Tensor:
         decoder = self._prompts.get(chunk.row)
         if decoder is not None:
             return decoder.read(self._tensor(chunk.ids)[None])
         decoder = self._prompts[chunk.row] = TransformersDecoder(self._model)
         return decoder.prefill([chunk.ids], 1)
 
-    def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
+    def _tensor(self, ids: Sequence[int]) -> Tensor:
         return torch.tensor(list(ids), device=self._device)
