@@ -81,12 +81,12 @@ def input_gradient(
 
 def flatten(projections: Iterable[Projection]) -> list[Tensor | None]:
     """All tensors in a flat list, because an autograd Function tracks only tensors that are its own arguments."""
-    return [tensor for part in projections for tensor in part[:TENSORS]]
+    return [tensor for part in projections for tensor in (part.weight, part.bias, part.down, part.up)]
 
 
 def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projection]:
     """The inverse of `flatten`."""
-    return [Projection(*tensors[i * TENSORS : (i + 1) * TENSORS], scale) for i, scale in enumerate(scales)]
+    return [Projection(*tensors[i * TENSORS : (i + 1) * TENSORS], scale=scale) for i, scale in enumerate(scales)]
 
 
 def projection_of(module: Any) -> Projection | None:
