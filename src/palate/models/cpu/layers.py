@@ -11,6 +11,7 @@ several adapters at once, hooks) runs its original forward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from palate.models.attention.segments import segments
 from palate.models.cpu.projection import Projection, hooked, projection_of
-from palate.models.cpu.sublayers import attention_sublayer, mlp_sublayer
+from palate.models.cpu.sublayers import Attention, GatedMlp, rms_eps, sublayer
 from palate.models.frozen import float_products
 from palate.models.upstream import CALL_ERRORS, changed, evaluating
 from palate.text.batch import Layout, Span
@@ -100,14 +101,6 @@ def projections(layer: Any) -> tuple[list[Projection], list[Projection]] | None:
     return found[0], found[1]
 
 
-def rms_eps(norm: Any) -> float | None:
-    """The norm's epsilon, or None if the module has none."""
-    for name in ("variance_epsilon", "eps"):
-        if isinstance(getattr(norm, name, None), float):
-            return float(getattr(norm, name))
-    return None
-
-
 def plain_norm(norm: Any) -> bool:
     """Whether the norm has a weight and an epsilon only, without hooks."""
     return rms_eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not hooked(norm)
@@ -122,19 +115,13 @@ def _runs_fused(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> bool:
 
 
 def _fused_forward(
-    layer: Any,
-    hidden: Tensor,
-    positions: tuple[Tensor, Tensor],
-    layout: Layout,
-    maps: tuple[list[Projection], list[Projection]],
+    layer: Any, hidden: Tensor, positions: tuple[Tensor, Tensor], layout: Layout, maps: Sequence[list[Projection]]
 ) -> Tensor:
     """[1, T, d] from hidden [1, T, d] and positions (cos, sin), [1, T, head width] each."""
     cos, sin = (p[0].float() for p in positions)
-    before, after = layer.input_layernorm, layer.post_attention_layernorm
-    x = attention_sublayer(
-        hidden[0], before.weight, rms_eps(before) or 0.0, maps[0], cos, sin, segments(layout), layer.self_attn.scaling
-    )
-    return mlp_sublayer(x, after.weight, rms_eps(after) or 0.0, maps[1])[None]
+    attention = Attention(cos, sin, segments(layout), layer.self_attn.scaling, torch.is_grad_enabled())
+    x = sublayer(hidden[0], layer.input_layernorm, maps[0], attention)
+    return sublayer(x, layer.post_attention_layernorm, maps[1], GatedMlp())[None]
 
 
 def _equals_original(layer: Any) -> bool:

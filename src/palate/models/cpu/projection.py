@@ -86,7 +86,7 @@ def flatten(projections: Iterable[Projection]) -> list[Tensor | None]:
 
 def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projection]:
     """The inverse of `flatten`."""
-    return [Projection(*tensors[i * TENSORS : (i + 1) * TENSORS], scale=scale) for i, scale in enumerate(scales)]
+    return [Projection._make([*tensors[i * TENSORS : (i + 1) * TENSORS], scale]) for i, scale in enumerate(scales)]
 
 
 def projection_of(module: Any) -> Projection | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from palate.models.attention.cpu import tree_backward, tree_forward
 from palate.models.attention.segments import Segment
@@ -21,8 +21,14 @@ from palate.models.cpu.projection import TENSORS, Projection, flatten, input_gra
 from palate.models.precision import compute_dtype
 
 
-class _Attention(NamedTuple):
-    """softmax(rotated q kᵀ) v of a packed row; cos, sin [T, d]; `keep` saves the probabilities for backward."""
+class Attention(NamedTuple):
+    """Tree attention of rotated q and k, and v, of a packed row.
+
+    Attributes:
+        cos, sin: float32 [T, head width].
+        scaling: factor on the scores.
+        keep: whether the probabilities are saved for backward.
+    """
 
     cos: Tensor
     sin: Tensor
@@ -48,7 +54,7 @@ class _Attention(NamedTuple):
         return out, [*grads, kernels.heads_last(d_v, dtype)]
 
 
-class _GatedMlp:
+class GatedMlp:
     """silu(gate) · up."""
 
     def forward(self, projected: Iterable[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -63,49 +69,33 @@ class _GatedMlp:
         return hidden, grads
 
 
-def attention_sublayer(
-    x: Tensor,
-    norm: Tensor,
-    eps: float,
-    linear: Sequence[Projection],
-    cos: Tensor,
-    sin: Tensor,
-    parts: Sequence[Segment],
-    scaling: float,
-) -> Tensor:
-    """x + o(tree attention(rotate(q, k), v)) of the norm of x: [T, d] from [T, d].
+def sublayer(x: Tensor, norm: nn.Module, linear: Sequence[Projection], core: Attention | GatedMlp) -> Tensor:
+    """x + outer(core(inner maps of the norm of x)): [T, d] from [T, d].
 
     Args:
-        norm: [d], RMSNorm's weight, with its `eps`.
-        linear: the maps q, k, v and o, weights [out, in].
-        cos, sin: float32 [T, head width].
-        scaling: factor on the scores.
+        norm: an RMSNorm that `rms_eps` knows.
+        linear: the inner maps (q, k and v, or gate and up) and the outer one (o, or down), weights [out, in].
     """
-    return _sublayer(x, norm, eps, linear, _Attention(cos, sin, parts, scaling, torch.is_grad_enabled()))
+    rest = (rms_eps(norm) or 0.0, core, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
+    return _Sublayer.apply(x, norm.weight, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
 
 
-def mlp_sublayer(x: Tensor, norm: Tensor, eps: float, linear: Sequence[Projection]) -> Tensor:
-    """x + down(silu(gate) · up) of the norm of x: [T, d] from [T, d]; `linear` are gate, up and down."""
-    return _sublayer(x, norm, eps, linear, _GatedMlp())
-
-
-def _sublayer(
-    x: Tensor, norm: Tensor, eps: float, linear: Sequence[Projection], core: _Attention | _GatedMlp
-) -> Tensor:
-    rest = (eps, core, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
-    return _Sublayer.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
+def rms_eps(norm: Any) -> float | None:
+    """The norm's epsilon, or None if the module has none."""
+    for name in ("variance_epsilon", "eps"):
+        if isinstance(getattr(norm, name, None), float):
+            return float(getattr(norm, name))
+    return None
 
 
 class _Sublayer(torch.autograd.Function):
-    """x + outer(core(inner maps of the norm of x)); the last of `tensors` are the outer map's."""
-
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         norm: Tensor,
         eps: float,
-        core: _Attention | _GatedMlp,
+        core: Attention | GatedMlp,
         dtype: torch.dtype,
         scales: Sequence[float],
         *tensors: Tensor | None,

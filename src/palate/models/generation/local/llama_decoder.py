@@ -21,10 +21,11 @@ from torch import Tensor
 from palate.models.attention.cpu import tree_forward
 from palate.models.attention.segments import Segment
 from palate.models.cpu import kernels
-from palate.models.cpu.layers import projections, rms_eps
+from palate.models.cpu.layers import projections
 from palate.models.cpu.llama_like import recognised
 from palate.models.cpu.prepacked import PackedLinear, decoding_dtype
 from palate.models.cpu.projection import projection_of
+from palate.models.cpu.sublayers import rms_eps
 from palate.models.generation.local.prompt_cache import LayerCache, Slots
 from palate.models.upstream import CALL_ERRORS, base_of
 
