@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from palate.models.attention.cpu import cpu_tree_attention
+from palate.models.attention.cpu import cpu_tree_attention, segments, visible
 from palate.models.attention.interface import AttentionCall, register, repeated
-from palate.models.attention.segments import segments, visible
 
 TREE = "palate_tree"
 

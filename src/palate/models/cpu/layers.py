@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from palate.models.attention.segments import segments
+from palate.models.attention.cpu import segments
 from palate.models.cpu.projection import Projection, hooked, projection_of
 from palate.models.cpu.sublayers import Attention, GatedMlp, rms_eps, sublayer
 from palate.models.frozen import float_products

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from palate.models.attention.cpu import tree_backward, tree_forward
-from palate.models.attention.segments import Segment
+from palate.models.attention.cpu import Segment, tree_backward, tree_forward
 from palate.models.cpu import kernels
 from palate.models.cpu.projection import TENSORS, Projection, flatten, input_gradient, unflatten
 from palate.models.precision import compute_dtype

@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from palate.models.attention.cpu import tree_forward
-from palate.models.attention.segments import Segment
+from palate.models.attention.cpu import Segment, tree_forward
 from palate.models.cpu import kernels
 from palate.models.cpu.layers import projections
 from palate.models.cpu.llama_like import recognised

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from palate.models.attention.cpu import tree_forward
-from palate.models.attention.segments import Segment
+from palate.models.attention.cpu import Segment, tree_forward
 
 # Capacity of the smallest block, in tokens.
 _SMALLEST = 64
