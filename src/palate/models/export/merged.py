@@ -20,6 +20,8 @@ from palate.models.loading.spec import ModelSpec
 from palate.models.tuning.trainable import TASKS, merge_adapter
 from palate.models.tuning.vocabulary import enlarge_embedding
 
+_COPIED = ("adapter_model.safetensors", "README.md")
+
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 )
@@ -74,9 +76,6 @@ def _cast(model: Any, dtype: str, name: str) -> None:
         if dtype == "fp16" and float(parameter.abs().max()) > limit:
             raise ModelError(f"{name}: {key} is beyond the range of fp16 (±{limit:g}); export it in bf16 or fp32")
     model.to(DTYPES[dtype])
-
-
-_COPIED = ("adapter_model.safetensors", "README.md")
 
 
 def export_adapter(spec: ModelSpec, folder: Path) -> None:

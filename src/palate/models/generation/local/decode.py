@@ -21,6 +21,9 @@ from palate.models.generation.decoding import Decoding
 from palate.models.precision import Precision
 from palate.models.upstream import evaluating
 
+# A nucleus is looked for among so many tokens first.
+_NUCLEUS = 256
+
 Choose = Callable[[Tensor, Tensor, int], Tensor]
 """(logits float32 [rows, V], numbers of the rows int64 [rows], step) → tokens int64 [rows]."""
 
@@ -127,10 +130,6 @@ def prepared_decoder(
             return
         with linear_weights_in(model, precision.autocast):
             yield own(model)
-
-
-# A nucleus is looked for among so many tokens first.
-_NUCLEUS = 256
 
 
 def uniform_numbers(decoding: Decoding, seed: int) -> Tensor:
