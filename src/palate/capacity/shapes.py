@@ -57,13 +57,9 @@ class ModelShape:
     @property
     def maps(self) -> list[tuple[int, int, int]]:
         """(inputs, outputs, number) of the linear maps of one layer: q; k and v; o; into the MLP; out of it."""
+        d, f = self.hidden, self.intermediate
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = [(self.hidden, queries, 1), (self.hidden, keys, 2), (queries, self.hidden, 1)]
-        return [
-            *attention,
-            (self.hidden, self.intermediate, 2 if self.gated else 1),
-            (self.intermediate, self.hidden, 1),
-        ]
+        return [(d, queries, 1), (d, keys, 2), (queries, d, 1), (d, f, 2 if self.gated else 1), (f, d, 1)]
 
     @property
     def counts(self) -> Counts:

@@ -56,7 +56,7 @@ class PrecomputedReference:
             self.live = None
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
-        values = [np.concatenate([self.store.get(group.content_hash) for group in batch.groups]) for batch in batches]
+        values = [np.concatenate([self.store[group.content_hash] for group in batch.groups]) for batch in batches]
         return [TokenLogps(torch.from_numpy(one).to(batch.target_ids.device)) for one, batch in zip(values, batches)]
 
     @contextlib.contextmanager
@@ -92,7 +92,7 @@ def fill(
             ends = np.searchsorted(owners, np.arange(len(batch.groups)), side="right")
             start = 0
             for group, end in zip(batch.groups, ends, strict=True):
-                store.put(group.content_hash, values[start:end].copy())
+                store[group.content_hash] = values[start:end].astype(np.float32)
                 start = int(end)
             scored.advance(len(batch.groups))
             if time.monotonic() - saved >= _SAVE_EVERY:
@@ -129,7 +129,7 @@ def verify(
     found = []
     for batch in split(sample):
         [tokens] = live.logps([batch.to(device)])
-        stored = np.concatenate([store.get(group.content_hash) for group in batch.groups])
+        stored = np.concatenate([store[group.content_hash] for group in batch.groups])
         found.append((np.abs(tokens.logps.cpu().numpy() - stored), batch.groups[0].id))
     if not found:
         return

@@ -26,8 +26,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._key_buffer: Tensor | None = None
-        self._value_buffer: Tensor | None = None
+        self._buffers: list[Tensor] = []  # of keys and values
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append [rows, heads, n, d] and return all keys and values so far, as views of the buffers."""
@@ -36,12 +35,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         start = self.get_seq_length()
         end = start + key_states.shape[2]
-        if self._key_buffer is None or self._value_buffer is None or end > self._key_buffer.shape[2]:
-            self._key_buffer = _grown(self.keys if start else None, key_states, end + _GROWTH)
-            self._value_buffer = _grown(self.values if start else None, value_states, end + _GROWTH)
-        self._key_buffer[:, :, start:end] = key_states
-        self._value_buffer[:, :, start:end] = value_states
-        self.keys, self.values = self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
+        new = key_states, value_states
+        if not self._buffers or end > self._buffers[0].shape[2]:
+            old = (self.keys, self.values) if start else (None, None)
+            self._buffers = [_grown(*pair, end + _GROWTH) for pair in zip(old, new, strict=True)]
+        for buffer, states in zip(self._buffers, new, strict=True):
+            buffer[:, :, start:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
         return self.keys, self.values
 
     def batch_repeat_interleave(self, repeats: int) -> None:
@@ -54,7 +54,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
     def drop_buffers(self) -> None:
         """`keys` and `values` were replaced: the next update copies them into new buffers."""
-        self._key_buffer = self._value_buffer = None
+        self._buffers = []
 
 
 def _grown(old: Tensor | None, new: Tensor, length: int) -> Tensor:
