@@ -50,7 +50,7 @@ def _weight_files(source: str, revision: str | None) -> list[str]:
 
 def widen(model: Any) -> None:
     """Make everything but linear weights float32 in a model that was loaded in 16 bits from files in 16 bits."""
-    linear = {id(parameter) for parameter in _linear_weights(model)}
+    linear = {id(parameter) for parameter in linear_weights(model)}
     for parameter in model.parameters():
         if id(parameter) not in linear and parameter.dtype in _FORMATS:
             parameter.data = parameter.data.float()
@@ -66,11 +66,18 @@ def widen(model: Any) -> None:
         config.dtype = torch.float32
 
 
-def _linear_weights(model: nn.Module) -> Iterator[nn.Parameter]:
-    tied = {p.data_ptr() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+def linear_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Weights and biases that only plain linear layers use, without scalar heads: autocast casts them at every use."""
+    linear: dict[int, nn.Parameter] = {}
+    other: set[int] = set()
     for name, module in model.named_modules():
-        if type(module) is nn.Linear and name.rpartition(".")[2] not in _SCALAR_HEADS:
-            yield from (p for p in module.parameters(recurse=False) if p.data_ptr() not in tied)
+        plain = type(module) is nn.Linear and name.rpartition(".")[2] not in _SCALAR_HEADS
+        for parameter in module.parameters(recurse=False):
+            if plain:
+                linear[id(parameter)] = parameter
+            else:
+                other.add(id(parameter))
+    return [parameter for key, parameter in linear.items() if key not in other]
 
 
 def store_frozen_in(model: nn.Module, precision: Precision) -> int:
@@ -78,7 +85,7 @@ def store_frozen_in(model: nn.Module, precision: Precision) -> int:
     saved = 0
     if precision.autocast is None:
         return 0
-    for parameter in _linear_weights(model):
+    for parameter in linear_weights(model):
         if parameter.requires_grad or parameter.dtype != torch.float32:
             continue
         small = parameter.data.to(precision.autocast)

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.errors import ModelError
+from palate.models.frozen import linear_weights
 from palate.models.precision import Precision
 from palate.models.scoring.forward import score
 from palate.models.scoring.logps import TokenLogps
@@ -111,12 +112,12 @@ class FrozenCopy(_LiveReference):
     kind = "copy"
 
     def __post_init__(self) -> None:
-        linear_only = _linear_only(self.model)
+        linear = {id(parameter) for parameter in linear_weights(self.model)}
         self.copies: dict[str, Tensor] = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 copy = parameter.detach().clone()
-                if self.precision.autocast is not None and id(parameter) in linear_only:
+                if self.precision.autocast is not None and id(parameter) in linear:
                     copy = copy.to(self.precision.autocast)
                 self.copies[name] = copy
 
@@ -149,16 +150,6 @@ class SeparateModel(_LiveReference):
 
     def __post_init__(self) -> None:
         self.model.eval().requires_grad_(False)
-
-
-def _linear_only(model: nn.Module) -> set[int]:
-    """ids of the parameters that only plain linear layers use."""
-    linear: set[int] = set()
-    other: set[int] = set()
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            (linear if type(module) is nn.Linear else other).add(id(parameter))
-    return linear - other
 
 
 @contextlib.contextmanager

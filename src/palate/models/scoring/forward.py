@@ -36,12 +36,17 @@ def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
 
 def install(model: Any, head: Head) -> None:
     """Give a causal LM the scoring forward. Calls without `target_index` still reach the original forward."""
+    model.head = head
+    replace_forward(model, _scoring_forward)
+
+
+def replace_forward(model: Any, forward: Callable[..., Any]) -> None:
+    """Give a model another forward, once or again; its own is then `original_forward`."""
     if not hasattr(model, "original_forward"):
         model.original_forward = model.forward
-    model.head = head
     if not hasattr(model, "length_rule"):  # the probe may have set a stricter one
         model.length_rule = length_rule(model.config)
-    model.forward = types.MethodType(_scoring_forward, model)
+    model.forward = types.MethodType(forward, model)
 
 
 def _scoring_forward(

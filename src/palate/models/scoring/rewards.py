@@ -7,7 +7,6 @@ forward also scores packed rows, with tree attention.
 from __future__ import annotations
 
 import contextlib
-import types
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from palate.errors import ModelError
-from palate.models.attention.rotary import length_rule
-from palate.models.scoring.forward import decoder_inputs, states_at
+from palate.models.scoring.forward import decoder_inputs, replace_forward, states_at
 from palate.models.scoring.trunk import TrunkRun
 from palate.text.batch import Batch
 
@@ -54,10 +52,7 @@ def install_rewards(model: Any) -> None:
     """
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise ModelError(f"{type(model).__name__} has no linear score head on the last token; take a causal model")
-    if not hasattr(model, "original_forward"):
-        model.original_forward = model.forward
-        model.length_rule = length_rule(model.config)
-    model.forward = types.MethodType(_reward_forward, model)
+    replace_forward(model, _reward_forward)
 
 
 def _reward_forward(
