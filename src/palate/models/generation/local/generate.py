@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -101,11 +102,9 @@ def _batches(prompts: Sequence[Sequence[int]], batch_size: int, *, equal: bool) 
     With `equal` only prompts of equal length share a batch, because rotary positions depend on the length.
     """
     runs: list[list[int]] = []
-    for i, prompt in enumerate(prompts):
-        if runs and prompts[runs[-1][0]] == prompt and len(runs[-1]) < batch_size:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
+    for _, equal_prompts in groupby(range(len(prompts)), lambda i: prompts[i]):
+        run = list(equal_prompts)
+        runs += [run[start : start + batch_size] for start in range(0, len(run), batch_size)]
     runs.sort(key=lambda indices: (-len(indices), -len(prompts[indices[0]])))
     current: list[list[int]] = []
     for run in runs:
