@@ -39,8 +39,6 @@ class Probe:
     Attributes:
         packed: True if tree attention in a packed row equals separate rows.
         reason: why not, in a few words; empty if packed.
-        head: the head transform that equals the model's own logits.
-        difference: the largest |Δ log π| between packed and separate rows; inf if packed rows could not run.
         attention: what computes the rows, for run.json: `tree`, `flex`, `varlen (…)` with the kernel's name, or
             `padded: …` with the reason.
         refused: faster kernels that were tried first, each with the reason why it is not used.
@@ -48,10 +46,8 @@ class Probe:
 
     packed: bool
     reason: str
-    head: Head
-    difference: float
-    attention: str = ""
-    refused: tuple[str, ...] = ()
+    attention: str
+    refused: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +118,8 @@ def probe(
         install(model, head_of(model))
     with _probing(model):
         trial = _Trial(model, rewards=head == "reward", longest=longest, gradients=gradients)
-        return trial.choose_kernel(trial.choose_head(), kernels, precision)
+        trial.choose_head()
+        return trial.choose_kernel(kernels, precision)
 
 
 class _Trial:
@@ -145,7 +142,6 @@ class _Trial:
         self._crosses = rule is None or longest is None or longest > rule.limits[0]
         if not self._crosses:
             self._groups = replace(self._groups, beyond=None)
-        self._difference = float("inf")  # the largest between packed and separate rows
         self._gradient: list[Tensor] | None = None
         self._unit = 1.0
         with torch.no_grad():
@@ -178,8 +174,8 @@ class _Trial:
         logps: Tensor = self._model(**batch.model_inputs()).logps
         return logps
 
-    def choose_head(self) -> Head:
-        """The first head with which padded rows equal separate rows; sets a `LengthRule` if needed.
+    def choose_head(self) -> None:
+        """Leave the model with the first head with which padded rows equal separate rows, and a `LengthRule` if needed.
 
         Raises:
             ModelError: there is none.
@@ -187,7 +183,7 @@ class _Trial:
         model = self._model
         heads = [Head()] if self._rewards else [model.head, replace(model.head, original=True)]
         if not self._expected.isfinite().all():
-            return heads[0]  # nothing to compare; the first training step names the rows with a non-finite loss
+            return  # nothing to compare; the first training step names the rows with a non-finite loss
         reason = ""
         for rule in (model.length_rule, LengthRule("rows", (0,), each=True)):
             model.length_rule = rule
@@ -202,13 +198,13 @@ class _Trial:
                 reason = self._unequal(values, self._tolerance.values if self._tolerance.absolute < 0.1 else math.inf)
                 if not reason:
                     self._gradient = None if gradient is None else self._groups.joined(gradient)
-                    return head
+                    return
         raise ModelError(
             f"{type(model).__name__}: its scores of a row depend on other rows of the batch "
             f"({reason or 'no decoder'}), so palate cannot score it"
         )
 
-    def choose_kernel(self, head: Head, kernels: Sequence[str], precision: Precision) -> Probe:
+    def choose_kernel(self, kernels: Sequence[str], precision: Precision) -> Probe:
         """Check packed rows, then select the first kernel that agrees; without kernels, rows are padded."""
         model = self._model
         reason = self._mixes() if kernels else "attention: padded was asked for"
@@ -221,11 +217,11 @@ class _Trial:
                 why = "" if kernel == TREE else self._try(kernel, precision)
                 if not why:
                     model.set_attn_implementation(kernel)
-                    return Probe(True, "", head, self._difference, kernel_label(kernel), tuple(refused))
+                    return Probe(True, "", kernel_label(kernel), tuple(refused))
                 refused.append(f"{kernel_label(kernel)}: {why}")
             reason = reason or refused.pop()
             model.set_attn_implementation(model.original_attention)
-        return Probe(False, reason, head, self._difference, f"padded: {reason}", tuple(refused))
+        return Probe(False, reason, f"padded: {reason}", tuple(refused))
 
     def _mixes(self) -> str:
         """Why rows cannot be packed whatever the kernel; empty if they can."""
@@ -252,16 +248,14 @@ class _Trial:
                 for call in () if kernel == TREE else dict.fromkeys(calls):
                     if reason := kernel_differs(kernel, call, self._device, backward=backward):
                         return reason
+            if kernel != TREE and not values.isfinite().all():
+                return "its scores are not finite"
+            if precision.autocast is not None:
+                return ""
+            reason = self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
         # An architecture may fail on a mask that is no tensor, or be refused by `attention.interface`.
         except (ModelError, *CALL_ERRORS) as error:
             return f"{type(error).__name__}: {first_line(error)}"
-        if kernel == TREE:
-            self._difference = float((values - self._expected).abs().max())
-        elif not values.isfinite().all():
-            return "its scores are not finite"
-        if precision.autocast is not None:
-            return ""
-        reason = self._unequal(values, self._tolerance.values) or self._other_gradient(gradient)
         return reason or ("" if calls else "its attention does not dispatch through transformers' attention interface")
 
     def _scored(self, batch: Batch, *, backward: bool) -> tuple[Tensor, Tensor | None]:
