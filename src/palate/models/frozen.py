@@ -80,19 +80,15 @@ def linear_weights(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for key, parameter in linear.items() if key not in other]
 
 
-def store_frozen_in(model: nn.Module, precision: Precision) -> int:
-    """Store frozen linear weights in the autocast dtype if that loses nothing, and return the bytes saved."""
-    saved = 0
+def store_frozen_in(model: nn.Module, precision: Precision) -> None:
+    """Store frozen linear weights in the autocast dtype if that loses nothing."""
     if precision.autocast is None:
-        return 0
+        return
     for parameter in linear_weights(model):
-        if parameter.requires_grad or parameter.dtype != torch.float32:
-            continue
-        small = parameter.data.to(precision.autocast)
-        if torch.equal(small.float(), parameter.data):
-            parameter.data = small
-            saved += small.numel() * 2
-    return saved
+        if not parameter.requires_grad and parameter.dtype == torch.float32:
+            small = parameter.data.to(precision.autocast)
+            if torch.equal(small.float(), parameter.data):
+                parameter.data = small
 
 
 @contextlib.contextmanager
