@@ -63,7 +63,7 @@ class ModelShape:
 
     @property
     def counts(self) -> Counts:
-        """All parameters; biases are left out. Experts are no linear maps: their weights lie in one tensor a layer."""
+        """All parameters; biases are left out. Experts are no linear maps: their weights are one tensor a layer."""
         attention, mlp = self._weights
         places = (self.max_positions or 0) * self.hidden if self.model_type in ("gpt2", "opt") else 0
         other = (2 * self.layers + 1) * self.hidden + places + self.layers * self.experts * mlp

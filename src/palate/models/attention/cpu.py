@@ -164,7 +164,7 @@ def _probabilities(grouped: Tensor, key: Tensor, rows: slice, seen: int, scaling
     q = grouped[:, :, rows].reshape(groups, repeat * n, width)
     # beta=0 ignores the first argument; baddbmm scales without another pass over the scores.
     scores = torch.baddbmm(q.new_empty(1), q, key.transpose(1, 2), beta=0, alpha=scaling)
-    # Only the last n keys can be in a query's future, and the padding behind them.
+    # Only the last n keys can be in a query's future, and the padding after them.
     future = torch.full((n, padded - seen + n), float("-inf"), dtype=q.dtype).triu_(1)
     scores.view(groups, repeat, n, padded)[..., seen - n :].add_(future)
     return torch.softmax(scores, dim=-1)

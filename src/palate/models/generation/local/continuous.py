@@ -28,7 +28,7 @@ from palate.models.upstream import base_of, first_line
 
 _log = logging.getLogger(__name__)
 
-# Tokens of prompts that are read in one step on a CPU, beside running answers and without any. More at a time delay the
+# Tokens of prompts that are read in one step on a CPU, with running answers and without any. More at a time delay the
 # first tokens of short prompts and save nothing.
 _CHUNK = 128
 _CHUNK_ALONE = 256

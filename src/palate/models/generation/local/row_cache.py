@@ -50,7 +50,7 @@ class PartialPrompt:
         q, k, v = (x.transpose(0, 1).contiguous() for x in (q, k, v))
         n, done = q.shape[1], self.done
         self.keys[layer, :, done : done + n], self.values[layer, :, done : done + n] = k, v
-        if done:  # the earlier chunks are a prefix, which a segment names by its place behind the new tokens
+        if done:  # the earlier chunks are a prefix, which a segment names by its range after the new tokens
             k, v = (torch.cat([new, old[layer, :, :done]], 1) for new, old in ((k, self.keys), (v, self.values)))
         part = Segment(0, n, (n, n + done))
         return tree_forward(q, k, v, [part], self._scaling, keep=False)[0].flatten(1)
