@@ -21,8 +21,7 @@ from palate.models.loading.identity import adapter_hash, model_hash, weights_has
 from palate.models.loading.load import load_model
 from palate.models.loading.shards import Shards
 from palate.models.precision import Precision
-from palate.models.probe.probe import probe, same_choices
-from palate.models.probe.trial import Probe
+from palate.models.probe.probe import Probe, probe, same_choices
 from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning import trainable
 from palate.models.tuning.experts import RouterBalance, has_experts, router_balance
