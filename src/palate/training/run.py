@@ -29,7 +29,7 @@ from palate.training.methods.online import OnlineMethod
 from palate.training.online.policy_engine import FOLDER as ROLLOUT_POLICY
 from palate.training.online.policy_engine import policy_engine
 from palate.training.online.rewards import JudgeRewards
-from palate.training.online.rollouts import RolloutContext, with_longest_answers
+from palate.training.online.rollouts import Split, StepRollouts, with_longest_answers
 from palate.training.processes import is_main_process
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
@@ -204,11 +204,12 @@ class _Training:
         policy = session.policy
         self._batching = {"budget": self._token_budget(), "collate": policy.collate, "packed": policy.probe.packed}
         reference = session.reference if session.rewards is None else None  # online methods score with it when sampling
+        split = partial(micro_batches, **self._batching)
         trainer = PalateTrainer(
             model=policy.model,
             train_groups=session.data.train,
             eval_groups=session.data.evaluation,
-            split=partial(micro_batches, **self._batching),
+            split=split,
             collate=policy.collate,
             scoring=Scoring(
                 session.method,
@@ -217,7 +218,7 @@ class _Training:
                 balance=policy.balance,
                 noise=policy.noise,
             ),
-            sampler=self._sampler(),
+            rollouts=self._rollouts(split),
             between_batches=self._stop.between_batches,
             args=training_arguments(config, self.folder.path, session.precision, session.device),
             processing_class=session.template.tokenizer,
@@ -230,14 +231,14 @@ class _Training:
                 trainer.step_metrics = {name: row[name] for name in row if name not in ("step", "split", "epoch")}
         return trainer
 
-    def _sampler(self) -> RolloutContext | None:
-        """The sampler of an online method; None for offline methods."""
+    def _rollouts(self, split: Split) -> StepRollouts | None:
+        """What samples for an online method; None for offline methods."""
         session, config = self.session, self.session.config
         if session.rewards is None or session.reference is None:
             return None
         assert isinstance(config, RolloutFields)
         assert isinstance(session.method, OnlineMethod)
-        return RolloutContext(
+        return StepRollouts(
             session.policy.model,
             session.reference,
             session.method,
@@ -248,6 +249,7 @@ class _Training:
             session.device,
             policy_engine(config, self.folder.path, session.template),
             self.main,
+            split,
         )
 
     def _token_budget(self) -> int:

@@ -32,7 +32,7 @@ from palate.training.evaluation_pass import evaluate_groups, metric_names
 from palate.training.finite import check_finite
 from palate.training.meters import HeldOutRow, Meter, standard_errors
 from palate.training.methods.base import LossOutput, summarise
-from palate.training.online.rollouts import RolloutContext, StepRollouts
+from palate.training.online.rollouts import StepRollouts
 from palate.training.processes import gather, sum_over_ranks
 from palate.training.scoring import Scoring
 from palate.training.sharded import EqualCounts
@@ -65,7 +65,7 @@ class PalateTrainer(CheckpointTrainer):
         eval_groups: evaluation data, or None.
         split: divides groups into batches within the token budget.
         scoring: computes the losses of a batch; has the method and the reference.
-        sampler: for online methods: samples answers to the prompts of each step, and scores them with the reference.
+        rollouts: for online methods: samples answers to the prompts of each step, and scores them with the reference.
         between_batches: called before each batch of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
@@ -85,7 +85,7 @@ class PalateTrainer(CheckpointTrainer):
         split: Callable[[Sequence[EncodedGroup]], list[Batch]],
         collate: Callable[[Sequence[EncodedGroup]], Batch],
         scoring: Scoring,
-        sampler: RolloutContext | None = None,
+        rollouts: StepRollouts | None = None,
         between_batches: Callable[[], None] = lambda: None,
         args: TrainingArguments,
         **kwargs: Any,
@@ -96,7 +96,7 @@ class PalateTrainer(CheckpointTrainer):
         self.health: EvaluationCheck | None = None
         self.step_metrics: dict[str, float] = {}
         self.evaluated: dict[str, float] = {}
-        self.rollouts = StepRollouts(sampler, self.split) if sampler is not None else None
+        self.rollouts = rollouts
         self._between_batches = between_batches
         self._before_step: tuple[list[bytes], Mapping[str, float]] | None = None
         self._step_pass: Pass | None = None
