@@ -58,9 +58,10 @@ def check_installed(config: RunConfig, device: torch.device) -> None:
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
             raise ConfigError(f"{key}: there is no file {path}")
-    if config.deepspeed and "LOCAL_RANK" not in os.environ:
+    sharding = next((key for key in ("deepspeed", "fsdp") if getattr(config, key)), None)
+    if sharding is not None and "LOCAL_RANK" not in os.environ:
         raise ConfigError(
-            "deepspeed: start with torchrun, one process too: torchrun --nproc_per_node 1 -m palate train CONFIG.yaml"
+            f"{sharding}: start with torchrun, one process too: torchrun --nproc_per_node 1 -m palate train CONFIG.yaml"
         )
 
 
