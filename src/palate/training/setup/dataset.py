@@ -19,7 +19,6 @@ from palate.config.run import DpoConfig, RunConfig, SftConfig
 from palate.config.stages.health import HealthFields
 from palate.config.stages.preference import SampleFields
 from palate.config.stages.rollout import RolloutFields
-from palate.data import SourceReport
 from palate.data.comparisons import ShareCounts
 from palate.data.contract import lineage
 from palate.data.formats.kinds import KIND_NAMES
@@ -29,7 +28,7 @@ from palate.data.sources.spec import find_sources
 from palate.data.stream import RecordStream
 from palate.plugins import plugin_points
 from palate.progress import Pass, progress
-from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record
+from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record, SourceReport
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, EncodingStats, encode_batches
 from palate.text.group_file import GroupFile, GroupWriter
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
