@@ -128,8 +128,8 @@ class PalateTrainer(CheckpointTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> StepOrder:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        if self.rollouts is not None and self.rollouts.updates > 1:
-            return StepOrder(len(dataset), self._rows_of_step(), seed, repeats=self.rollouts.updates)
+        if self.rollouts is not None and self.rollouts.method.updates > 1:
+            return StepOrder(len(dataset), self._rows_of_step(), seed, repeats=self.rollouts.method.updates)
         return self._order(len(dataset), self.args.train_batch_size, seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> StepOrder:

@@ -70,18 +70,13 @@ class StepRollouts:
     split: Split
     _answered: list[list[EncodedGroup]] | None = field(default=None, init=False)
 
-    @property
-    def updates(self) -> int:
-        """Optimiser steps on each batch of sampled answers."""
-        return self.method.updates
-
     def fill(self, lists: Sequence[Sequence[EncodedGroup]], step: int) -> list[list[EncodedGroup]]:
         """This rank's DataLoader batches of a step (counted from 0), with answers; all ranks call it together."""
-        if step % self.updates and self._answered is None:
+        if step % self.method.updates and self._answered is None:
             raise ArtifactError(
                 "the checkpoint lacks the answers that its next step trains on; resume from another one"
             )
-        if step % self.updates == 0 or self._answered is None:
+        if step % self.method.updates == 0 or self._answered is None:
             filled = iter(self._filled([group for groups in lists for group in groups], step, training=True))
             self._answered = [[next(filled) for _ in groups] for groups in lists]
         return self._answered
@@ -197,7 +192,7 @@ class StepRollouts:
         """Write the state that a resumed run needs: the value head, and answers with updates left."""
         if main:
             save_value_head(self.policy, folder)
-        if self.updates > 1 and self._answered is not None:
+        if self.method.updates > 1 and self._answered is not None:
             rows = [[_to_json(group) for group in groups] for groups in self._answered]
             write_json(folder / f"rollouts-{rank}.json", {"lists": rows}, indent=None)
 
