@@ -337,8 +337,6 @@ class PalateTrainer(CheckpointTrainer):
                 self._held_out_steps(dataloader, scored),
                 self._scoring,
                 self._coupled,
-                self._step_split,
-                self.args.device,
                 after_step=lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
             )
         held_out = [row for rows_of_rank in gather(own) for row in rows_of_rank]
