@@ -8,9 +8,17 @@ from functools import partial
 from typing import Any, ClassVar
 
 from palate.data.augment.answers import AnswerFile, KeptAnswer, ModelSource
-from palate.data.augment.made import MadeByModels, rng_for
+from palate.data.augment.made import (
+    MadeByModels,
+    Outcome,
+    ask,
+    checked_answer,
+    outcome,
+    pair_from_answers,
+    rng_for,
+    written,
+)
 from palate.data.augment.principles import Principle
-from palate.data.augment.recipe import Outcome, ask, checked_answer, new_pair, outcome, written
 from palate.data.formats.rows import same_text
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import assistant, user
@@ -89,7 +97,7 @@ class CritiqueAndRevise:
             principle=draft.principle,
             critique=critique.text,
         )
-        return new_pair(draft.record, made, chosen, rejected)
+        return pair_from_answers(draft.record, made, chosen, rejected)
 
 
 @dataclass(slots=True)

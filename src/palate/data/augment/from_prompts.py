@@ -12,8 +12,8 @@ from palate.artifacts import JsonlWriter, plain, read_jsonl
 from palate.charts.text import amount
 from palate.data.augment.answers import AnswerFile
 from palate.data.augment.gaps import Gaps
+from palate.data.augment.made import Recipe
 from palate.data.augment.quality import Quality, quality_of
-from palate.data.augment.recipe import Recipe
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows

@@ -20,6 +20,7 @@ from palate.data.formats.rows import (
     RatedAnswers,
     Reading,
     Row,
+    before_last_answer,
     cell,
     checked_completion,
     checked_prompt,
@@ -184,10 +185,8 @@ def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
     value = row[name]
     if not is_turns(value, reading.tags) and not is_transcript(value):
         return Record(**origin.fields(), prompt=prompt_of(row, value, reading))
-    turns = list(conversation(value, "prompt", "user", reading))
-    while turns and turns[-1].role == "assistant":
-        turns.pop()
-    return Record(**origin.fields(), prompt=checked_prompt(with_system(row.get("system"), tuple(turns))))
+    turns = before_last_answer(conversation(value, "prompt", "user", reading))
+    return Record(**origin.fields(), prompt=checked_prompt(with_system(row.get("system"), turns)))
 
 
 def is_ranked(row: Row, reading: Reading) -> bool:
