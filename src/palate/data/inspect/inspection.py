@@ -158,10 +158,6 @@ class Inspection:
     problems: tuple[Problem, ...]
     shown: tuple[ShownRow, ...] = ()
 
-    def problem(self, name: str) -> Problem | None:
-        """The problem of that name, None if the data does not have it."""
-        return next((problem for problem in self.problems if problem.name == name), None)
-
     def as_json(self) -> dict[str, Any]:
         """The inspection as plain JSON values, without the texts of rows."""
         return {name: item for name, item in asdict(self).items() if name != "shown"}
