@@ -131,7 +131,6 @@ class _Draft:
     def request(self, form: str) -> Messages:
         """The conversation with the critic: the prompt, the answer, and what followed."""
         turns = (*self.record.prompt, *assistant(self.first.text))
-        asked = [user(text.format(principle=self.principle)) for text in (FIND, REVISE)]
-        for request, reply in zip(asked, self.replies, strict=False):
-            turns = (*turns, *request, *assistant(reply.text))
+        for reply in self.replies:  # the criticism, if there is one
+            turns = (*turns, *user(FIND.format(principle=self.principle)), *assistant(reply.text))
         return (*turns, *user(form.format(principle=self.principle)))

@@ -97,7 +97,9 @@ def augment_prompts(
             else:
                 pairs.append(made)
         asked, kept = answers.asked, answers.kept_before
-    _settle(folder / ROWS, pairs)
+    rows = [plain(_row(pair)) for pair in pairs]
+    if read_jsonl(folder / ROWS) != rows:  # an earlier run had other prompts
+        write_rows(folder / ROWS, rows)
     if not pairs:
         raise DataError(f"{folder}: no pair was made of {amount(len(prompts), 'prompt')}: {_reasons(dropped)}")
     quality = quality_of(pairs, reward, judge)
@@ -147,13 +149,6 @@ def _appended(
                     file.write(_row(made))
                 yield made
             done.advance(len(chunk))
-
-
-def _settle(path: Path, pairs: Sequence[PreferencePair]) -> None:
-    """The file has exactly these pairs, also if an earlier run had other prompts."""
-    rows = [plain(_row(pair)) for pair in pairs]
-    if read_jsonl(path) != rows:
-        write_rows(path, rows)
 
 
 def _row(pair: PreferencePair) -> dict[str, Any]:

@@ -150,15 +150,10 @@ def label_studio_cells(row: Row, reading: Reading) -> LabelCells | None:
         _selected(result)
         for annotation in parsed_list(row.get("annotations"), "annotations")
         if isinstance(annotation, Mapping) and not annotation.get("was_cancelled")
-        for result in _results(annotation)
+        for given in [annotation.get("result")]
+        for result in (given if isinstance(given, list) and given else [None])
     ]
     return LabelCells("selected", tuple(votes) or (None,), answers)
-
-
-def _results(annotation: Mapping[str, Any]) -> list[Any]:
-    """The results of an annotation; [None] if it has none."""
-    given = annotation.get("result")
-    return given if isinstance(given, list) and given else [None]
 
 
 def read_label_studio(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
