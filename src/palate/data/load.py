@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from palate.data.mix import NOT_DRAWN, draw
@@ -69,12 +70,7 @@ def load_records(
     ids = [[record.id for record in records] for records in per_source]
     taken = draw_for(request, sources, ids, temperature=temperature, caps=caps)
     reports, left_out = after_draw(reports, ids, taken)
-    drawn = [
-        record
-        for records, kept in zip(per_source, taken, strict=True)
-        for record, keep in zip(records, kept, strict=True)
-        if keep
-    ]
+    drawn = [record for records, kept in zip(per_source, taken, strict=True) for record in compress(records, kept)]
     return LoadedData(drawn, dropped + left_out, reports)
 
 
@@ -134,7 +130,7 @@ def after_draw(
     for report, names, kept in zip(reports, ids, taken, strict=True):
         rest = [name for name, keep in zip(names, kept, strict=True) if not keep]
         if rest:
-            used = {_row_of(name) for name, keep in zip(names, kept, strict=True) if keep}
+            used = set(map(_row_of, compress(names, kept)))
             unused = len({_row_of(name) for name in rest} - used)
             reasons = {**report.dropped_by_reason, **({NOT_DRAWN: unused} if unused else {})}
             report = replace(report, used=len(used), records=len(names) - len(rest), dropped_by_reason=reasons)

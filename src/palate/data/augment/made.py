@@ -69,29 +69,14 @@ class MadeByModels(Made):
     critique: str = ""
 
 
-def new_pair(
-    record: PreferencePair,
-    made: Made,
-    *,
-    prompt: Messages | None = None,
-    chosen: Messages | None = None,
-    rejected: Messages | None = None,
-) -> PreferencePair:
-    """A new pair. Fields that are not given are copied from `record`, except margin and dimensions.
+def new_pair(record: PreferencePair, made: Made, **changed: Any) -> PreferencePair:
+    """A new pair: the record with other prompt, `chosen` or `rejected`, and without margin and dimensions.
 
     Raises:
         RowError: `unchanged`, if the new pair has the same texts as the old one, or its two answers are equal.
     """
-    pair = PreferencePair(
-        id=f"{record.id}#{made.how}",
-        prompt=record.prompt if prompt is None else prompt,
-        chosen=record.chosen if chosen is None else chosen,
-        rejected=record.rejected if rejected is None else rejected,
-        source=record.source,
-        weight=record.weight,
-        tools=record.tools,
-        extra={**record.extra, "made": asdict(made)},
-    )
+    extra = {**record.extra, "made": asdict(made)}
+    pair = replace(record, id=f"{record.id}#{made.how}", margin=None, dimensions=None, extra=extra, **changed)
     if any(answer[-1].is_empty for answer in (pair.chosen, pair.rejected)):
         raise RowError("unchanged", f"{made.how} leaves an empty answer")
     if same_text(pair.chosen, pair.rejected):

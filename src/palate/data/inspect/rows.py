@@ -126,15 +126,8 @@ def add_token_counts(
 
     The prompt is counted alone, then with each answer: templates add tokens that neither has on its own.
     """
-    counts = iter(
-        count(
-            [
-                render(messages)
-                for record in records
-                for messages in (record.prompt, *(record.prompt + answer for answer in completions_of(record)))
-            ]
-        )
-    )
+    texts = [render(record.prompt + answer) for record in records for answer in ((), *completions_of(record))]
+    counts = iter(count(texts))
     prompts: list[int] = []
     answers: list[list[int]] = []
     for record in records:
