@@ -15,23 +15,11 @@ from typing import Literal
 
 from palate.errors import DataError
 from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
-from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
+from palate.text.groups import Cut, Encoded, EncodedGroup, EncodingStats
 from palate.text.prompts import cut_left, without_oldest_turn
 from palate.text.rendering import Renderer, Rendering
 from palate.text.template import Template
 from palate.text.tokens import make_group
-
-__all__ = [
-    "Cut",
-    "Encoded",
-    "EncodedCompletion",
-    "EncodedGroup",
-    "EncodingStats",
-    "Truncation",
-    "encode_batches",
-    "encode_record",
-    "encode_records",
-]
 
 # Enough texts to keep the tokenizer's threads busy; their encodings take about 100 bytes a token while they exist.
 _BATCH = 64

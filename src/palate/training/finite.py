@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from palate.errors import NonFiniteError
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 
 
 def check_finite(

@@ -13,7 +13,7 @@ from palate.config.run import RunConfig
 from palate.errors import ConfigError
 from palate.models.reference.kinds import FrozenCopy, Reference
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 
 
 def check_shardable(config: RunConfig, reference: Reference | None, device: torch.device) -> str:

@@ -14,8 +14,8 @@ from palate.config.stages.rollout import RolloutFields
 from palate.errors import ConfigError, DataError
 from palate.models.probe.limits import position_limit, token_rows, trained_length
 from palate.records import Record
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import JoinedGroups, lengths_of
+from palate.text.groups import EncodedGroup
 from palate.text.prompts import prompt_ids
 from palate.text.template import Template
 from palate.training.setup.dataset import RunData
