@@ -137,7 +137,7 @@ class Shelf:
 def test_switching_versions_loses_no_request(sqlite_store: Store) -> None:
     shelf = Shelf()
     first, folder = shelf.load("m", "production")
-    models = Models({"m": Served("m", Version(first), "production", folder)}, shelf, smoke=False)
+    models = Models({"m": Served("m", Version(first), "production", folder)}, shelf, smoke_prompts=False)
     fields = ServeFields(models={"m": {"alias": "production"}}, record="full", poll_seconds=0.02)  # type: ignore[dict-item]
 
     async def load(url: str) -> list[list[Any]]:

@@ -25,9 +25,9 @@ from palate.config.base import Fields
 from palate.config.explain import validated
 from palate.config.reader import read_override
 from palate.errors import UsageError
+from palate.registry.behaviour import ANSWERS_PER_PERSON, first_of_each
 from palate.registry.canary import canary_of, route_of
 from palate.registry.versions import PRODUCTION, find_row
-from palate.registry.watch import ANSWERS_PER_PERSON, first_of_each
 from palate.stats import Interval, sequential_difference
 from palate.store.serving_tables import FeedbackRow, Interaction, holds
 
@@ -172,7 +172,7 @@ def read_arms(session: Session, alias: str = PRODUCTION, *, now: datetime | None
             version,
             [bool(row.bad) for row in errors if row.model == version],
             [bool(row.bad) for row in downs if row.model == version],
-            sum(row.model == version and row.place == 1 for row in errors),
+            sum(row.model == version and row.rank == 1 for row in errors),
         )
         for version in versions
     )

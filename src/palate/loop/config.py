@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -33,6 +34,10 @@ def _or_none(written: Any) -> BeforeValidator:
     )
 
 
+def _on_or_after(day: date, weekday: Day) -> date:
+    return day + timedelta(days=(DAYS.index(weekday) - day.weekday()) % len(DAYS))
+
+
 class ScheduleFields(Fields):
     """The weekday, in UTC, before which a step does not begin. A step that is late begins at once."""
 
@@ -41,6 +46,30 @@ class ScheduleFields(Fields):
     train: Day = Field("wed", description="Training.")
     evaluate: Day = Field("thu", description="Evaluation and gate.")
     deploy: Day = Field("fri", description="Deployment of a candidate that passed.")
+
+    def first_day(self, begun: datetime, before: date | None) -> date:
+        """The day of a cycle's collecting: the first of its weekday, not before the cycle began, in UTC.
+
+        Args:
+            before: collecting day of the cycle before; this one is later.
+        """
+        earliest = begun.astimezone(UTC).date()
+        if before is not None:
+            earliest = max(earliest, before + timedelta(days=1))
+        return _on_or_after(earliest, self.collect)
+
+    def not_before(self, step: str, collect: date) -> datetime | None:
+        """When a step may begin at the earliest, midnight UTC; None if it has no day of its own.
+
+        Each day is the first of its weekday on or after that of the step before.
+        """
+        day = collect
+        for name in ScheduleFields.model_fields:
+            if name != "collect":
+                day = _on_or_after(day, getattr(self, name))
+            if name == step:
+                return datetime.combine(day, time(), UTC)
+        return None
 
 
 class CollectFields(Fields):

@@ -20,7 +20,6 @@ from palate.loop.config import PEOPLE, LoopFields, stored_config
 from palate.loop.gate.config import GateFields, load_gate_config
 from palate.loop.gate.evidence import gate_prompts
 from palate.loop.ledger import last_cycle, last_day, steps_of
-from palate.loop.schedule import first_day
 from palate.loop.train_config import check_train_config, overrides, trains_on_thumbs
 from palate.loop.work import CONFIG, GATE, TRAIN, Work
 from palate.registry.versions import Version, find
@@ -201,7 +200,7 @@ def cycle_values(loop: Loop, number: int, started: datetime) -> dict[str, Any]:
         "file": str(loop.file),
         "loop": {**loop.config.resolved(), "store": None},  # a URL may have a password
         "gate": load_gate_config(loop.config.gate).resolved(),
-        "day": schedule and first_day(schedule, started, before).isoformat(),
+        "day": schedule and schedule.first_day(started, before).isoformat(),
     }
     return {
         "folder": str(Path(loop.config.folder).absolute() / f"{number:04d}"),

@@ -14,7 +14,6 @@ from palate.errors import PalateError, UsageError
 from palate.loop.cycle import Loop, begin, config_hash, work_of
 from palate.loop.ledger import last_cycle, save_step, steps_of
 from palate.loop.process import sole_tick
-from palate.loop.schedule import not_before
 from palate.loop.status import STEPS
 from palate.loop.steps.deploy import end_canary_of, is_allowed
 from palate.loop.steps.table import STEP, input_hash
@@ -189,7 +188,7 @@ def _day(work: Work, cycle: Cycle, name: str) -> Waiting | None:
     day = cycle.config.get("day")
     if work.config.schedule is None or day is None:
         return None
-    begins = not_before(work.config.schedule, name, date.fromisoformat(day))
+    begins = work.config.schedule.not_before(name, date.fromisoformat(day))
     if begins is None or work.now >= begins:
         return None
     return Waiting(f"its day, {begins:%A %Y-%m-%d} (UTC)", "time", begins)

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from palate.data.sources.readers import file_type
 from palate.store.loop_tables import Cycle, GateRun
+
+
+def benchmark_files(data: Iterable[str | list[str] | None], folder: Path) -> list[Path]:
+    """The files of benchmarks' data as a loop's config names it, relative to a folder; null is data of the hub.
+
+    Of a folder, its data files; what does not exist stays as it is named.
+    """
+    found: list[Path] = []
+    for name in (name for entry in data for name in ([entry] if isinstance(entry, str) else entry or ())):
+        path = folder / name
+        inside = (file for file in sorted(path.rglob("*")) if file.is_file() and file_type(file) is not None)
+        found += inside if path.is_dir() else [path]
+    return found
 
 
 def known_evaluations(session: Session) -> tuple[list[Path], list[Path]]:
@@ -17,10 +32,10 @@ def known_evaluations(session: Session) -> tuple[list[Path], list[Path]]:
     """
     named: dict[Path, None] = {}
     for config in session.scalars(select(Cycle.config).order_by(Cycle.id)):
-        evaluate = (config.get("loop") or {}).get("evaluate") or {}
-        data = [config["gate"].get("prompts"), evaluate.get("must_pass"), *(evaluate.get("benchmarks") or {}).values()]
-        files = [file for entry in data for file in (entry if isinstance(entry, list) else [entry]) if file]
-        named |= dict.fromkeys((Path(config["file"]).parent / file).resolve() for file in files)
+        folder, evaluate = Path(config["file"]).parent, (config.get("loop") or {}).get("evaluate") or {}
+        prompts = [folder / name for name in (config["gate"].get("prompts"), evaluate.get("must_pass")) if name]
+        files = [*prompts, *benchmark_files((evaluate.get("benchmarks") or {}).values(), folder)]
+        named |= dict.fromkeys(path.resolve() for path in files)
     for verdict in session.scalars(select(GateRun.verdict).order_by(GateRun.id)):
         if verdict.get("prompts_file"):
             named[Path(verdict["prompts_file"])] = None

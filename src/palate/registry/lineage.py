@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from sqlalchemy.orm import Session
 from palate.artifacts import file_hash, json_hash, read_json
 from palate.config.stages.model import adapter_names, split_adapters
 from palate.registry.contents import Contents, FileFacts, base_files
-from palate.store.serving_tables import Interaction
-from palate.store.tables import Campaign, Item, Task, VoteRow
+from palate.store.registry_tables import ModelVersion
+from palate.store.serving_tables import Interaction, InteractionExport
+from palate.store.tables import Campaign, Item, Task, VoteRow, utc_now
 
 _AT_A_TIME = 500
 
@@ -83,9 +84,39 @@ def interaction_ids(folder: Path) -> list[str]:
     return _ids(folder, "interactions")
 
 
+def trained_versions(
+    session: Session, data_files: Collection[str], votes: Collection[str], interactions: Collection[str] = ()
+) -> list[str]:
+    """Names of the versions that were trained on something, directly or as their base, in the order of their adding.
+
+    Args:
+        data_files: SHA-256 of data files.
+        votes, interactions: ids; a file that was mixed from exports of interactions has other hashes than these.
+    """
+    files, ids, asked = set(data_files), set(votes), set(interactions)
+    found: dict[int, str] = {}
+    for version in session.scalars(select(ModelVersion).order_by(ModelVersion.id)):
+        sources, folder = version.lineage.get("data") or [], Path(version.folder)
+        has_file = any(not files.isdisjoint(source.get("files", {}).values()) for source in sources)
+        has_vote = bool(ids) and not ids.isdisjoint(vote_ids(folder))
+        has_interaction = bool(asked) and not asked.isdisjoint(interaction_ids(folder))
+        if has_file or has_vote or has_interaction or version.base_id in found:
+            found[version.id] = version.name
+    return list(found.values())
+
+
 def answered_by(session: Session, interaction: str) -> str | None:
     """Name of the version that answered a recorded interaction; None if there is no such interaction."""
     return session.scalar(select(Interaction.model).where(Interaction.id == interaction))
+
+
+def register_export(session: Session, folder: str, hashes: Sequence[str]) -> None:
+    """Note that data files with these hashes were written to a folder, so that a deletion looks there."""
+    row = session.get(InteractionExport, folder)
+    if row is None:
+        session.add(InteractionExport(folder=folder, hashes=list(hashes), at=utc_now()))
+    else:
+        row.hashes = list(dict.fromkeys([*row.hashes, *hashes]))
 
 
 def _ids(folder: Path, of: str) -> list[str]:

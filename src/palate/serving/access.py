@@ -143,7 +143,8 @@ class Access:
         key_id, terms = caller.key_id, caller.terms
         if key_id is None:
             return
-        if terms.tokens_per_day is not None and self._used(key_id) >= terms.tokens_per_day:
+        spent = self._spent_today(key_id)
+        if terms.tokens_per_day is not None and spent.stored + spent.unsaved >= terms.tokens_per_day:
             left = math.ceil(_DAY - time.time() % _DAY)
             raise Busy("this key has used its tokens of today (UTC)", left, code="rate_limit_exceeded")
         if terms.requests_per_minute is not None:
@@ -152,10 +153,6 @@ class Access:
                 reset = self._limiter.get_window_stats(limit, str(key_id)).reset_time
                 wait = max(1, math.ceil(reset - time.time()))
                 raise Busy(f"at most {terms.requests_per_minute} requests per minute", wait, code="rate_limit_exceeded")
-
-    def _used(self, key_id: int) -> int:
-        spent = self._spent_today(key_id)
-        return spent.stored + spent.unsaved
 
     def add_tokens(self, caller: Caller, tokens: int) -> None:
         """Count tokens of a request, read and written; they are stored a little later, so that nobody waits."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -19,6 +20,7 @@ from starlette.responses import JSONResponse, Response
 from palate.errors import PalateError, UsageError
 from palate.network.address import Address
 from palate.network.roles import route_roles
+from palate.registry.versions import PRODUCTION
 from palate.serving.access import ROLES, Access, Caller, NeedsKey, Open
 from palate.serving.api.call import Call, read_json
 from palate.serving.api.completions import read_call
@@ -31,10 +33,10 @@ from palate.serving.metrics import Metrics
 from palate.serving.models import Models
 from palate.serving.problems import ApiError, handle_errors, invalid
 from palate.serving.recording.entries import Endpoint as RecordedEndpoint
-from palate.serving.recording.maintenance import maintain
+from palate.serving.recording.erasure import maintain
 from palate.serving.recording.recorder import Recorder, shared_secret
 from palate.serving.recording.routes import ANSWERS_HEADER, TOKEN_HEADER, feedback_router
-from palate.serving.rollback import Watch
+from palate.serving.rollback import AutomaticRollback
 from palate.serving.routes import Router
 from palate.serving.settings import ServeFields
 from palate.store import Store
@@ -48,7 +50,7 @@ _BODY_SECONDS = 60.0
 _MAINTENANCE_SECONDS = 600.0
 _WRITERS = 4
 _READY_SECONDS = 5.0
-_WATCH_SECONDS = 60.0
+_COMPARE_SECONDS = 60.0
 
 
 class Gateway:
@@ -136,13 +138,14 @@ class Gateway:
         following = [
             asyncio.create_task(self._models.follow(self.settings.poll_seconds, self.metrics)),
             asyncio.create_task(self._maintain()),
-            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._compare_versions()),
         ]
         try:
             yield
         finally:
             for task in following:
                 task.cancel()
+            await asyncio.gather(*following, return_exceptions=True)
             await self._state.close()
             await self._state.access.close()
             await self._models.close()
@@ -156,14 +159,16 @@ class Gateway:
                     _LOG.info(line)
             await asyncio.sleep(_MAINTENANCE_SECONDS)
 
-    async def _watch(self) -> None:
+    async def _compare_versions(self) -> None:
         """Compare a promoted version with the one before, if the settings allow a rollback."""
         if self.settings.rollback is None:
             return
-        watch, said = Watch(self._state.recorder, self.settings.rollback), ""
+        why_silent = partial(self._models.why_silent, PRODUCTION)
+        automatic = AutomaticRollback(self._state.recorder, self.settings.rollback, why_silent, run=self._run)
+        said = ""
         while True:
             try:
-                for line in await self._run(watch.check):
+                for line in await automatic.check():
                     _LOG.warning(line)
                 said = ""
             except PalateError as error:  # the database may be away, or the version before damaged; once, not each time
@@ -172,7 +177,7 @@ class Gateway:
                 said = str(error)
             except Exception:  # a fault here must not end the comparison for as long as the server runs
                 _LOG.exception("no rollback: the comparison failed; it is tried again")
-            await asyncio.sleep(_WATCH_SECONDS)
+            await asyncio.sleep(_COMPARE_SECONDS)
 
     async def _run(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._writers, lambda: work(*arguments, **named))
@@ -211,12 +216,12 @@ class Gateway:
     def _exchange(
         self, request: Request, caller: Caller, call: Call, recorded: RecordedEndpoint, started: float
     ) -> Response:
-        person = call.user or f"key:{caller.key_id}"
-        choice = self._router.choose(call.model, person)
+        person = call.asked.user or f"key:{caller.key_id}"
+        choice = self._router.choose(call.asked.model, person)
         consent = {"true": True, "false": False, None: caller.terms.consent}.get(request.headers.get(CONSENT_HEADER))
         if consent is None:
             raise invalid(f"{CONSENT_HEADER}: true or false")
-        return Exchange(self._state, call, choice, caller, recorded, consent=consent, started=started)
+        return Exchange(self._state, call, choice, caller, recorded, consent, started)
 
     async def _list_models(self) -> Response:
         return JSONResponse({"object": "list", "data": [_model(name) for name in self._router.names()]})
@@ -240,6 +245,7 @@ class Gateway:
             "status": status,
             "models": states,
             "kept": self._models.kept(),
+            "failed_smoke_prompts": self._models.failed_smoke_prompts(),
             "canaries": self._models.canaries(),
         }
         return JSONResponse(body, 200 if ready else 503)

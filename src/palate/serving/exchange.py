@@ -85,10 +85,11 @@ class GatewayState:
             await asyncio.wait(set(self.tasks))
 
 
+@dataclass(eq=False)
 class Exchange(Response):
     """The reply to a call.
 
-    Args:
+    Attributes:
         gateway: what its exchanges share.
         call: the request.
         choice: the model that answers.
@@ -98,34 +99,24 @@ class Exchange(Response):
         started: when the request arrived (`time.perf_counter`).
     """
 
-    background = None  # FastAPI asks for it
+    gateway: GatewayState
+    call: Call
+    choice: Choice
+    caller: Caller
+    endpoint: Endpoint
+    consent: bool
+    started: float
 
-    def __init__(
-        self,
-        gateway: GatewayState,
-        call: Call,
-        choice: Choice,
-        caller: Caller,
-        endpoint: Endpoint,
-        *,
-        consent: bool,
-        started: float,
-    ) -> None:
-        self._gateway = gateway
-        self._call = call
-        self._choice = choice
-        self._label = choice.served.name
-        self._caller = caller
-        self._endpoint = endpoint
-        self._consent = consent
-        self._started = started
+    def __post_init__(self) -> None:
+        self.background = None  # FastAPI asks for it
+        self._label = self.choice.served.name
         self._waited = 0.0
         self._reason: State | None = None
         self._begun = False
         self._reserving: asyncio.Task[str | None] | None = None
         self._id: str | None = None
         self._more: dict[str, Any] = {}
-        self._gathered = Gathered(texts=caller.terms.recording != "none", streamed=call.stream)
+        self._gathered = Gathered(texts=self.caller.terms.recording != "none", streamed=self.call.asked.stream)
         self._streaming: asyncio.Task[None] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._sending: float | None = None
@@ -134,9 +125,9 @@ class Exchange(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves or the server stops."""
         del scope
-        main = self._main = self._gateway.start(self._answer(send))
+        main = self._main = self.gateway.start(self._answer(send))
         gone = asyncio.create_task(_left(receive))
-        stopping = asyncio.create_task(self._gateway.stopping.wait())
+        stopping = asyncio.create_task(self.gateway.stopping.wait())
         try:
             await asyncio.wait({main, gone, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not main.done():
@@ -154,16 +145,16 @@ class Exchange(Response):
             main.result()
 
     async def _answer(self, send: Send) -> None:
-        served, metrics = self._choice.served, self._gateway.metrics
+        served, metrics = self.choice.served, self.gateway.metrics
         in_flight = metrics.in_flight.labels(served.name)
         state: State = "partial"
         error: ApiError | None = None
         in_flight.inc()
         try:
-            async with asyncio.timeout(self._gateway.settings.request_seconds), served.use(self._choice.person) as arm:
+            async with asyncio.timeout(self.gateway.settings.request_seconds), served.use(self.choice.person) as arm:
                 self._label = arm.label
                 await self._reserve(arm)
-                await (self._stream(arm.backend, send) if self._call.stream else self._whole(arm.backend, send))
+                await (self._stream(arm.backend, send) if self.call.asked.stream else self._whole(arm.backend, send))
             state = "complete"
         except asyncio.CancelledError:
             state = self._reason or "partial"
@@ -173,10 +164,10 @@ class Exchange(Response):
             error = ApiError(504, "the request took longer than this server allows", code="timeout")
         except Exception as raised:  # every failure of a backend, so that the end is recorded and the client told
             error = as_api_error(raised)
-            state = "upstream_error"
+            state = _end_of(error)
         finally:
             in_flight.dec()
-            end = self._gateway.start(self._end(state, error))
+            end = self.gateway.start(self._end(state, error))
         if error is not None:
             with suppress(Exception):  # the client may have gone as well
                 async with asyncio.timeout(_READ_SECONDS):
@@ -185,31 +176,31 @@ class Exchange(Response):
 
     async def _reserve(self, arm: Arm) -> None:
         """Record the request before anything is answered. A row is committed even if the client leaves meanwhile."""
-        self._reserving = self._gateway.start(self._gateway.run(self._gateway.recorder.reserve, self._entry(arm)))
+        self._reserving = self.gateway.start(self.gateway.run(self.gateway.recorder.reserve, self._entry(arm)))
         self._id = await asyncio.shield(self._reserving)
         if self._id is None:
             return
-        token = self._gateway.recorder.feedback_token(self._id)
-        self._more = {"palate": {"feedback_token": token, "route": arm.route or self._choice.route}}
-        for shadow in self._choice.shadows:
-            if len(self._gateway.shadows) >= self._gateway.settings.shadow_in_flight:
-                self._gateway.metrics.shadows_left_out.labels(shadow.name).inc()
+        token = self.gateway.recorder.feedback_token(self._id)
+        self._more = {"palate": {"feedback_token": token, "route": arm.route or self.choice.route}}
+        for shadow in self.choice.shadows:
+            if len(self.gateway.shadows) >= self.gateway.settings.shadow_in_flight:
+                self.gateway.metrics.shadows_left_out.labels(shadow.name).inc()
                 continue
-            task = self._gateway.start(self._shadow(shadow))
-            self._gateway.shadows.add(task)
-            task.add_done_callback(self._gateway.shadows.discard)
+            task = self.gateway.start(self._shadow(shadow))
+            self.gateway.shadows.add(task)
+            task.add_done_callback(self.gateway.shadows.discard)
 
     def _entry(self, arm: Arm, shadow: str | None = None) -> NewInteraction:
-        call, choice, backend = self._call, self._choice, arm.backend
+        call, choice, backend = self.call, self.choice, arm.backend
         return NewInteraction(
-            endpoint=self._endpoint,
+            endpoint=self.endpoint,
             prompt=call.body["messages"] if "messages" in call.body else _text(call.body["prompt"]),
             model=backend.version,
-            policy=self._caller.terms.recording,
-            consent=self._consent,
-            store=call.store is not False,
-            key_id=self._caller.key_id,
-            user=call.user,
+            policy=self.caller.terms.recording,
+            consent=self.consent,
+            store=call.asked.store is not False,
+            key_id=self.caller.key_id,
+            user=call.asked.user,
             identity=backend.content_hash,
             template=backend.template_hash,
             decoding={key: call.body[key] for key in _SETTINGS if key in call.body},
@@ -219,17 +210,17 @@ class Exchange(Response):
         )
 
     async def _whole(self, backend: Backend, send: Send) -> None:
-        reply = await self._wait(backend.reply(self._call.endpoint, self._call.body))
+        reply = await self._wait(backend.reply(self.call.endpoint, self.call.body))
         self._gathered.add(reply)
         self._note_first()
-        body = to_json(self._call.form.whole(self._named(reply)))
+        body = to_json(self.call.form.whole(self._named(reply)))
         response = Response(body, headers=self._reply_headers(), media_type="application/json")
         self._begun = True
         await response({"type": "http"}, _never, send)
 
     async def _stream(self, backend: Backend, send: Send) -> None:
-        form = self._call.form
-        async with aclosing(backend.events(self._call.endpoint, self._call.body)) as chunks:
+        form = self.call.form
+        async with aclosing(backend.events(self.call.endpoint, self.call.body)) as chunks:
             spoken = False
             while (chunk := await self._wait(anext(chunks, None))) is not None:
                 self._gathered.add(chunk)
@@ -246,7 +237,7 @@ class Exchange(Response):
         await self._send(form.last(), send, last=True)
 
     def _note_first(self) -> None:
-        self._gateway.metrics.first.labels(self._label).observe(time.perf_counter() - self._started)
+        self.gateway.metrics.first.labels(self._label).observe(time.perf_counter() - self.started)
 
     async def _begin(self, send: Send) -> None:
         """Headers of a stream; only now, so that a request that is refused gets its own status."""
@@ -259,7 +250,7 @@ class Exchange(Response):
         await send({"type": "http.response.start", "status": 200, "headers": headers})
 
     def _note_streaming(self) -> None:
-        self._streaming = self._gateway.start(self._gateway.run(self._gateway.recorder.update, self._id, "streaming"))
+        self._streaming = self.gateway.start(self.gateway.run(self.gateway.recorder.update, self._id, "streaming"))
 
     async def _send(self, pieces: Iterable[bytes], send: Send, *, last: bool = False) -> None:
         body = b"".join(pieces)
@@ -290,8 +281,8 @@ class Exchange(Response):
         if not self._begun:
             self._begun = True
             await error.response()({"type": "http"}, _never, send)
-        elif self._call.stream:
-            await self._send(self._call.form.failed(error), send, last=True)
+        elif self.call.asked.stream:
+            await self._send(self.call.form.failed(error), send, last=True)
 
     async def _wait(self, awaited: Any) -> Any:
         """What the backend gives; the time is not ours."""
@@ -303,14 +294,14 @@ class Exchange(Response):
 
     async def _end(self, state: State, error: ApiError | None) -> None:
         """Count and record the end; it runs as a task of its own, which nothing cancels."""
-        name, metrics = self._label, self._gateway.metrics
-        total, usage = time.perf_counter() - self._started, self._gathered.usage
+        name, metrics = self._label, self.gateway.metrics
+        total, usage = time.perf_counter() - self.started, self._gathered.usage
         metrics.requests.labels(name, state).inc()
         metrics.seconds.labels(name).observe(total)
         metrics.overhead.labels(name).observe(max(0.0, total - self._waited))
         metrics.tokens.labels(name, "prompt").inc(usage.prompt_tokens or 0)
         metrics.tokens.labels(name, "completion").inc(usage.completion_tokens or 0)
-        self._gateway.access.add_tokens(self._caller, _tokens_used(usage, self._call.body))
+        self.gateway.access.add_tokens(self.caller, _tokens_used(usage, self.call.body))
         for timer in self._timers:
             timer.cancel()
         before = [task for task in (self._reserving, self._streaming) if task is not None]
@@ -320,15 +311,15 @@ class Exchange(Response):
 
     async def _record_end(self, identifier: str, state: State, gathered: Gathered, error: ApiError | None) -> None:
         message = error.message if error is not None else None
-        update = self._gateway.recorder.update
+        update = self.gateway.recorder.update
         try:
-            await self._gateway.run(update, identifier, state, gathered.answers(), usage=gathered.usage, error=message)
+            await self.gateway.run(update, identifier, state, gathered.answers(), usage=gathered.usage, error=message)
         except StoreError as failed:  # the row stays open, and the next start makes it partial
             _LOG.error("the end of %s is not recorded: %s", identifier, failed)
 
     async def _shadow(self, served: Served) -> None:
         """The same request to another model, whose answer is recorded and not sent."""
-        gateway, gathered = self._gateway, Gathered()
+        gateway, gathered = self.gateway, Gathered()
         state: State = "partial"
         error: ApiError | None = None
         identifier: str | None = None
@@ -336,10 +327,11 @@ class Exchange(Response):
             async with asyncio.timeout(gateway.settings.request_seconds), served.use() as arm:
                 entry = self._entry(arm, f"shadow:{served.name}")
                 identifier = await gateway.run(gateway.recorder.reserve, entry)
-                gathered.add(await arm.backend.reply(self._call.endpoint, self._call.body))
+                gathered.add(await arm.backend.reply(self.call.endpoint, self.call.body))
             state = "complete"
         except Exception as raised:  # the client's own answer does not depend on it
-            error, state = as_api_error(raised), "upstream_error"
+            error = as_api_error(raised)
+            state = _end_of(error)
         finally:
             gateway.metrics.requests.labels(served.name, f"shadow_{state}").inc()
             if identifier is not None:
@@ -351,6 +343,13 @@ class Exchange(Response):
 
     def _reply_headers(self) -> dict[str, str]:
         return {TOKEN_HEADER: self._more["palate"]["feedback_token"]} if self._more else {}
+
+
+def _end_of(error: ApiError) -> State:
+    """What an error says of the version that should have answered: nothing, unless it is `upstream_error`."""
+    if error.status < 500:  # the request is wrong, or there are too many of them
+        return "refused"
+    return "unreachable" if error.code == "upstream_unreachable" else "upstream_error"
 
 
 def _tokens_used(usage: Usage, body: dict[str, Any]) -> int:

@@ -49,7 +49,7 @@ def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str]
             on_progress(f"loading {fields.model}")
             backend = registry.load_model(fields)
         served[name] = Served(name, Version(backend), fields.alias, folder)
-    return Models(served, registry, smoke=settings.smoke)
+    return Models(served, registry, smoke_prompts=settings.smoke_prompts)
 
 
 def gateway(

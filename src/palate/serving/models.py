@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from palate.errors import EngineError
+from palate.errors import EngineError, StoreError
 from palate.registry.canary import CanaryState, route_of
 from palate.serving.backends.base import Backend
 from palate.serving.metrics import Metrics
-from palate.serving.smoke import DegenerateError, check_answers
+from palate.serving.smoke_prompts import DegenerateError, bad_answers, check_answers
 
 _LOG = logging.getLogger("palate.serving")
 
 _AGAIN_SECONDS = 60.0
-"""After so long a version that an engine did not take is tried again."""
+"""After so long a version is tried again that could not be loaded because an engine or the database was away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +183,17 @@ class Models:
     Args:
         served: by name.
         registry: for models with an alias.
-        smoke: whether a version must answer the smoke prompts before it gets requests.
+        smoke_prompts: whether a version must answer them before it gets requests, and is asked when the server starts.
     """
 
-    def __init__(self, served: Mapping[str, Served], registry: Registry | None = None, *, smoke: bool = True) -> None:
+    def __init__(
+        self, served: Mapping[str, Served], registry: Registry | None = None, *, smoke_prompts: bool = True
+    ) -> None:
         self.served = dict(served)
         self._registry = registry
-        self._smoke = smoke
+        self._smoke_prompts = smoke_prompts
         self._used = {one.folder for one in self.served.values()}
+        self._failed: dict[str, Backend] = {}
         self._refused: dict[str, tuple[Path, float]] = {}
         self._no_canary: dict[str, tuple[CanaryState, float]] = {}
 
@@ -204,6 +207,10 @@ class Models:
         """The versions that go on because the one that their alias names cannot be loaded, by model."""
         return {name: self.served[name].version.backend.version for name in self._refused}
 
+    def failed_smoke_prompts(self) -> dict[str, str]:
+        """The versions with which the server started and that failed, by model; they serve all the same."""
+        return {name: one.version for name, one in self._failed.items() if one is self.served[name].version.backend}
+
     def canaries(self) -> dict[str, dict[str, Any]]:
         """Canaries by model: their version, their share, and whether they are loaded."""
         loaded = {name: (one.canary.state, True) for name, one in self.served.items() if one.canary is not None}
@@ -216,8 +223,22 @@ class Models:
     async def follow(self, seconds: float, metrics: Metrics) -> None:
         """Look up the aliases at this interval, and switch to new versions, until this is cancelled."""
         # Each on its own: an engine that hangs holds up no other model.
-        followed = [served for served in self.served.values() if served.alias is not None]
-        await asyncio.gather(*(self._follow(served, seconds, metrics) for served in followed))
+        followed = (self._follow(served, seconds, metrics) for served in self.served.values() if served.alias)
+        await asyncio.gather(*map(self._check_first, self.served.values()), *followed)
+
+    async def _check_first(self, served: Served) -> None:
+        """Ask the version with which the server starts the smoke prompts. It serves all the same: there is no other.
+
+        An engine without versions is not asked: it is not ours, and may cost money.
+        """
+        if not self._smoke_prompts or served.version.backend.content_hash is None:
+            return
+        async with served.use() as arm:
+            try:
+                await check_answers(arm.backend)
+            except Exception as error:  # whatever a model raises; requests of people get their own errors
+                self._failed[served.name] = arm.backend
+                _LOG.error("%s: %s is served although it fails: %s", served.name, arm.backend.version, error)
 
     async def _follow(self, served: Served, seconds: float, metrics: Metrics) -> None:
         while True:
@@ -312,16 +333,37 @@ class Models:
         backend, folder = await asyncio.to_thread(self._registry.load, served.name, version)
         current = served.version.backend
         try:
-            if self._smoke and folder not in self._used:
+            if self._smoke_prompts and folder not in self._used:
                 await check_answers(backend, current)
         except BaseException as error:  # whatever it raises, a cancellation too, it is not used
             await backend.close()
             if isinstance(error, DegenerateError):
-                refusal = (served.alias or "", backend.version, current.version, str(error))
-                await asyncio.to_thread(self._registry.refuse, *refusal)
+                await self._record_refusal(served, backend.version, str(error))
             raise
         self._used.add(folder)
         return backend, folder
+
+    async def _record_refusal(self, served: Served, version: str, reason: str) -> None:
+        assert self._registry is not None
+        kept = served.version.backend.version
+        try:
+            await asyncio.to_thread(self._registry.refuse, served.alias or "", version, kept, reason)
+        except Exception as error:  # the database may be away, or somebody has moved the alias
+            _LOG.error("%s: the registry does not say that %s was refused: %s", served.name, version, error)
+
+    async def why_silent(self, alias: str, version: str) -> str:
+        """Why a version, loaded beside the alias's one, does not answer now; "" if it does."""
+        assert self._registry is not None
+        served = next(one for one in self.served.values() if one.alias == alias)
+        try:
+            backend, _ = await asyncio.to_thread(self._registry.load, served.name, version)
+            try:
+                await (bad_answers(backend) if self._smoke_prompts else backend.check())
+            finally:
+                await backend.close()
+        except Exception as error:  # whatever loading raises, no memory too
+            return str(error) or type(error).__name__
+        return ""
 
     async def _named(self, served: Served) -> Named:
         assert served.alias is not None
@@ -341,5 +383,5 @@ def _log_share(name: str, state: CanaryState) -> None:
 
 
 def _next_try(error: Exception) -> float:
-    """When to load again: what an engine misses may come; a folder waits until the registry names another one."""
-    return time.monotonic() + _AGAIN_SECONDS if isinstance(error, EngineError) else math.inf
+    """When to load again: an engine or database may come back; a folder waits until the registry names another one."""
+    return time.monotonic() + _AGAIN_SECONDS if isinstance(error, EngineError | StoreError) else math.inf

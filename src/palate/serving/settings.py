@@ -14,8 +14,8 @@ from palate.config.reader import Entry, read_config_file
 from palate.config.secrets import find_secrets
 from palate.errors import ConfigError
 from palate.network.address import Address
+from palate.registry.behaviour import RollbackFields
 from palate.registry.versions import PRODUCTION
-from palate.registry.watch import RollbackFields
 
 
 class ModelFields(Fields):
@@ -89,7 +89,7 @@ class ServeFields(Fields):
     grace_seconds: int = Field(30, ge=0, description="Time for requests in progress when the server stops.")
     poll_seconds: float = Field(2.0, gt=0, description="How often aliases are looked up.")
     shadow_in_flight: int = Field(16, ge=0, description="Shadow requests at the same time; others are left out.")
-    smoke: bool = Field(True, description="Whether a new version must answer a few prompts before it is taken over.")
+    smoke_prompts: bool = Field(True, description="Whether a version is asked a few prompts before it is taken over.")
     rollback: RollbackFields | None = Field(
         None, description="Roll production back if a promoted version is worse than the one before; null: never."
     )

@@ -67,7 +67,7 @@ class Interaction(Table):
     endpoint: Mapped[PlainText] = mapped_column(String(20))
     """chat, completions or responses."""
     state: Mapped[PlainText] = mapped_column(String(16))
-    """reserved, streaming, complete, cancelled, upstream_error or partial."""
+    """reserved, streaming, complete, cancelled, refused, unreachable, upstream_error or partial."""
     policy: Mapped[PlainText] = mapped_column(String(12))
     consent: Mapped[bool]
     model: Mapped[PlainText]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from palate.errors import ConfigError
-from palate.loop.gate.config import FrozenGate, GateFields, GuardFields, chances, load_gate_config
+from palate.loop.gate.config import GateFields, GuardFields, chances, gate_hash, load_gate_config
 from palate.stats import paired_difference
 
 MINIMAL = "prompts: p.jsonl\njudge: j\n"
@@ -58,9 +58,7 @@ def test_any_change_changes_the_hash(tmp_path: Path) -> None:
     one = loaded(tmp_path, MINIMAL)
     same = loaded(tmp_path, "judge: j\nprompts: p.jsonl\nn: 400\n")
     other = loaded(tmp_path, MINIMAL + "alpha: 0.04\n")
-    hashes = [
-        FrozenGate(config, prompts).hash for config, prompts in ((one, "a"), (same, "a"), (other, "a"), (one, "b"))
-    ]
+    hashes = [gate_hash(config, prompts) for config, prompts in ((one, "a"), (same, "a"), (other, "a"), (one, "b"))]
     assert hashes[0] == hashes[1]
     assert len(set(hashes)) == 3
 

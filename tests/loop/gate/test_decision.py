@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from palate.loop.gate.config import FrozenGate, GateFields
+from palate.loop.gate.config import GateFields
 from palate.loop.gate.decision import CardFacts, Check, Evidence, Verdict, WinRateFacts, decide
 from palate.stats import length_controlled, position_report, win_rate
 
@@ -17,9 +17,9 @@ GUARD: dict[str, Any] = {"metric": "truthfulqa/mc1", "margin": 0.03, "n": 817, "
 CARD = CardFacts(True, 3, "may_decide_alone")
 
 
-def gate(**keys: Any) -> FrozenGate:
+def gate(**keys: Any) -> GateFields:
     values: dict[str, Any] = {"prompts": "p.jsonl", "n": 400, "judge": "j", "guards": [GUARD], **keys}
-    return FrozenGate(GateFields.model_validate(values), "abc")
+    return GateFields.model_validate(values)
 
 
 def win_rates(seed: int, *, theta: float = 0.0, n: int = 400, order: float = 0.3, length: float = 0.5) -> WinRateFacts:

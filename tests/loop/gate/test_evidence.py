@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from palate.errors import DataError
+from palate.evaluation.winrate.items import prompts_hash
 from palate.loop.gate.config import GateFields
-from palate.loop.gate.evidence import Found, find_results, freeze, read_evidence
+from palate.loop.gate.evidence import find_results, read_evidence
 from palate.records import Message, Record
 from runs import write_rows
 
@@ -61,7 +62,7 @@ def win_rate(folder: Path, **changes: Any) -> Path:
         "judge": "j",
         "judge_identity": {"name": "j", "model": "m", "prompt_hash": ""},
         "decoding": None,
-        "prompts_hash": freeze(CONFIG, PROMPTS).prompts_hash,
+        "prompts_hash": prompts_hash(PROMPTS),
         "mean_lengths": [5.0, 4.0],
         "position": {"consistency": {"estimate": 0.8}},
         "leaks": [{"found": {"p0": "same", "p1": "run"}}, {"found": {"p0": "same"}}],
@@ -99,7 +100,7 @@ def bench(path: Path, *models: tuple[str, str | None, dict[str, float]], data: s
 
 
 def read(folder: Path, *benchmarks: Path, **more: Any) -> Any:
-    return read_evidence(Found(folder, benchmarks), CONFIG, PROMPTS, **more)[0]
+    return read_evidence(folder, benchmarks, CONFIG, PROMPTS, **more)[0]
 
 
 OLD, NEW = {"a": 0.0, "b": 1.0, "c": 1.0}, {"b": 0.0, "a": 1.0, "d": 1.0}
@@ -123,13 +124,13 @@ def test_unknown_training_data_is_no_count_of_zero(tmp_path: Path) -> None:
 
 
 def test_other_prompts_are_noticed_and_a_sequential_gate_takes_the_first_ones(tmp_path: Path) -> None:
-    first = freeze(CONFIG, PROMPTS[:3]).prompts_hash
+    first = prompts_hash(PROMPTS[:3])
     folder = win_rate(tmp_path / "w", prompts_hash=first)
     assert not read(folder).winrate.same_prompts
     sequential = CONFIG.model_copy(update={"sequential": True})
-    assert read_evidence(Found(folder, ()), sequential, PROMPTS)[0].winrate.same_prompts
+    assert read_evidence(folder, (), sequential, PROMPTS)[0].winrate.same_prompts
     moved = [replace(PROMPTS[1]), *PROMPTS[:1], *PROMPTS[2:]]
-    assert freeze(CONFIG, moved).prompts_hash != freeze(CONFIG, PROMPTS).prompts_hash
+    assert prompts_hash(moved) != prompts_hash(PROMPTS)
 
 
 def test_models_are_found_by_their_weights_in_any_order_and_file(tmp_path: Path) -> None:
@@ -193,4 +194,4 @@ def test_results_are_sorted_by_content(tmp_path: Path) -> None:
     (folder / "gate.json").write_text('{"kind": "gate"}')
     (tmp_path / "b").mkdir()
     found = find_results([bench(tmp_path / "b" / "bench-xstest.json", ("old", "bb", OLD)).parent, folder])
-    assert found == Found(folder, [tmp_path / "b" / "bench-xstest.json"])
+    assert found == (folder, [tmp_path / "b" / "bench-xstest.json"])

@@ -46,6 +46,8 @@ async def chat(request: Request) -> Response:
         return JSONResponse({"error": {"message": "bad key SECRET-KEY-1"}}, 401)
     if mode == "fails":
         return JSONResponse({"error": {"message": f"no memory, SECRET-KEY-1, {request.headers['authorization']}"}}, 500)
+    if mode == "starts":
+        return JSONResponse({"error": {"message": "loading model"}}, 503)
     if mode == "refuses":
         error = {"message": "top_k must be positive", "param": "top_k", "code": "bad"}
         return JSONResponse({"error": error}, 400)
@@ -205,26 +207,27 @@ def test_a_stream_without_usage_is_counted_by_its_pieces(asked: Any, sqlite_stor
 
 
 @pytest.mark.parametrize(
-    ("mode", "status", "code", "words"),
+    ("mode", "status", "code", "words", "state"),
     [
-        ("busy", 429, "busy", "queue full"),
-        ("key", 502, "upstream_error", "bad key <key>"),
-        ("fails", 502, "upstream_error", "no memory, <key>"),
-        ("refuses", 400, "bad", "top_k must be positive"),
-        ("html", 502, "upstream_error", "not JSON"),
-        ("hangs", 504, "upstream_timeout", "does not answer in time"),
+        ("busy", 429, "busy", "queue full", "refused"),
+        ("key", 502, "upstream_error", "bad key <key>", "upstream_error"),
+        ("fails", 502, "upstream_error", "no memory, <key>", "upstream_error"),
+        ("starts", 502, "upstream_unreachable", "status 503: loading model", "unreachable"),
+        ("refuses", 400, "bad", "top_k must be positive", "refused"),
+        ("html", 502, "upstream_error", "not JSON", "upstream_error"),
+        ("hangs", 504, "upstream_timeout", "does not answer in time", "upstream_error"),
     ],
 )
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_failing_engine_is_one_clear_error(
-    asked: Any, mode: str, status: int, code: str, words: str, streamed: bool
+    asked: Any, mode: str, status: int, code: str, words: str, state: str, streamed: bool
 ) -> None:
     reply, found = asked(mode, streamed)
     error = reply.json()["error"]
     assert (reply.status_code, error["code"]) == (status, code)
     assert words in error["message"] or (mode, streamed) == ("html", True)
     assert "SECRET" not in reply.text
-    assert found == ["upstream_error"]
+    assert found == [state]
     if mode == "busy":
         assert reply.headers["retry-after"] == "7"
     if mode == "refuses":
@@ -247,7 +250,7 @@ def test_an_engine_that_is_not_there(asked: Any) -> None:
     assert (reply.status_code, reply.json()["error"]["code"], found) == (
         502,
         "upstream_unreachable",
-        ["upstream_error"],
+        ["unreachable"],
     )
 
 

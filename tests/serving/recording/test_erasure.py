@@ -19,9 +19,8 @@ from palate.feedback.transfer import import_files
 from palate.records import Message
 from palate.serving.from_interactions import Options, from_interactions
 from palate.serving.recording import RecordedAnswer
-from palate.serving.recording.erasure import Erased, erase, is_known, purge
+from palate.serving.recording.erasure import Erased, erase, is_known, maintain, purge
 from palate.serving.recording.listing import Filter
-from palate.serving.recording.maintenance import maintain
 from palate.store import Store
 from palate.store.registry_tables import ModelVersion
 from palate.store.serving_tables import ApiKey, Deletion, Interaction

@@ -29,7 +29,7 @@ def test_what_is_on_the_disk(sqlite_store: Store, tmp_path: Path, policy: str) -
     called = [{"function": {"arguments": text}}]
     recording.recorder.update(identifier, "streaming")
     recording.recorder.update(identifier, "complete", [RecordedAnswer(text, "stop", called)], error=text)
-    recording.rate(identifier, comment=text, edit=text, thumbs="up", key=SECRETS[0])
+    recording.rate(identifier, comment=text, edit=text, thumbs="up", idempotency_key=SECRETS[0])
     sqlite_store.close()
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     found = [secret for secret in SECRETS if secret.encode() in stored]

@@ -19,7 +19,7 @@ from palate.store import Store
 from palate.store.serving_tables import Interaction, InteractionAnswer
 from recorded import START, Recording
 
-ENDS = ("complete", "cancelled", "upstream_error", "partial")
+ENDS = ("complete", "cancelled", "refused", "unreachable", "upstream_error", "partial")
 
 
 def row(store: Store, identifier: str) -> Interaction:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -103,22 +102,9 @@ class GateFields(Fields):
         return 0.5 if self.mode == "superiority" else 0.5 - self.delta
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenGate:
-    """A config with the hash of its prompts.
-
-    Attributes:
-        config: the keys.
-        prompts_hash: of the prompts' content.
-    """
-
-    config: GateFields
-    prompts_hash: str
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of all of it: two gates with the same hash ask the same of a candidate."""
-        return json_hash([self.config.resolved(), self.prompts_hash])
+def gate_hash(config: GateFields, prompts_hash: str) -> str:
+    """SHA-256 of the keys and the prompts' hash: two gates with the same hash ask the same of a candidate."""
+    return json_hash([config.resolved(), prompts_hash])
 
 
 def load_gate_config(path: str | Path) -> GateFields:

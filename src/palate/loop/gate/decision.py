@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from palate.loop.gate.config import LEAST_PROMPTS, FrozenGate, GateFields, GuardFields
+from palate.loop.gate.config import LEAST_PROMPTS, GateFields, GuardFields
 from palate.stats import (
     LARGE_SHIFT,
     Interval,
@@ -154,13 +154,12 @@ class Verdict:
         return [f"{check.name}: {check.reason}" for check in self.checks if check.state != "passed"]
 
 
-def decide(gate: FrozenGate, evidence: Evidence, *, attempt: int = 1) -> Verdict:
+def decide(config: GateFields, evidence: Evidence, *, attempt: int = 1) -> Verdict:
     """Decide on a candidate; the same arguments give the same verdict.
 
     Args:
         attempt: 1 for the first, j + 1 for retry j.
     """
-    config = gate.config
     alpha = config.alpha / 2 ** (attempt - 1)
     raw, primary = _primary(config, evidence.winrate, alpha)
     guards = [_guard(guard, evidence.guards.get(guard.metric), config.judged, alpha) for guard in config.guards]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,27 +19,14 @@ from palate.evaluation.winrate.items import prompts_hash
 from palate.feedback.calibration.card import load_card
 from palate.feedback.candidates import iter_candidates
 from palate.loop.config import PEOPLE
-from palate.loop.gate.config import FrozenGate, GateFields
+from palate.loop.gate.config import GateFields
 from palate.loop.gate.decision import CardFacts, Evidence, WinRateFacts
 from palate.records import Record
 from palate.stats.repetition import repeats
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The results of a candidate, as files.
-
-    Attributes:
-        win_rate: the folder of `palate eval winrate`.
-        benchmarks: files of `palate eval bench`.
-    """
-
-    win_rate: Path
-    benchmarks: Sequence[Path]
-
-
-def find_results(paths: Sequence[Path]) -> Found:
-    """Sort results by their content.
+def find_results(paths: Sequence[Path]) -> tuple[Path, list[Path]]:
+    """The folder of `palate eval winrate` and the files of `palate eval bench`, recognised by their content.
 
     Raises:
         UsageError: a path is no result, or there is not exactly one win rate.
@@ -59,7 +46,7 @@ def find_results(paths: Sequence[Path]) -> Found:
     if len(win_rates) != 1:
         names = f": {', '.join(map(str, win_rates))}" if win_rates else "; measure it with `palate eval winrate`"
         raise UsageError(f"a gate needs one win rate, here are {len(win_rates)}{names}")
-    return Found(win_rates[0].parent, benchmarks)
+    return win_rates[0].parent, benchmarks
 
 
 def gate_prompts(config: GateFields) -> list[Record]:
@@ -74,13 +61,9 @@ def gate_prompts(config: GateFields) -> list[Record]:
     return prompts
 
 
-def freeze(config: GateFields, prompts: Sequence[Record]) -> FrozenGate:
-    """The config with its prompts."""
-    return FrozenGate(config, prompts_hash(prompts))
-
-
 def read_evidence(
-    found: Found,
+    win_rate: Path,
+    benchmarks: Sequence[Path],
     config: GateFields,
     prompts: Sequence[Record],
     *,
@@ -92,6 +75,7 @@ def read_evidence(
     """The evidence, and what the verdict says about its origin: names of both sides and SHA-256 of each file.
 
     Args:
+        win_rate, benchmarks: of `find_results`.
         must_pass: results of the must-pass prompts, in any format of `palate eval compare`; 1 is passed.
         latency: 95th percentiles, incumbent's and candidate's.
         now: time from which the card's age is counted; by default the current one.
@@ -99,21 +83,21 @@ def read_evidence(
     Raises:
         DataError: a file is damaged, or a benchmark is of other models than the win rate.
     """
-    file = found.win_rate / "winrate.json"
+    file = win_rate / "winrate.json"
     content = read_json(file)
     check_version(content.get("version"), str(file))
     evidence = Evidence(
-        _win_rate(content, found.win_rate, config, prompts),
+        _win_rate(content, win_rate, config, prompts),
         {
             guard.metric: scores
             for guard in config.guards
-            if (scores := _scores(guard.metric, found.benchmarks, content, lower=guard.lower_is_better)) is not None
+            if (scores := _scores(guard.metric, benchmarks, content, lower=guard.lower_is_better)) is not None
         },
         _passed(must_pass) if must_pass is not None else None,
         latency,
         None if card is None else _card(card, content, now or datetime.now(UTC)),
     )
-    files = [file, *found.benchmarks, *(path for path in (must_pass, card) if path is not None and path.is_file())]
+    files = [file, *benchmarks, *(path for path in (must_pass, card) if path is not None and path.is_file())]
     sides = {"candidate": content["a"]["name"], "incumbent": content["b"]["name"]}
     return evidence, {**sides, "inputs": {str(path): file_hash(path) for path in files}}
 

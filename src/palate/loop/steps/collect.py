@@ -21,8 +21,9 @@ from palate.errors import DataError
 from palate.feedback.candidates import Candidates, iter_candidates, prompt_turns, read_candidates
 from palate.loop.ledger import window_end
 from palate.loop.work import Done, Inputs, Run, Waiting, Work
-from palate.store.serving_tables import Interaction, InteractionExport
-from palate.store.tables import utc_now
+from palate.registry.evaluations import benchmark_files
+from palate.registry.lineage import register_export
+from palate.store.serving_tables import Interaction
 
 _LEARNT_FROM = (
     Interaction.state == "complete",
@@ -87,10 +88,9 @@ def sample(work: Work) -> Run:
 
 def held_out(work: Work) -> list[Path]:
     """The files of evaluation data, which no cycle trains on."""
-    benchmarks = work.config.evaluate.benchmarks.values()
-    data = [name for entry in benchmarks for name in ([entry] if isinstance(entry, str) else entry or ())]
-    named = (work.gate.prompts, work.config.evaluate.must_pass, *(name for name in data if Path(name).is_file()))
-    return [Path(name) for name in named if name is not None]
+    prompts = [Path(name) for name in (work.gate.prompts, work.config.evaluate.must_pass) if name is not None]
+    data = benchmark_files(work.config.evaluate.benchmarks.values(), Path())
+    return [*prompts, *(path for path in data if path.is_file())]
 
 
 def _draw(work: Work, prompts: str, folder: Path) -> Done:
@@ -160,12 +160,4 @@ def keep_track(work: Work, folder: Path, files: dict[str, Path]) -> None:
 def register(work: Work, folder: Path, files: dict[str, Path]) -> None:
     """Note in the store that a folder, whose data.json lists the files, has texts of people."""
     hashes = [file_hash(path) for path in files.values()]
-
-    def write(session: Session) -> None:
-        row = session.get(InteractionExport, str(folder))
-        if row is None:
-            session.add(InteractionExport(folder=str(folder), hashes=hashes, at=utc_now()))
-        else:
-            row.hashes = list(dict.fromkeys([*row.hashes, *hashes]))
-
-    work.store.write(write)
+    work.store.write(lambda session: register_export(session, str(folder), hashes))

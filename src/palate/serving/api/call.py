@@ -35,27 +35,21 @@ class Form(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request.
 
     Attributes:
         endpoint: of the backends.
         body: of the request to them, without `model`.
-        model: name that the client asks for; None for the only one.
-        stream: whether the reply is streamed.
+        asked: what the client sent.
         form: how the reply is written.
-        store: whether the client lets it be recorded; None if it does not say.
-        user: the client's name for its user.
     """
 
     endpoint: Endpoint
     body: dict[str, Any]
-    model: str | None
-    stream: bool
+    asked: Parameters
     form: Form
-    store: bool | None
-    user: str | None
 
 
 class StreamOptions(BaseModel):
@@ -70,6 +64,7 @@ class Parameters(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
     model: str | None = None
+    """The only one, if it is None."""
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     n: int = Field(1, ge=1)

@@ -21,15 +21,7 @@ def read_call(endpoint: Endpoint, body: dict[str, Any], *, max_n: int) -> Call:
     if asked.n > max_n:
         raise invalid(f"n: at most {max_n} answers to one request", "n")
     passed = {key: value for key, value in body.items() if value is not None and key not in ("model", "stream")}
-    return Call(
-        endpoint=endpoint,
-        body=passed,
-        model=asked.model,
-        stream=asked.stream,
-        form=CompletionForm(include_usage=asked.stream_options.include_usage),
-        store=asked.store,
-        user=asked.user,
-    )
+    return Call(endpoint, passed, asked, CompletionForm(include_usage=asked.stream_options.include_usage))
 
 
 class CompletionForm:

@@ -61,15 +61,7 @@ def read_response_call(body: dict[str, Any]) -> Call:
     if asked.max_output_tokens is not None:
         chat["max_tokens"] = asked.max_output_tokens
     read_parameters(ChatParameters, chat).turns()
-    return Call(
-        endpoint="chat/completions",
-        body=chat,
-        model=asked.model,
-        stream=asked.stream,
-        form=ResponseForm(asked),
-        store=asked.store,
-        user=asked.user,
-    )
+    return Call("chat/completions", chat, asked, ResponseForm(asked))
 
 
 def _messages(asked: ResponseParameters) -> list[dict[str, Any]]:

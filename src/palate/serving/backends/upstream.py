@@ -26,6 +26,8 @@ _END_SECONDS = 0.05
 """How long the end of a stream is waited for after its last event."""
 _PASSED = frozenset({400, 404, 409, 413, 415, 422})
 """Statuses about the client's own request."""
+_AWAY = (502, 503)
+"""Statuses with which a proxy, or an engine that starts, says that nothing answers behind it."""
 
 
 class Upstream:
@@ -193,7 +195,10 @@ class Upstream:
                 f"{self.version} is busy: {self._words(given, text)}",
                 int(wait) if re.fullmatch("[0-9]{1,5}", wait) else 1,
             )
-        return self._failed(status if status in _PASSED else 502, given, f"status {status}: {self._words(given, text)}")
+        words = f"status {status}: {self._words(given, text)}"
+        if status in _AWAY:
+            return self._broken(words, code="upstream_unreachable")
+        return self._failed(status if status in _PASSED else 502, given, words)
 
     def _failed(self, status: int, given: dict[str, Any], words: str = "") -> ApiError:
         error = given.get("error")

@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias
 Policy: TypeAlias = Literal["none", "metadata", "redacted", "full"]
 """What is recorded: nothing; numbers and states without texts; texts without what looks private; everything."""
 Endpoint: TypeAlias = Literal["chat", "completions", "responses"]
-State: TypeAlias = Literal["reserved", "streaming", "complete", "cancelled", "upstream_error", "partial"]
+State: TypeAlias = Literal[
+    "reserved", "streaming", "complete", "cancelled", "refused", "unreachable", "upstream_error", "partial"
+]
 
 OPEN: tuple[State, ...] = ("reserved", "streaming")
 """States of an interaction whose end is not written yet."""

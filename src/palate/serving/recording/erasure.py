@@ -18,16 +18,16 @@ from palate.feedback.candidates import read_prompt
 from palate.feedback.judges.interview import sha256
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.queue.slots import update_slots
+from palate.registry.lineage import register_export, trained_versions
 from palate.serving.recording.exported_files import (
     clean_export,
     clean_file,
     has_one,
     is_exported,
-    register_export,
     texts_in,
 )
 from palate.serving.recording.listing import read_interactions
-from palate.serving.recording.trained import trained_versions
+from palate.serving.recording.recorder import Recorder
 from palate.store import Store
 from palate.store.deletion import delete_with_dependents, erase_deleted, old_copies
 from palate.store.serving_tables import ApiKey, Deletion, Interaction, InteractionExport
@@ -170,6 +170,20 @@ def purge(store: Store, now: datetime, default_days: int | None = None) -> int:
     if total:
         erase_deleted(store)
     return total
+
+
+def maintain(recorder: Recorder, now: datetime) -> list[str]:
+    """End the rows of dead processes, and delete those older than their key allows; a line for each that changed some.
+
+    Raises:
+        StoreError: the database cannot be read or written.
+    """
+    lines = []
+    if given_up := recorder.give_up():
+        lines.append(f"{given_up:,} interactions are partial: their process ended before they did")
+    if purged := purge(recorder.store, now):
+        lines.append(f"{purged:,} interactions deleted: they are older than their key's retention")
+    return lines
 
 
 def _find(session: Session, ids: Collection[str], user: str | None) -> _Found:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from sqlalchemy.orm import Session
 
 from palate.artifacts import file_hash, iter_jsonl, read_json, write_json
 from palate.data.formats.writers import write_rows
 from palate.errors import DataError
-from palate.store.serving_tables import InteractionExport
-from palate.store.tables import utc_now
 
 MANIFEST = "data.json"
-
-
-def register_export(session: Session, folder: str, hashes: Sequence[str]) -> None:
-    """Note that data files with these hashes were written to a folder, so that a deletion looks there."""
-    row = session.get(InteractionExport, folder)
-    if row is None:
-        session.add(InteractionExport(folder=folder, hashes=list(hashes), at=utc_now()))
-    else:
-        row.hashes = list(dict.fromkeys([*row.hashes, *hashes]))
 
 
 def clean_export(folder: Path, marks: Collection[str]) -> tuple[dict[str, int], list[str]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -18,7 +18,7 @@ from palate.serving.recording.entries import OPEN, Policy
 from palate.serving.recording.privacy import kept_text
 from palate.store.serving_tables import FeedbackRow, Interaction, InteractionAnswer
 
-LONGEST = MappingProxyType({"comment": 10_000, "edit": 200_000, "key": 200})
+LONGEST = MappingProxyType({"comment": 10_000, "edit": 200_000, "idempotency_key": 200})
 """Characters of a form's texts."""
 MOST_CHANGES = 50
 """Rows of feedback on one answer: a client that changes its mind for ever must not fill the disk."""
@@ -39,9 +39,8 @@ class FeedbackError(PalateError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feedback:
-    """What a client sends. A value that is left out stays as it was in the person's earlier feedback on the answer.
+class Feedback(BaseModel):
+    """What a client sends. A value that is null is taken back; one that is left out stays as it was.
 
     Attributes:
         thumbs: up or down.
@@ -50,10 +49,11 @@ class Feedback:
         edit: the answer as it should have been.
         chosen: index of the better of two answers, from 0. Goes with a comment only.
         answer: index of the answer that the other values are about.
-        removed: names of values that the person takes back.
         id: of the completion, if the client sends it; the token must be for the same.
-        key: idempotency key: a form with a known key is not stored again, whatever came in between.
+        idempotency_key: a form with a known key is not stored again, whatever came in between.
     """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     thumbs: Literal["up", "down"] | None = None
     score: float | None = None
@@ -61,23 +61,19 @@ class Feedback:
     edit: str | None = None
     chosen: int | None = None
     answer: int = 0
-    removed: frozenset[str] = frozenset()
-    id: str | None = None
-    key: str | None = None
+    id: str | None = Field(None, max_length=100)
+    idempotency_key: str | None = None
 
     @property
     def given(self) -> Mapping[str, Any]:
         """The values that the form changes."""
-        new = {name: getattr(self, name) for name in _VALUES if getattr(self, name) is not None}
-        return {**dict.fromkeys(self.removed & set(_VALUES)), **new}
+        return {name: getattr(self, name) for name in _VALUES if name in self.model_fields_set}
 
     def check(self) -> None:
         """Raises FeedbackError for a form that says nothing, or values out of range."""
         problem = None
         if not self.given:
             problem = f"says nothing; send one of {', '.join(_VALUES)}"
-        elif self.thumbs not in (None, "up", "down"):
-            problem = "thumbs is up or down"
         elif self.score is not None and not (math.isfinite(self.score) and 0 <= self.score <= 1):
             problem = "score is a number from 0 to 1"
         elif "chosen" in self.given and not {"chosen", "comment"} >= set(self.given):
@@ -103,7 +99,8 @@ def add_feedback(session: Session, interaction_id: str, form: Feedback, now: dat
         raise FeedbackError("this completion is not recorded any more", status=404)
     answer = None if "chosen" in form.given else form.answer
     _check_answers(session, interaction, form)
-    key = None if form.key is None else hashlib.sha256(form.key.encode("utf-8", "replace")).hexdigest()
+    sent = form.idempotency_key
+    key = None if sent is None else hashlib.sha256(sent.encode("utf-8", "replace")).hexdigest()
     rows = select(FeedbackRow).where(FeedbackRow.interaction_id == interaction_id)
     if key is not None:
         before = session.scalars(rows.where(FeedbackRow.request_key == key)).first()

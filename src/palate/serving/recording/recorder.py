@@ -1,6 +1,6 @@
 """Writes interactions: reserved before the first byte, their end when it is known, by checked changes of state.
 
-    reserved → streaming → complete | cancelled | upstream_error | partial
+    reserved → streaming → complete | cancelled | refused | unreachable | upstream_error | partial
 
 `partial` is an answer that was cut off: its writer failed or died. Only answers of a `complete` interaction are
 learnt from.
@@ -8,6 +8,8 @@ learnt from.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import secrets
 import uuid
@@ -20,7 +22,6 @@ from sqlalchemy.orm import Session
 
 from palate.artifacts import plain
 from palate.errors import StoreError
-from palate.serving.recording import tokens
 from palate.serving.recording.entries import OPEN, Endpoint, NewInteraction, Policy, RecordedAnswer, State, Usage
 from palate.serving.recording.feedback import Feedback, FeedbackError, add_feedback
 from palate.serving.recording.privacy import kept_json, kept_settings, kept_text
@@ -31,14 +32,13 @@ from palate.store.tables import utc_now
 
 ABANDONED_AFTER = timedelta(hours=6)
 """An interaction whose row was not written for so long has no writer any more, wherever that ran."""
-
+TOKEN_LIFETIME = timedelta(days=30)
+"""How long feedback on a completion is accepted."""
 _PREFIXES: Mapping[Endpoint, str] = {"chat": "chatcmpl-", "completions": "cmpl-", "responses": "resp_"}
 _LONGEST_ERROR = 1000
 _BATCH = 500
-_NEXT: Mapping[str, tuple[State, ...]] = {
-    "reserved": ("streaming", "complete", "cancelled", "upstream_error", "partial"),
-    "streaming": ("complete", "cancelled", "upstream_error", "partial"),
-}
+_ENDS: tuple[State, ...] = ("complete", "cancelled", "refused", "unreachable", "upstream_error", "partial")
+_NEXT: Mapping[str, tuple[State, ...]] = {"reserved": ("streaming", *_ENDS), "streaming": _ENDS}
 
 
 # Statements of tables and not of mapped classes, made once: a request waits for them.
@@ -186,12 +186,28 @@ class Recorder:
         return self.store.write(work) if ids else 0
 
     def user_hash(self, user: str | None, key_id: int | None) -> str:
-        """What the store has in place of a person's id; of a client that names nobody, a hash for its key."""
-        return tokens.user_hash(self._secret, f"user:{user}" if user else f"key:{key_id or ''}")
+        """What the store has in place of a person's id; of a client that names nobody, a hash for its key.
+
+        Without the store's secret nobody can guess the id from it.
+        """
+        return self._sign("user", f"user:{user}" if user else f"key:{key_id or ''}")
 
     def feedback_token(self, id: str) -> str:
-        """The token that allows feedback on one interaction, for `tokens.LIFETIME`."""
-        return tokens.feedback_token(self._secret, id, self._clock())
+        """The token that allows feedback on one interaction: its id, when the token expires, and their signature."""
+        content = f"{id}.{int((self._clock() + TOKEN_LIFETIME).timestamp())}"
+        return f"{content}.{self._sign('feedback', content)}"
+
+    def _read_token(self, token: str, now: datetime) -> str | None:
+        """The interaction that a token is for; None if it was not signed here, or its time is over."""
+        content, _, signature = token.rpartition(".")
+        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._sign("feedback", content).encode()):
+            return None
+        interaction, _, end = content.rpartition(".")
+        return interaction if now.timestamp() < int(end) else None
+
+    def _sign(self, purpose: str, content: str) -> str:
+        message = f"palate {purpose}\0{content}".encode("utf-8", "replace")
+        return hmac.new(self._secret, message, hashlib.sha256).hexdigest()
 
     def feedback(self, token: str, form: Feedback) -> FeedbackRow:
         """Store feedback; the same form again gives the same row, a changed one supersedes it.
@@ -201,7 +217,7 @@ class Recorder:
                 interaction was deleted; or the form does not fit it.
         """
         now = self._clock()
-        identifier = tokens.read_token(self._secret, token, now)
+        identifier = self._read_token(token, now)
         if identifier is None or form.id not in (None, identifier):
             raise FeedbackError(
                 "the feedback token is wrong, expired, or of another completion; send the one that came with this one",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from palate.errors import StoreError
 from palate.serving.recording.feedback import Feedback, FeedbackError
@@ -20,20 +20,10 @@ ANSWERS_HEADER = "x-palate-answers"
 """`2` asks for two answers, drawn as any other, which the client shows both; the better one is sent as `chosen`."""
 
 
-class FeedbackForm(BaseModel):
-    """The body of a request. A value that is null is taken back; one that is left out stays as it was."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
+class FeedbackForm(Feedback):
+    """The body of a request; the token may also be in its header."""
 
     token: str | None = Field(None, max_length=500)
-    id: str | None = Field(None, max_length=100)
-    thumbs: Literal["up", "down"] | None = None
-    score: float | None = None
-    comment: str | None = None
-    edit: str | None = None
-    chosen: int | None = None
-    answer: int = 0
-    idempotency_key: str | None = None
 
 
 def feedback_router(recorder: Recorder) -> APIRouter:
@@ -47,13 +37,9 @@ def feedback_router(recorder: Recorder) -> APIRouter:
         key: Annotated[str | None, Header(alias="idempotency-key")] = None,
     ) -> JSONResponse:
         """Store feedback; the reply is sent after the commit."""
-        values = form.model_dump(exclude={"token", "idempotency_key"}, exclude_unset=True)
-        removed = frozenset(name for name, value in values.items() if value is None)
+        form = form.model_copy(update={"idempotency_key": form.idempotency_key or key})
         try:
-            row = recorder.feedback(
-                form.token or token or "",
-                Feedback(**values, removed=removed, key=form.idempotency_key or key),
-            )
+            row = recorder.feedback(form.token or token or "", form)
         except FeedbackError as error:
             return _refusal(error.status, str(error), "invalid_request_error")
         except StoreError as error:

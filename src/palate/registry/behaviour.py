@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from pydantic import Field
@@ -57,7 +58,9 @@ class Behaviour:
 
     Attributes:
         version: its name.
-        errors: whether each answer failed. One that the client or the end of the server cut off is left out.
+        errors: whether each answer failed. Left out are those that say nothing of the version: cut off by the client or
+            the end of the server, refused, or not sent to an engine. Failures one after another count as one, because
+            an engine that is down is one event; those after the last answer count each, as nobody knows yet.
         seconds: from request to end, of each that did not fail; with those that ran out of time.
         refusals: whether each answer whose text is recorded refuses, as `is_refusal` reads it.
         downs: whether each thumb is down.
@@ -102,11 +105,17 @@ def read_behaviour(
     downs = first_of_each(session, thumbs, 1, (FeedbackRow.number,), by, unnamed=unnamed, last=last, limit=MAX_ANSWERS)
     return Behaviour(
         version,
-        [row.state == "upstream_error" for row in rows if row.state != "partial"],
+        _events([row.state == "upstream_error" for row in rows if row.state != "partial"]),
         [(row.finished - row.created).total_seconds() for row in rows if row.state != "upstream_error"],
         [is_refusal(row.text) for row in rows if row.state == "complete" and (row.text or "").strip()],
         [bool(row.down) for row in downs],
     )
+
+
+def _events(failed: Sequence[bool]) -> list[bool]:
+    """Failures without those that follow another one, but for the last ones of all."""
+    end = next((place for place in range(len(failed), 0, -1) if not failed[place - 1]), 0)
+    return [now for before, now in pairwise([False, *failed[:end]]) if not (before and now)] + list(failed[end:])
 
 
 def first_of_each(
@@ -120,7 +129,7 @@ def first_of_each(
     last: bool = False,
     limit: int | None = None,
 ) -> Sequence[Any]:
-    """The first rows of each person in their order, with the columns `user`, `place` (of the person, from 1) and `at`.
+    """The first rows of each person in their order, with the columns `user`, `rank` (of the person's) and `position`.
 
     Args:
         rows: a select of `Interaction` and what is joined.
@@ -131,11 +140,11 @@ def first_of_each(
         limit: of all.
     """
     ordered = [column.desc() for column in order] if last else list(order)
-    place = func.row_number().over(partition_by=by, order_by=ordered).label("place")
-    at = func.row_number().over(order_by=ordered).label("at")
-    of = rows.add_columns(Interaction.user, place, at).subquery()
-    counts = or_(of.c.place <= most, of.c.user.in_(unnamed))
-    found = session.execute(select(of).where(counts).order_by(of.c.at).limit(limit)).all()
+    rank = func.row_number().over(partition_by=by, order_by=ordered).label("rank")
+    position = func.row_number().over(order_by=ordered).label("position")
+    numbered = rows.add_columns(Interaction.user, rank, position).subquery()
+    counts = or_(numbered.c.rank <= most, numbered.c.user.in_(unnamed))
+    found = session.execute(select(numbered).where(counts).order_by(numbered.c.position).limit(limit)).all()
     return found[::-1] if last else found
 
 

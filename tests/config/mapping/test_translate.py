@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from palate.config.key_mapping import Translated, translate
-from palate.config.key_mapping_table import (
+from palate.config.mapping.table import (
     FIXED,
     KNOWN_ELSEWHERE,
     LOW_RANK,
@@ -18,6 +17,7 @@ from palate.config.key_mapping_table import (
     RENAMED,
     RENAMED_ONLINE,
 )
+from palate.config.mapping.translate import Translated, translate
 from palate.config.reader import Entry
 from palate.config.run import STAGES
 

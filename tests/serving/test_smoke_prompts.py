@@ -17,15 +17,15 @@ from gateways import ASK, Fake, eventually
 from model_folders import fake_model
 from palate.errors import EngineError
 from palate.registry import add, canary_of, find, moves, promote, resolve, set_canary
+from palate.registry.behaviour import RollbackFields
 from palate.registry.canary import canary_moves
-from palate.registry.watch import RollbackFields
 from palate.serving.app import Gateway
 from palate.serving.backends.base import Backend
 from palate.serving.loading import StoreRegistry
 from palate.serving.models import Models, Served, Version
-from palate.serving.problems import ApiError
+from palate.serving.problems import ApiError, Busy
 from palate.serving.settings import ServeFields
-from palate.serving.smoke import PROMPTS, DegenerateError, check_answers
+from palate.serving.smoke_prompts import PROMPTS, DegenerateError, check_answers
 from palate.store import Store
 from sites import running
 
@@ -107,6 +107,35 @@ def test_an_engine_that_fails_is_no_bad_version() -> None:
         check(Fake("new", error=ApiError(502, "it is away")), Fake("old"))
 
 
+class BusyAtFirst(Fake):
+    """Has no place for the first request."""
+
+    async def reply(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+        if len(self.bodies) < 1:
+            self.bodies.append(body)
+            raise Busy("too many requests")
+        return await super().reply(endpoint, body)
+
+
+def test_a_version_in_use_that_is_busy_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.serving.smoke_prompts._BUSY_SECONDS", 0.01)
+    with pytest.raises(DegenerateError, match="new answers 3 of 3 badly, old 0"):
+        check(Fake("new", words=EMPTY), BusyAtFirst("old", words=GOOD))
+
+
+class Thinks(Fake):
+    """Is cut off while it thinks."""
+
+    async def reply(self, endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
+        found = await super().reply(endpoint, body)
+        found["choices"][0]["message"] = {"content": None, "reasoning_content": "The user greets me, so"}
+        return found
+
+
+def test_a_model_that_thinks_first_answers() -> None:
+    check(Thinks("new"), Fake("old", words=GOOD))
+
+
 class Shelf(StoreRegistry):
     """The real registry; v1.1 answers nothing."""
 
@@ -128,7 +157,7 @@ def make_gateway(store: Store, **settings: Any) -> Gateway:
     shelf = Shelf(store, fields)
     backend, at = shelf.load("m", "production")
     served = {"m": Served("m", Version(backend), "production", at)}
-    return Gateway(store, fields, Models(served, shelf, smoke=fields.smoke))
+    return Gateway(store, fields, Models(served, shelf, smoke_prompts=fields.smoke_prompts))
 
 
 def test_the_version_before_continues_and_the_history_says_why(
@@ -165,6 +194,32 @@ def test_a_canary_is_ended_and_smoke_prompts_can_be_left_out(registry: Store) ->
         eventually(lambda: registry.read(canary_of) is None)
         ended = registry.read(lambda session: canary_moves(session, "v1.1"))[-1]
         assert (ended.share, ended.who, "with nothing" in ended.reason) == (0.0, "palate", True)
-    with running(make_gateway(registry, smoke=False).app) as url:
+    with running(make_gateway(registry, smoke_prompts=False).app) as url:
         promote(registry, "v1.1", reason="it is a base model", who="ann")
         eventually(lambda: httpx2.get(f"{url}/v1/models/m").json()["root"] == "v1.1")
+
+
+def test_a_server_starts_with_a_version_that_fails_and_says_so(
+    registry: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    promote(registry, "v1.1", reason="the only one", who="ann")
+    with running(make_gateway(registry).app) as url:
+
+        def health() -> Any:
+            return httpx2.get(f"{url}/health/ready").json()
+
+        assert eventually(lambda: health()["failed_smoke_prompts"]) == {"m": "v1.1"}
+        assert "m: v1.1 is served although it fails: smoke prompts: v1.1 answers 3 of 3 badly: 'Hello!" in caplog.text
+        assert httpx2.post(f"{url}/v1/chat/completions", json=ASK).json()["model"] == "v1.1"
+        promote(registry, "v1.2", reason="mended", who="ann")
+        assert eventually(lambda: not health()["failed_smoke_prompts"])
+    assert [move.action for move in moves(registry, "v1.1")].count("refused") == 0
+
+
+def test_an_engine_without_versions_is_not_asked_when_the_server_starts(sqlite_store: Store) -> None:
+    engine, own = Fake("gpt", content_hash=None), Fake("run", words=EMPTY)
+    served = {"engine": Served("engine", Version(engine)), "own": Served("own", Version(own))}
+    fields = ServeFields(models={name: {"model": name} for name in served})  # type: ignore[dict-item]
+    with running(Gateway(sqlite_store, fields, Models(served)).app) as url:
+        eventually(lambda: httpx2.get(f"{url}/health/ready").json()["failed_smoke_prompts"] == {"own": "run"})
+    assert (len(engine.bodies), len(own.bodies)) == (0, len(PROMPTS))
