@@ -68,7 +68,7 @@ class CritiqueAndRevise:
             _Draft(record, rng_for(seed, self.how, record.id).choice(self.principles).text, first)
             for record, first in zip(prompts, ask(answers, self.writer, prompts, seed), strict=True)
         ]
-        for form, check in ((FIND, _Draft.check_first), (REVISE, _Draft.check_critique)):
+        for form, check in ((FIND, lambda draft: checked_answer(draft.first)), (REVISE, _Draft.check_critique)):
             waiting = [draft for draft in drafts if draft.passes(check)]
             replies = answers.ask(self.critic, [draft.request(form) for draft in waiting], seed=seed)
             for draft, reply in zip(waiting, replies, strict=True):
@@ -110,16 +110,13 @@ class _Draft:
     replies: list[KeptAnswer] = field(default_factory=list)
     dropped: Dropped | None = None
 
-    def check_first(self) -> None:
-        checked_answer(self.first)
-
     def check_critique(self) -> None:
         """Raises RowError if there is nothing to revise after the criticism."""
         checked_answer(self.replies[0], "empty_critique")
         if plain_text(self.replies[0].text).strip(" .!*\"'`") == "none":
             raise RowError("nothing_to_revise", "the answer follows the principle")
 
-    def passes(self, check: Callable[[_Draft], None]) -> bool:
+    def passes(self, check: Callable[[_Draft], object]) -> bool:
         """Whether the draft goes on; if not, `dropped` says why."""
         if self.dropped is None:
             try:

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from palate.data.formats.kinds import KIND_NAMES
-from palate.data.inspect.problems import Problems
+from palate.data.inspect.inspection import Problems
 from palate.data.measures.leaks import EvaluationTexts
 from palate.data.measures.pairs import (
     JUDGED,

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from palate.data.inspect.coverage import MIN_JUDGED, gaps, prompt_clusters
-from palate.data.inspect.inspection import Inspection, Spread, TokenLengths
-from palate.data.inspect.problems import Problems
+from palate.data.inspect.inspection import Inspection, Problems, Spread, TokenLengths
 from palate.data.inspect.rows import LABELLED, PAIRS, MeasuredRows
 from palate.data.measures.similarity import near_duplicates
 from palate.records import SourceReport
