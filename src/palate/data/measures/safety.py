@@ -47,20 +47,20 @@ def _own_address(found: str) -> bool:
     )
 
 
-def _is_ip(found: str) -> bool:
+def _ip_address(found: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(found)
-    except ValueError:
-        return False
-    return any(map(str.isdigit, found))  # a::b is more often code
+        return ipaddress.ip_address(found)
+    except ValueError:  # a part above 255 or with leading zeros
+        return None
+
+
+def _is_ip(found: str) -> bool:
+    return _ip_address(found) is not None and any(map(str.isdigit, found))  # a::b is more often code
 
 
 def _public_ip(found: str) -> bool:
-    try:
-        address = ipaddress.ip_address(found)
-    except ValueError:  # a part above 255 or with leading zeros
-        return False
-    return address.is_global and not address.is_multicast
+    address = _ip_address(found)
+    return address is not None and address.is_global and not address.is_multicast
 
 
 def _phone(found: str) -> bool:

@@ -14,9 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from palate.data.sources.card import is_card, rows_file
 from palate.data.sources.columnar import arrow_rows, is_saved_dataset, saved_dataset_files
-from palate.data.sources.dataset_info import RegisteredDataset, find_entry, read_register
+from palate.data.sources.dataset_info import RegisteredDataset, find_entry, is_card, read_register, rows_file
 from palate.data.sources.readers import Numbered, file_type, read_rows
 from palate.data.turns.messages import Tags
 from palate.errors import DataError, MissingInputError
