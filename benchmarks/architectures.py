@@ -34,7 +34,7 @@ from palate.models.probe.probe import Probe, probe
 from palate.models.scoring.logps import per_completion
 from palate.models.tuning.trainable import add_lora
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 
 BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,

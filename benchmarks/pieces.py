@@ -40,7 +40,7 @@ from palate.models.cpu.layers import apply_fused
 from palate.models.scoring.forward import install
 from palate.models.scoring.head import dense_logps, head_of
 from palate.text.batch import Batch, Layout, Span, pack
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 
 HEADS, KEY_HEADS, WIDTH, HIDDEN, INNER, VOCABULARY = 9, 3, 64, 576, 1536, 49152
 # Prompt and two answers of four pairs of a real conversation set.

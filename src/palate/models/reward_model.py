@@ -24,7 +24,8 @@ from palate.models.scoring.rewards import end_index
 from palate.models.tuning.vocabulary import add_tokens_of
 from palate.records import Demonstration, Dropped, Message, Messages, RewardFunction
 from palate.text.batch import Batch, score_completions
-from palate.text.encode import EncodedCompletion, EncodedGroup, encode_record
+from palate.text.encode import encode_record
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.template import Template, load_template
 
 

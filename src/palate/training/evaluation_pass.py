@@ -8,7 +8,7 @@ import torch
 
 from palate.models.upstream import evaluating
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.coupled import CoupledLoss, same_random_state
 from palate.training.meters import HeldOutRow, Meter, held_out_rows
 from palate.training.methods.base import LossOutput, summarise

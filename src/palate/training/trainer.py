@@ -24,8 +24,8 @@ from transformers.trainer_utils import EvalLoopOutput
 from palate.errors import NonFiniteError, TrainingError
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupSubset
+from palate.text.groups import EncodedGroup
 from palate.training.checkpoints.write import CheckpointTrainer
 from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
 from palate.training.deepspeed import accumulate, update

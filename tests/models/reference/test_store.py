@@ -17,7 +17,7 @@ from palate.models.reference.kinds import FrozenCopy
 from palate.models.reference.precomputed import PrecomputedReference, fill, verify
 from palate.models.reference.store import ReferenceStore
 from palate.text.batch import Batch, pack
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from tiny import random_groups, tiny_model
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from torch import Tensor
 from palate.models.attention.rotary import length_rule, rope_parameters
 from palate.models.upstream import changed
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 
 _PROMPT, _COMPLETIONS, _BEYOND = 9, (6, 4, 7), 5
 _WINDOWS = ("sliding_window", "attention_chunk_size")

@@ -24,8 +24,8 @@ from palate.models.scoring.logps import TokenLogps
 from palate.models.upstream import evaluating
 from palate.progress import progress
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupSubset, lengths_of
+from palate.text.groups import EncodedGroup
 
 # Tolerated root mean square difference when tokens are scored again: rounding depends on the batch. In bf16 an AMX
 # processor gives 0.044, and up to 0.36 for a single unlikely token; the values of other weights differ by 1 or more.

@@ -24,8 +24,8 @@ from safetensors.numpy import save
 from palate.artifacts import write_bytes
 from palate.errors import ArtifactError
 from palate.models.upstream import first_line
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupSubset
+from palate.text.groups import EncodedGroup
 
 _FORMAT = "palate reference log-probabilities 2"
 # The old identities were hashes of the weights only, so models that differ in their sliding window had the same one.

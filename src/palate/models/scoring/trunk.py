@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from palate.models.tuning.trainable import decoder_layers
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import lengths_of
+from palate.text.groups import EncodedGroup
 
 
 def first_trainable_layer(model: Any) -> int:

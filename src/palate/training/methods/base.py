@@ -17,7 +17,7 @@ from palate.models.scoring.rewards import end_index
 from palate.objectives import RunningMean
 from palate.records import Record
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.parts import Part
 
 S = TypeVar("S")

@@ -31,7 +31,7 @@ from palate.models.tuning.neftune import EmbeddingNoise
 from palate.models.tuning.vocabulary import embedding_modules, embedding_rows, enlarge_embedding
 from palate.models.upstream import base_of
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.setup.environment import available_memory_bytes
 
 # The share of the memory that is free at the start which stored trunk states may take.
