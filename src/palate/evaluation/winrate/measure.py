@@ -12,8 +12,7 @@ import numpy as np
 
 from palate import stats
 from palate.errors import DataError
-from palate.evaluation.winrate.groups import Group, by_category, by_length
-from palate.evaluation.winrate.items import Item, clusters_of
+from palate.evaluation.winrate.items import Group, Item, by_category, by_length, clusters_of
 
 Band: TypeAlias = Literal["below_50", "50_to_60", "60_to_80", "above_80"]
 BANDS: Mapping[Band, tuple[str, str]] = {
