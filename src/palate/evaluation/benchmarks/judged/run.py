@@ -200,13 +200,14 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
 
 
 def _paired(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
-    baseline = _baseline(plan)  # first, since the models may take hours to answer
+    # First, since the models may take hours to answer.
+    judge = plan.benchmark.own_judge(plan.judge, plan.data)
+    baseline = _baseline(plan)
     if baseline is None and len(compared) < 2:
         raise UsageError(f"{plan.benchmark.title} compares with a baseline; name it with --baseline, or a second model")
     answers = [plan.answers(one) for one in compared]
     if baseline is None:
         baseline, compared, answers = answers[0], compared[1:], answers[1:]
-    judge = plan.benchmark.own_judge(plan.judge, plan.data)
     found = []
     for one, given in zip(compared, answers):
         identities = [frozenset({side.identity} if side.identity else ()) for side in (given, baseline)]
