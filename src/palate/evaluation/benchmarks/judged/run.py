@@ -185,13 +185,9 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
         listed = rates(scores, categories, ["score"], grades=grades)
         listed += rates(scores, {}, [name for name in grades if name != "score"], grades=grades)
         notes = [*given.notes]
-        if given.truncated:
-            first_ones = ", ".join(given.truncated[:3])
-            notes.append(
-                f"an answer ends at the longest length in {amount(len(given.truncated), 'question')} ({first_ones})"
-            )
-        if given.empty:
-            notes.append(f"an answer is empty in {amount(len(given.empty), 'question')} ({', '.join(given.empty[:3])})")
+        for what, ids in (("ends at the longest length", given.truncated), ("is empty", given.empty)):
+            if ids:
+                notes.append(f"an answer {what} in {amount(len(ids), 'question')} ({', '.join(ids[:3])})")
         texts = {key: "\n\n".join(turn.text for turn in turns) for key, turns in given.answers.items()}
         found.append(
             ModelResult(one.name, one.kind, one.source, given.identity, None, scores, texts, left_out, listed, notes)
