@@ -82,24 +82,20 @@ def group_tables(accuracy: Mapping[str, Any]) -> list[Table]:
     tables = []
     for grouping, item in mapping(accuracy.get("groups")).items():
         groups = [(str(name), mapping(group)) for name, group in mapping(item).items()]
-        kinds = [(kind, label) for kind, label in _KINDS if any(json_interval(group.get(kind)) for _, group in groups)]
-        if not kinds:
+        margin = ("margin", "margin" if accuracy.get("reward") else "margin, nats")
+        kinds = [kind for kind in (*_KINDS, margin) if any(json_interval(group.get(kind[0])) for _, group in groups)]
+        if kinds in ([], [margin]):
             continue
         rows: list[list[Cell]] = [
             [
                 visible(name),
                 number(finite(group.get("n"))),
                 number(finite(group.get("prompts"))),
-                *(figure(group.get(kind)) for kind, _ in kinds),
+                *(figure(group.get(kind), "number" if kind == "margin" else "percent") for kind, _ in kinds),
             ]
             for name, group in groups[:_MOST]
         ]
         columns = [visible(str(grouping)), "pairs", "prompts", *(label for _, label in kinds)]
-        if any(json_interval(group.get("margin")) for _, group in groups):
-            columns.append("margin" if accuracy.get("reward") else "margin, nats")
-            rows = [
-                [*row, figure(group.get("margin"), "number")] for row, (_, group) in zip(rows, groups, strict=False)
-            ]
         more = max(0, len(groups) - _MOST)
         tables.append(Table(columns, rows, more, numeric=frozenset(range(1, len(columns)))))
     return tables
