@@ -222,7 +222,7 @@ def _left_out(people: PeopleVotes, ids: Sequence[str]) -> dict[str, int]:
 
 
 def _facts(side: Side, answers: SideAnswers) -> SideFacts:
-    texts = [one.answer for one in answers.answers.values()]
+    texts = [row.completions[0] for row in answers.answers.values()]
     return SideFacts(
         side.name,
         side.recorded,
