@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from palate.artifacts import now
 from palate.errors import DataError
@@ -99,7 +99,7 @@ def measure(
         judge=identity_of(judge),
         when=now(),
         concurrency=getattr(judge, "concurrency", None),
-        endpoint=judge.endpoint().to_json() if isinstance(judge, ApiJudge) else None,
+        endpoint=asdict(judge.endpoint()) if isinstance(judge, ApiJudge) else None,
         inputs=dict(inputs or {}),
         questions=len(judged) + len(others),
         verdicts=2 * (len(judged) + len(others)),

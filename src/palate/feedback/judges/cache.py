@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -92,7 +93,7 @@ class Judgements:
             identity=endpoint.identity,
             base_url=endpoint.base_url,
             model=endpoint.model,
-            endpoint=endpoint.to_json(),
+            endpoint=asdict(endpoint),
             at=datetime.now(UTC),
         )
 
