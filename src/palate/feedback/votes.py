@@ -17,6 +17,8 @@ from palate.records import LEFT_SHARE
 Outcome: TypeAlias = Literal["left", "right", "tie", "both_bad", "unparsed", "skip", "flag"]
 DECIDED: tuple[Outcome, ...] = ("left", "right", "tie", "both_bad")
 """Outcomes that decide something; the others are a person's or a judge's non-answer."""
+QuestionKey: TypeAlias = tuple[str, int, int]
+"""Two answers of a candidates row: its id, and their indices, the lower one first."""
 Shown: TypeAlias = Literal["left_first", "right_first"]
 VoterKind: TypeAlias = Literal["person", "judge", "reward_model", "rule"]
 
@@ -80,6 +82,11 @@ class Vote:
     def key(self) -> tuple[str, int, int, str, str]:
         """Identifies a question: the two answers, their order and the voter. Each question is asked only once."""
         return (self.item, self.left, self.right, self.who, self.shown)
+
+    @property
+    def question(self) -> QuestionKey:
+        """The two answers that it is on."""
+        return (self.item, self.left, self.right)
 
     @property
     def score(self) -> float | None:
@@ -214,10 +221,10 @@ class VoteSummary:
 def summarise(votes: Iterable[Vote]) -> VoteSummary:
     """Counts of the votes, with consistency and position bias."""
     votes = list(votes)
-    both: dict[tuple[str, int, int, str], dict[str, str]] = {}
+    both: dict[tuple[QuestionKey, str], dict[str, str]] = {}
     for vote in votes:
         if vote.outcome != "unparsed":
-            both.setdefault((vote.item, vote.left, vote.right, vote.who), {})[vote.shown] = vote.outcome
+            both.setdefault((vote.question, vote.who), {})[vote.shown] = vote.outcome
     asked_twice = [seen for seen in both.values() if len(seen) == 2]
     first = [vote.first_won for vote in votes if vote.first_won is not None]
     return VoteSummary(

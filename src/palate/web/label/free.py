@@ -34,8 +34,7 @@ from palate.feedback.votes import Shown
 from palate.records import Message, Messages
 from palate.web.label.ballots import NOTICES, OTHERS, VERDICTS, SentForm, text_field
 from palate.web.label.conversation import prompt_blocks
-from palate.web.label.history import history
-from palate.web.label.voting import cast, take_back
+from palate.web.label.voting import cast, history, take_back
 from palate.web.pages import render
 from palate.web.problems import wants_page
 from palate.web.security.people import Annotator, Person

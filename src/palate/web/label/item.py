@@ -22,8 +22,7 @@ from palate.store.texts import is_storable
 from palate.web.label.ballots import NOTICES, OTHERS, VERDICTS, SentForm
 from palate.web.label.conversation import prompt_blocks
 from palate.web.label.differences import differences, marked
-from palate.web.label.history import history
-from palate.web.label.voting import cast, take_back
+from palate.web.label.voting import cast, history, take_back
 from palate.web.pages import render
 from palate.web.problems import wants_page
 from palate.web.security.people import Annotator, Person
