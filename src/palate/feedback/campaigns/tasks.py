@@ -152,9 +152,7 @@ def _planned(
     for item, texts in _items(session, campaign):
         every = different_pairs(item.name, texts)
         drawn = set(different_pairs(item.name, texts, per_prompt=schema.per_prompt, seed=schema.seed))
-        wanted = {
-            pair for pair in every if pair in drawn or (item.id, *pair) in known or (item.name, *pair) in missing
-        }
+        wanted = {pair for pair in every if pair in drawn or (item.id, *pair) in known or (item.name, *pair) in missing}
         without_pair += not every
         leaks = [leaked_name(text) is not None for text in texts]
         for left, right in sorted(wanted):
