@@ -147,7 +147,8 @@ def annotator_quality(found: PeopleVotes, gold: Iterable[Vote] = ()) -> list[Ann
         gold: votes with the known answers of gold questions; gold votes on other questions are not scored.
     """
     known = {vote.question: vote.outcome for vote in gold}
-    shared = [(vote.question, vote.who, vote.outcome) for votes in _shared(found) for vote in votes]
+    several = [votes for votes in found.by_question().values() if len(votes) > 1]
+    shared = [(vote.question, vote.who, vote.outcome) for votes in several for vote in votes]
     skills, competence = _reliability(dawid_skene, shared), _reliability(mace, shared)
     others = _with_others(found.by_question())
     names = sorted({vote.who for vote in (*found.votes, *found.gold)})
@@ -178,10 +179,6 @@ def _reliability(
     """Per person; empty without votes, or if the model's estimates did not converge."""
     found = model(votes) if votes else None
     return found.reliability if found is not None and found.converged else {}
-
-
-def _shared(found: PeopleVotes) -> list[list[Vote]]:
-    return [votes for votes in found.by_question().values() if len(votes) > 1]
 
 
 def _rate(right: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Interval | None:
