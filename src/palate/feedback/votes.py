@@ -120,7 +120,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
         **dict.fromkeys(("item", "who", "when", "reason", "campaign", "id", "supersedes"), (str,)),
         **dict.fromkeys(("left", "right", "strength"), (int,)),
         **dict.fromkeys(("probability_left", "seconds", "seconds_total"), (int, float, type(None))),
-        **dict.fromkeys(("gold", "repeat", "saw_judge", "identity_leak"), (bool,)),
+        **dict.fromkeys(("gold", "repeat", "saw_judge", "identity_leak", "deciding"), (bool,)),
         "schema_version": (int, type(None)),
     }
 )
@@ -139,9 +139,12 @@ def iter_votes(path: str | Path) -> Iterator[Vote]:
     """The same, one vote at a time, for files that are too large to be held."""
     for number, row in enumerate(iter_jsonl(path), 1):
         where = f"{path}:{number}"
+        tags = row.get("tags") or []
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise DataError(f"{where}: not a vote: tags is {tags!r}")
         try:
             scores = {name: (float(a), float(b)) for name, (a, b) in (row.pop("dimensions", None) or {}).items()}
-            vote = Vote(**{**row, "tags": tuple(row.get("tags") or ()), "dimensions": scores})
+            vote = Vote(**{**row, "tags": tuple(tags), "dimensions": scores})
         except (TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{where}: not a vote: {str(error).partition(') ')[2] or error}") from error
         _check_fields(vote, where)
