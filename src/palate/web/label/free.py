@@ -9,7 +9,7 @@ import logging
 import secrets
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
@@ -50,8 +50,6 @@ LONGEST_PROMPT = 20_000
 _KEEP_ALIVE_SECONDS = 10.0
 
 _WORDS = {"tie": "a tie", "both_bad": "both answers are bad", "skip": "skipped", "flag": "flagged"}
-
-Slot = Literal["first", "second"]
 
 
 @router.get("")
