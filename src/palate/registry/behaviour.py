@@ -114,7 +114,7 @@ def read_behaviour(
 
 def _events(failed: Sequence[bool]) -> list[bool]:
     """Failures without those that follow another one, but for the last ones of all."""
-    end = next((place for place in range(len(failed), 0, -1) if not failed[place - 1]), 0)
+    end = next((end for end in range(len(failed), 0, -1) if not failed[end - 1]), 0)
     return [now for before, now in pairwise([False, *failed[:end]]) if not (before and now)] + list(failed[end:])
 
 

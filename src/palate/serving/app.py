@@ -147,7 +147,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
             await self._state.close()
-            await self._state.access.close()
+            await self._state.access.save()
             await self._models.close()
             self._writers.shutdown()
 

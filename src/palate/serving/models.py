@@ -93,11 +93,11 @@ class Canary:
         # Each canary has a salt of its own, so that it is neither always the same people who try new versions, nor
         # those whom a route gives another model.
         salt = f"{route_of(self.state.alias)}:{self.state.content_hash}"
-        return place_of(salt, person) >= 1 - self.state.share
+        return hash_position(salt, person) >= 1 - self.state.share
 
 
-def place_of(salt: str, person: str) -> float:
-    """The place of a person in [0, 1), which shares divide."""
+def hash_position(salt: str, person: str) -> float:
+    """The position of a person in [0, 1), which shares divide."""
     digest = hashlib.sha256(f"{salt}\0{person}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -130,7 +130,7 @@ class Served:
         """
         # Nothing is awaited between the choice and the count, so the chosen version is not closed meanwhile.
         version, arm = self.version, Arm(self.version.backend, self.name)
-        canary = self.canary if person is not None else None
+        canary = self.canary
         if canary is not None and person is not None:
             share, route = canary.state.share, route_of(canary.state.alias)
             if canary.takes(person):
