@@ -13,7 +13,7 @@ from _real_pairs import read_pairs
 
 from palate.evaluation.accuracy.held_out import encode_pairs
 from palate.evaluation.accuracy.preference import preference_accuracy
-from palate.evaluation.frontier.divergence import score_answers
+from palate.evaluation.frontier.answers import score_answers
 from palate.evaluation.subject import ModelSpec, Subject, read_run
 from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.precision import default_device, resolve

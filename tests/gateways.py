@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ class Fake:
         version: its name.
         words: of its answer.
         seconds: between two chunks.
+        wait: for this event before the first chunk.
         error: raised after the words.
         bodies: the requests.
         running, closed, left: generations in progress, whether it is closed, and generations that were given up.
@@ -41,6 +43,7 @@ class Fake:
     version: str = "v1"
     words: tuple[str, ...] = ("One", " two", " three")
     seconds: float = 0.0
+    wait: threading.Event | None = None
     error: Exception | None = None
     content_hash: str | None = "hash-of-v1"
     template_hash: str | None = "hash-of-template"
@@ -58,6 +61,8 @@ class Fake:
         head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": self.version}
         ended = False
         try:
+            while self.wait is not None and not self.wait.is_set():
+                await asyncio.sleep(0.01)
             for word in self.words[: body.get("max_tokens")]:
                 if self.seconds:
                     await asyncio.sleep(self.seconds)

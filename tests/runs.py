@@ -1,4 +1,7 @@
-"""Whole runs on a tiny model and a few pairs: seconds each, and what they leave behind."""
+"""Whole runs on a tiny model and a few pairs: seconds each, and what they leave behind.
+
+Without torch it can be imported too: tests of `config` and `data` use its rows and config files.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
-from safetensors.torch import load_file
+from typing import TYPE_CHECKING, Any
 
 from palate.artifacts import read_jsonl
 from palate.config.load import config_from_values
 from palate.config.run import RunConfig
-from palate.training.run import RunResult, train
+
+if TYPE_CHECKING:
+    import torch
+
+    from palate.training.run import RunResult
 
 WORDS = re.findall(r"\w+", "the answer is that it was not a question of what they said and this is why we go on")
 BASE: dict[str, Any] = {
@@ -71,6 +75,8 @@ def config(model: Path, folder: Path, **changed: Any) -> RunConfig:
 
 def run(model: Path, folder: Path, **changed: Any) -> RunResult:
     """Train in this process."""
+    from palate.training.run import train
+
     return train(config(model, folder, **changed))
 
 
@@ -108,6 +114,8 @@ def train_several(configs: Sequence[Path], processes: int = 2, script: str = "se
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """The tensors of a model or adapter folder."""
+    from safetensors.torch import load_file
+
     return {name: value for path in sorted(folder.glob("*.safetensors")) for name, value in load_file(path).items()}
 
 

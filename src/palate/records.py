@@ -1,7 +1,4 @@
-"""Types that several packages share: conversations, training records, and protocols of samplers, judges and rewards.
-
-This module imports neither other modules of palate nor torch.
-"""
+"""Types that several packages share; this module imports neither torch nor other modules of palate."""
 
 from __future__ import annotations
 
@@ -207,13 +204,13 @@ class Rollouts(Record):
 AnyRecord: TypeAlias = Demonstration | LabelledCompletion | ScoredCompletion | PreferencePair | Ranking | Rollouts
 
 
-def completions_of(record: AnyRecord) -> tuple[Messages, ...]:
-    """The K completions of a record in training order (a pair: chosen first; a ranking: best first)."""
+def completions_of(record: Record) -> tuple[Messages, ...]:
+    """The K completions in training order (a pair: chosen first; a ranking: best first); a prompt alone has none."""
     if isinstance(record, PreferencePair):
         return (record.chosen, record.rejected)
-    if isinstance(record, Ranking | Rollouts):
-        return record.completions
-    return (record.completion,)
+    if isinstance(record, Demonstration | LabelledCompletion | ScoredCompletion):
+        return (record.completion,)
+    return getattr(record, "completions", ())
 
 
 def prompt_or_text(record: Record) -> Messages:
@@ -298,20 +295,37 @@ class DatasetRequest:
         return cls(dataset, **{key: config[key] for key in keys if config.get(key) is not None})
 
 
-class TokenCounter(Protocol):
-    """Counts the tokens of texts; `data` gets one from a caller that has a tokenizer."""
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """How one source of a dataset was read.
 
-    def __call__(self, texts: Sequence[str]) -> list[int]: ...
+    Attributes:
+        name, path: in counts and mixtures, and its file, folder or hub id.
+        format, confidence: the recognised format's name, and the share of the first rows that match it.
+        rows_read, used: rows read, and those that gave at least one record.
+        records: number of records; more than `used` if a row gives several.
+        dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
+        unknown_columns: those that palate does not know; they are kept in `extra`.
+        notices: counts of unusual properties of used rows, by name: answers left out of a ranking (`repeated_answer`),
+            which of two answers won (`first_won`), answers that begin with their prompt, unread keys of turns.
+        labels: how the label column was read, as `label: 0 → response_1 (6), 1 → response_2 (6)`; "" without one.
+        label_values: number of rows by label value, for at most 256 different values.
+        files: rows read of each file, if the source has several.
+    """
 
-
-class Sampler(Protocol):
-    """Generates answers; `data.augment` gets one from a caller that has a model."""
-
-    def sample(
-        self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
-    ) -> list[list[str]]:
-        """K answers to each prompt, in the order of the prompts; `tools` as in `Record`, one for each prompt."""
-        ...
+    name: str
+    path: str
+    format: str
+    confidence: float
+    rows_read: int
+    used: int
+    records: int
+    dropped_by_reason: Mapping[str, int]
+    unknown_columns: tuple[str, ...]
+    notices: Mapping[str, int]
+    labels: str = ""
+    label_values: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, int] = field(default_factory=dict)
 
 
 Columns: TypeAlias = Mapping[str, Sequence[Any]]

@@ -51,7 +51,7 @@ def test_a_difference_is_seen() -> None:
     case = SOME[1]
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         stack.enter_context(_attention.eager_kernel())
-        patch.setattr("palate.models.attention.mask.TreeMask.window", lambda *_: None)
+        patch.setattr("palate.models.attention.interface.TreeMask.window", lambda *_: None)
         assert not _attention.compare(case, VARLEN, CPU, torch.float32)["equal"]
 
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from palate.capacity.estimate import disk_of, estimate
+from palate.capacity.estimate import as_lines, disk_of, estimate
 from palate.capacity.hardware import parse_hardware
 from palate.capacity.job import Job, Row, Workload
 from palate.capacity.shapes import SIZES
-from palate.capacity.text import as_lines
 from palate.config.load import config_from_values
 
 
@@ -101,5 +100,5 @@ def test_lines_are_at_most_78_characters(values: dict[str, Any]) -> None:
 
 
 def test_it_is_imported_without_torch() -> None:
-    code = "import sys, palate.capacity.text; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, palate.capacity.estimate; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

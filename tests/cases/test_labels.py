@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from palate.data import LoadedData, SourceReport, load_records
+from palate.data import LoadedData, load_records
 from palate.errors import DataError
-from palate.records import LabelledCompletion, PreferencePair, Ranking
+from palate.records import LabelledCompletion, PreferencePair, Ranking, SourceReport
 
 CASES = Path(__file__).resolve().parents[2].parent / "shared" / "cases"
 

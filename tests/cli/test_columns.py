@@ -36,7 +36,7 @@ def test_wide_characters_count_twice_and_break_anywhere() -> None:
 
 
 def test_names_are_aligned() -> None:
-    assert two_columns([("a", "one"), ("long", "two")], width=80) == ["  a     one", "  long  two"]
+    assert two_columns([("a", "one"), ("long", "two")], width=80) == "  a     one\n  long  two"
 
 
 def test_a_table_that_fits_is_aligned() -> None:

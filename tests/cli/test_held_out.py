@@ -88,6 +88,12 @@ def test_who_says_so_keeps_them(
     assert set(verb("--keep-evaluation", "--exclude", "loop/gate.jsonl")) == {*PLANTED} - {GATE}
 
 
+def test_who_keeps_them_needs_no_store_that_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("palate.db").write_bytes(b"no database")
+    assert set(mix("--keep-evaluation")) == set(PLANTED)
+
+
 def test_the_files_that_a_store_knows(store: Store, tmp_path: Path) -> None:
     known, gone = store.read(known_evaluations)
     assert [path.name for path in known] == ["gate.jsonl", "must.jsonl"]

@@ -14,8 +14,6 @@ from palate.config.load import load_config
 from palate.config.pipeline import is_pipeline, load_pipeline
 from palate.config.run import DpoConfig
 from palate.config.sweep import is_sweep, load_sweep
-from palate.models.loading.builtin import SMOLLM2
-from tiny import save_tiny
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
@@ -60,6 +58,10 @@ ELSEWHERE = {"qlora_8b", "fsdp_8b"}
 @pytest.mark.slow
 @pytest.mark.parametrize("path", [path for path in CONFIGS if path.stem not in ELSEWHERE], ids=lambda path: path.stem)
 def test_it_runs_on_a_tiny_model(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # These need torch, the other tests do not.
+    from palate.models.loading.builtin import SMOLLM2
+    from tiny import save_tiny
+
     model = save_tiny(tmp_path / "model", num_hidden_layers=6)
     row = {"prompt": "q{}", "chosen": "a {}", "rejected": "b {}"}
     scores = {"helpfulness": {"chosen": 2, "rejected": 1}, "safety": {"chosen": 1, "rejected": 2}}

@@ -13,8 +13,8 @@ import yaml
 from doc_pages import PAGES, blocks
 from palate.cli.config import Kind, schema
 from palate.cli.main import main
-from palate.config.key_mapping_table import NO_EFFECT_PREFIXES, ONLY, RENAMED
 from palate.config.load import load_config
+from palate.config.mapping.table import NO_EFFECT_PREFIXES, ONLY, RENAMED
 from palate.config.pipeline import is_pipeline, load_pipeline
 from palate.config.reader import read_yaml_file
 from palate.config.run import STAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from palate.data.augment import Plan, augment
-from palate.data.contract import check_output_file
+from palate.data.contract import check_output_file, named_hashes
 from palate.data.convert import convert
 from palate.data.curate import curate, read_rules
 from palate.data.mix_files import mix_files
@@ -67,3 +68,27 @@ def test_one_dataset_holds_one_kind(verb: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"labels\.jsonl: holds labelled completions, .*pairs\.jsonl pairs"):
         VERBS[verb]([str(pairs), str(labels)], tmp_path / "out")  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def test_the_current_folder_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UsageError, match=r"^\.: is or contains the current folder; name another folder to write$"):
+        mix_files(str(tmp_path / "in.jsonl"), Path())
+
+
+def test_a_folder_may_have_the_name_of_another_with_an_ending(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    (tmp_path / "mixed.json").mkdir()
+    mix_files(str(tmp_path / "in.jsonl"), tmp_path / "mixed")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "mixed", "mixed.json"]
+
+
+def test_excluded_datasets_are_named_by_their_files(tmp_path: Path) -> None:
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"prompt": "q"}\n')
+    named = named_hashes([folder / "a.jsonl", folder, Path("palate-demo-heldout"), Path("owner/prompts")])
+    assert [entry["name"] for entry in named] == ["a.jsonl", "a.jsonl", "demo_heldout.jsonl", "owner/prompts"]
+    assert named[0]["sha256"] == hashlib.sha256(b'{"prompt": "q"}\n').hexdigest() == named[1]["sha256"]

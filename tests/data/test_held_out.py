@@ -71,3 +71,14 @@ def test_a_planted_duplicate_is_left_out_of_a_mixture_listed_and_counted(tmp_pat
     assert [entry["name"] for entry in contract["options"]["exclude"]] == ["gate.jsonl"]
     with pytest.raises(DataError, match="the mixture would be empty: in_evaluation 1"):
         mix_files(write(tmp_path / "b.jsonl", "who are you?"), tmp_path / "none", exclude=[gate])
+
+
+def test_plain_text_is_left_out_too(tmp_path: Path) -> None:
+    gate, data = tmp_path / "gate.jsonl", tmp_path / "texts.jsonl"
+    gate.write_text(json.dumps({"prompt": LONG}) + "\n")
+    data.write_text("".join(json.dumps({"text": text}) + "\n" for text in (f"{LONG}? {LONG}!", "one", "two")))
+    # Two evaluations may use the same file.
+    done = mix_files(
+        str(data), tmp_path / "mixed", kind="demonstrations", exclude=[gate, tmp_path / "." / "gate.jsonl"]
+    )
+    assert (dict(done.held_out), dict(done.taken)) == ({"texts": 1}, {"texts": 2})

@@ -241,6 +241,6 @@ def test_the_shell_knows_what_the_pages_use(tmp_path: Path, monkeypatch: pytest.
         )
     with Shell({**os.environ, "KIND": "sigmoid"}, "http://127.0.0.1:1/v1") as shell:
         shell.run("palate objectives $KIND --json > one.json && palate data convert *.jsonl --to trl -o all.json")
-        shell.run("cat all.json | grep -c chosen && cd ..")
-        assert shell.output.strip() == "1" or "chosen" in (tmp_path / "all.json").read_text(encoding="utf-8")
+        shell.run("cat all.json | grep -o '\"chosen\"' | wc -l")
+        assert shell.output.strip() == "2", "a row of each file that *.jsonl matches"
     assert '"sigmoid"' in (tmp_path / "one.json").read_text(encoding="utf-8")

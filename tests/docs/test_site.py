@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from browser import CHROMIUM, browser
+from browser import CHROMIUM, browser, serious_findings
 from doc_pages import DOCS, PAGES, REPOSITORY
 
 ZENSICAL = shutil.which("zensical") or shutil.which("zensical", path=str(Path(sys.executable).parent))
@@ -64,9 +65,15 @@ def test_the_site_builds_twice_with_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(ZENSICAL is None, reason="zensical is not installed: pip install 'palate[docs]'")
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-def test_the_search_works_on_pages_opened_from_the_disk(tmp_path: Path) -> None:
+def test_pages_opened_from_the_disk_can_be_searched_and_used_without_a_mouse(tmp_path: Path) -> None:
     build(tmp_path)
     with browser() as chromium:
+        for width, scheme in itertools.product((1280, 390), ("light", "dark")):
+            page = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme).new_page()
+            for name in ("index", "objectives", "plan", "tutorials/gpus"):
+                page.goto((tmp_path / "site" / f"{name}.html").as_uri())
+                page.locator(".md-typeset__scrollwrap[tabindex]").first.wait_for()
+                assert serious_findings(page) == [], (name, width, scheme)
         page = chromium.new_context(viewport={"width": 1280, "height": 900}).new_page()
         requests: list[str] = []
         page.on("request", lambda request: requests.append(request.url))

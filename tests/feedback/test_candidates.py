@@ -149,7 +149,7 @@ def test_answers_of_several_models_keep_their_origins(tmp_path: Path) -> None:
     (row,) = read_candidates(path)
     assert row.origin(0) == Origin("x", "h", 1, {"top_p": 0.5})
     assert row.origin(1) == Origin("y", None, 2), "a completion without an origin has its row's"
-    assert (row.model, row.seed, row.columns) == ("", None, {})
+    assert row.columns == {}
     with JsonlWriter(tmp_path / "again.jsonl") as file:
         file.write(row.to_json())
     assert read_candidates(tmp_path / "again.jsonl") == [row]
@@ -168,7 +168,7 @@ def test_fields_of_another_type_are_the_users_columns(tmp_path: Path) -> None:
     path.write_text(json.dumps({**row, "model": None, "columns": {"answer": 4}}) + "\n")
     (read,) = read_candidates(path)
     assert read.columns == {"seed": "tomato", "decoding": "utf-8", "answer": 4}
-    assert (read.seed, read.decoding, read.tools) == (None, {}, '[{"name": "f"}]')
+    assert (read.origins, read.tools) == ((), '[{"name": "f"}]')
     assert read.judge_columns == {**read.columns, "tools": '[{"name": "f"}]'}
     path.write_text(json.dumps({**row, "columns": ["answer"]}) + "\n")
     with pytest.raises(DataError, match=r"c\.jsonl:1: columns is list, not an object"):

@@ -21,8 +21,8 @@ import transformers.models.llama.tokenization_llama  # noqa: F401
 
 import palate.report.pages.run  # noqa: F401
 from palate.config.load import load_config
+from palate.training.processes import leave_processes
 from palate.training.run import train
-from palate.training.setup.environment import leave_processes
 
 
 def become_ranks() -> None:

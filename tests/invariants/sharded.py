@@ -16,8 +16,8 @@ from accelerate.utils import DistributedType
 from several import become_ranks
 
 from palate.config.load import load_config
+from palate.training.processes import leave_processes
 from palate.training.run import train
-from palate.training.setup.environment import leave_processes
 from palate.training.trainer import PalateTrainer
 
 _begin, _finish = PartialState.__init__, PalateTrainer.finish_step

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from palate.stats import (
     Interval,
     cluster_mean_interval,
-    effective_size,
     mean_interval,
     newcombe_paired,
     percentile_bound,
@@ -21,6 +20,7 @@ from palate.stats import (
     t_test,
     wilson,
 )
+from palate.stats.intervals import effective_size
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 

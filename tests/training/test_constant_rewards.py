@@ -13,7 +13,7 @@ import torch
 from palate.objectives.policy_gradient import grpo_advantages, rloo_advantages
 from palate.training.methods.online import global_whitened
 from runs import metrics, run, write_rows
-from training.methods.test_online import MASK, alone, grpo, ppo, sampled
+from training.methods.test_online import MASK, grpo, ppo, sampled
 
 VALUES = (0.0, 0.1, 1 / 3, 1e6, -7.3)
 # One value for all answers of a step, each value in turn.
@@ -91,7 +91,7 @@ def test_no_reward_is_left_out_of_its_group() -> None:
     expected = 1.0 / (math.sqrt(2.0) + 1e-4)
     assert grpo_advantages(rewards)[0].tolist() == pytest.approx([-expected, 0.0, expected])
     # The standard deviation of the batch is that of 1, 3 and 5.
-    kept = grpo(scale_rewards="batch").prepare(sampled([1.0, math.nan, 3.0, 5.0]), alone, training=True)["advantages"]
+    kept = grpo(scale_rewards="batch").prepare(sampled([1.0, math.nan, 3.0, 5.0]), training=True)["advantages"]
     assert kept.tolist() == pytest.approx([0.0, 0.0, -1 / 2.0001, 1 / 2.0001])
 
 
@@ -100,25 +100,25 @@ def test_small_differences_beside_a_large_reward_are_seen() -> None:
     scores = [1e6, 1e6 + 0.01, 1e6, 1e6 - 0.01]
     logps = torch.tensor([[0.2, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     exact = replace(sampled([0.0] * 4, logps=logps), scores=torch.tensor(scores, dtype=torch.float64))
-    kept = grpo(advantage_estimator="rloo", kl_coef=0.1).prepare(exact, alone, training=True)["advantages"]
+    kept = grpo(advantage_estimator="rloo", kl_coef=0.1).prepare(exact, training=True)["advantages"]
     assert kept.tolist() == pytest.approx([-0.01 - 0.02, 0.01 + 0.02, 0.01, -0.01], rel=1e-3)
 
 
 def test_ppo_takes_scores_as_they_are_once_two_differ() -> None:
     method = ppo(kl_coef=0.0, lam=1.0)
-    first = method.prepare(sampled([0.1] * 4), alone, training=True)
+    first = method.prepare(sampled([0.1] * 4), training=True)
     assert not first["advantages"].any()
     assert not first["returns"].any()
-    other = method.prepare(sampled([0.2] * 4), alone, training=True)
+    other = method.prepare(sampled([0.2] * 4), training=True)
     assert other["returns"][0].tolist() == pytest.approx([0.2, 0.2])
     again = ppo(kl_coef=0.0, lam=1.0)
     again.state = method.state
-    assert again.prepare(sampled([0.2] * 4), alone, training=True)["returns"].any()
+    assert again.prepare(sampled([0.2] * 4), training=True)["returns"].any()
 
 
 def test_ppo_leaves_out_answers_without_a_reward() -> None:
     values = torch.tensor([[0.5, 0.5], [0.5, 0.0], [0.5, 0.5], [0.5, 0.5]])
-    kept = ppo(kl_coef=0.0, lam=1.0).prepare(sampled([1.0, math.nan, 3.0, 1.0], values=values), alone, training=True)
+    kept = ppo(kl_coef=0.0, lam=1.0).prepare(sampled([1.0, math.nan, 3.0, 1.0], values=values), training=True)
     assert kept["returns"].tolist() == [[1.0, 1.0], [0.5, 0.0], [3.0, 3.0], [1.0, 1.0]]
     assert not kept["advantages"][1].any()
     of_the_others = kept["advantages"][MASK & torch.tensor([True, False, True, True])[:, None]]
@@ -128,7 +128,7 @@ def test_ppo_leaves_out_answers_without_a_reward() -> None:
 
 def test_rounding_is_not_whitened_to_variance_one() -> None:
     values = torch.tensor([[1.0, 1.0 + 1e-7], [1.0, 0.0], [1.0 - 1e-7, 1.0], [1.0, 1.0]])
-    assert not global_whitened(values, MASK, alone, noise=1e-6).any()
-    assert global_whitened(values, MASK, alone).abs().max() > 0.5
-    kept = global_whitened(values, MASK, alone, centre=False, noise=1e-6)
+    assert not global_whitened(values, MASK, noise=1e-6).any()
+    assert global_whitened(values, MASK).abs().max() > 0.5
+    kept = global_whitened(values, MASK, centre=False, noise=1e-6)
     assert kept[MASK].tolist() == pytest.approx([1.0] * 7)

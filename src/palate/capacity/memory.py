@@ -29,7 +29,7 @@ _TWICE = 0.5 + 1 / 64 + 4 / (64 * 256)
 
 _LIBRARIES = {True: 600_000_000, False: 650_000_000}  # CUDA's context; Python with PyTorch and transformers
 _ROW_BYTES = 6_000  # of a row in the machine's memory
-_CHUNK = 1 << 23  # logits of a chunk on a GPU (`models.scoring.forward`)
+_CHUNK = 1 << 23  # logits of a chunk on a GPU (`models.scoring.head`)
 _KEPT_LOGITS, _LOGIT_ROWS = 256 << 20, 512  # on a CPU (`models.cpu.head`)
 _KEPT_KEYS, _QUERY_BLOCK = 1024, 128  # `models.attention.cpu`
 _COPIED_BYTES = 2 << 30  # the largest second copy of the weights for decoding on a CPU (`llama_decoder`)

@@ -6,21 +6,15 @@ look of the marks is in `chart.css`.
 
 from __future__ import annotations
 
-from palate.charts.plot import Axis, Chart, DataPoint, Series, curve, draw, scatter_chart
-from palate.charts.rows import Row, bar_chart, interval_chart
-from palate.charts.svg import stylesheet, svg_file
-
-__all__ = [
-    "Axis",
-    "Chart",
-    "DataPoint",
-    "Row",
-    "Series",
-    "bar_chart",
-    "curve",
-    "draw",
-    "interval_chart",
-    "scatter_chart",
-    "stylesheet",
-    "svg_file",
-]
+from palate.charts.plot import Axis as Axis
+from palate.charts.plot import Chart as Chart
+from palate.charts.plot import DataPoint as DataPoint
+from palate.charts.plot import Series as Series
+from palate.charts.plot import curve as curve
+from palate.charts.plot import draw as draw
+from palate.charts.plot import scatter_chart as scatter_chart
+from palate.charts.rows import Row as Row
+from palate.charts.rows import bar_chart as bar_chart
+from palate.charts.rows import interval_chart as interval_chart
+from palate.charts.svg import stylesheet as stylesheet
+from palate.charts.svg import svg_file as svg_file

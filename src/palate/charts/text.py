@@ -52,8 +52,10 @@ def by_endpoint(verb: str, counts: Mapping[str, int], on_progress: Callable[[str
 
 
 def percent(share: float | None) -> str:
-    """A share of 1 as `85.8 %`."""
-    return "–" if share is None else f"{100 * share:.1f} %"
+    """A share of 1 as `85.8 %`, `−2.0 %`; an en dash for None."""
+    if share is None:
+        return "–"
+    return f"{round(100 * share, 1) + 0.0:.1f} %".replace("-", "−")  # adding 0 turns −0.0 into 0.0
 
 
 def p_value(p: float) -> str:

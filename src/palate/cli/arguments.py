@@ -12,36 +12,33 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-import typer
+from typer import Argument, CallbackParam, Option, Typer
 from typer.core import TyperCommand, TyperGroup
 
-from palate.cli.console import print_note
-from palate.config.former import Former
+from palate.cli.console import AS_JSON, print_note
+from palate.config.mapping.former import Former
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from palate.store import Store
 
 Words: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="CONFIG.yaml [KEY=VALUE]...", help="The config file, and overrides of its keys."),
+    list[str] | None, Argument(metavar="CONFIG.yaml [KEY=VALUE]...", help="The config file, and overrides of its keys.")
 ]
 ConfigFile: TypeAlias = Annotated[
-    str | None,
-    typer.Option("--config-file", metavar="CONFIG.yaml", help="The config file, by option."),
+    str | None, Option("--config-file", metavar="CONFIG.yaml", help="The config file, by option.")
 ]
 Overrides: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be given again."),
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Override a key of the config; may be given again.")
 ]
-AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr; notes and errors stay.")]
+AsJson: TypeAlias = Annotated[bool, Option("--json", help="Print the result as JSON.")]
+Quiet: TypeAlias = Annotated[bool, Option("--quiet", "-q", help="No progress on stderr; notes and errors stay.")]
 Average: TypeAlias = Annotated[
-    Literal["mean", "sum"], typer.Option("--average", help="Log-probabilities per token (mean) or per answer (sum).")
+    Literal["mean", "sum"], Option("--average", help="Log-probabilities per token (mean) or per answer (sum).")
 ]
 BaseUrl: TypeAlias = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--base-url",
         metavar="URL",
         help="OpenAI-compatible engine, up to /v1; several of one model as URL,URL=2, with a weight. Default: the "
@@ -49,27 +46,27 @@ BaseUrl: TypeAlias = Annotated[
     ),
 ]
 CampaignName: TypeAlias = Annotated[
-    str | None, typer.Option("--campaign", metavar="NAME", help="Campaign. Default: the store's only one.")
+    str | None, Option("--campaign", metavar="NAME", help="Campaign. Default: the store's only one.")
 ]
-CutoffLen: TypeAlias = Annotated[int, typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")]
-MaxNewTokens: TypeAlias = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
-PrecisionName: TypeAlias = Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or fp32.")]
+CutoffLen: TypeAlias = Annotated[int, Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens.")]
+MaxNewTokens: TypeAlias = Annotated[int, Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
+PrecisionName: TypeAlias = Annotated[str, Option("--precision", help="auto, bf16, fp16 or fp32.")]
 SamplingSeed: TypeAlias = Annotated[
-    int, typer.Option("--seed", min=0, help="Random seed; an answer depends only on it and on its own prompt.")
+    int, Option("--seed", min=0, help="Random seed; an answer depends only on it and on its own prompt.")
 ]
 ShardName: TypeAlias = Annotated[
-    str | None, typer.Option("--shard", metavar="I/N", help="Only part I of N: every N-th row, from the I-th.")
+    str | None, Option("--shard", metavar="I/N", help="Only part I of N: every N-th row, from the I-th.")
 ]
 StoreUrl: TypeAlias = Annotated[
     str | None,
-    typer.Option("--store", metavar="URL", help="SQLite file or URL. Default: PALATE_STORE, else sqlite:///palate.db."),
+    Option("--store", metavar="URL", help="SQLite file or URL. Default: PALATE_STORE, else sqlite:///palate.db."),
 ]
 TemplateName: TypeAlias = Annotated[
-    str | None, typer.Option("--template", help="Chat template by name, for models that are not palate runs.")
+    str | None, Option("--template", help="Chat template by name, for models that are not palate runs.")
 ]
 
 
-def two_names(option: typer.CallbackParam, names: tuple[str, str] | None) -> tuple[str, str] | None:
+def two_names(option: CallbackParam, names: tuple[str, str] | None) -> tuple[str, str] | None:
     """The two names of an option, unless the next option stands where the second must be."""
     if names is not None and names[1].startswith("-"):
         raise UsageError(f"{option.opts[0]} takes two names, and only {names[0]} is there before {names[1]}")
@@ -136,6 +133,10 @@ FORMER_OPTIONS: Mapping[tuple[str, ...], Mapping[str, str]] = MappingProxyType(
         ("eval", "frontier"): {"--max-prompts": "--max-samples", "--samples": "--k"},
     }
 )
+
+
+WITHOUT_JSON = frozenset({("chat",), ("label", "serve"), ("serve",), ("web",)})
+"""Commands that talk or serve until they are stopped."""
 
 
 def verb_group(*path: str, order: Sequence[str] = (), default: str | None = None) -> type[TyperGroup]:
@@ -240,27 +241,29 @@ def with_options(
     return decorate
 
 
-def add_quiet(app: typer.Typer) -> None:
-    """Gives every command of an app, and of the apps in it, the option `--quiet`."""
+def add_output_options(app: Typer, path: tuple[str, ...] = ()) -> None:
+    """Gives every command of an app, and of the apps in it, `--quiet` and, except for `WITHOUT_JSON`, `--json`."""
     for info in app.registered_commands:
         if info.callback is not None:
-            info.callback = _with_quiet(info.callback)
+            options = {"quiet": Quiet} if (*path, info.name) in WITHOUT_JSON else {"as_json": AsJson, "quiet": Quiet}
+            info.callback = _with_output(info.callback, options)
     for group in app.registered_groups:
         if group.typer_instance is not None:
-            add_quiet(group.typer_instance)
+            add_output_options(group.typer_instance, (*path, str(group.name)))
 
 
-def _with_quiet(command: Callable[..., Any]) -> Callable[..., None]:
+def _with_output(command: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., None]:
     own = signature(command, eval_str=True).parameters.values()
 
-    def verb(*, quiet: bool, **given: Any) -> None:
+    def verb(*, quiet: bool, as_json: bool = False, **given: Any) -> None:
         from palate.progress import console
 
         console.quiet = quiet
+        AS_JSON.set(as_json)
         command(**given)
 
-    option = Parameter("quiet", Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
-    verb.__signature__ = Signature([*own, option])  # type: ignore[attr-defined]
+    added = [Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=of) for name, of in options.items()]
+    verb.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]
     verb.__name__, verb.__doc__ = command.__name__, command.__doc__
     return verb
 

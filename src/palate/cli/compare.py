@@ -5,33 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, MaxNewTokens
-from palate.cli.console import print_answers, print_json, print_progress, print_result
+from palate.cli.arguments import MaxNewTokens
+from palate.cli.console import print_answers, print_json, print_progress, print_result, wants_json
 from palate.cli.dataset import reads_dataset
 from palate.records import DatasetRequest, as_turns
 
-Runs = Annotated[list[Path], typer.Argument(metavar="RUN", help="Finished runs.")]
+Runs = Annotated[list[Path], Argument(metavar="RUN", help="Finished runs.")]
 Prompts = Annotated[
-    str | None,
-    typer.Option("--prompts", help="Dataset of prompts to answer now. Default: the samples that the runs wrote."),
+    str | None, Option("--prompts", help="Dataset of prompts to answer now. Default: the samples that the runs wrote.")
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: RUN/compare.html of the first run."),
+    Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: RUN/compare.html of the first run."),
 ]
-Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE.csv", help="Also write the table as CSV.")]
+Csv = Annotated[Path | None, Option("--csv", metavar="FILE.csv", help="Also write the table as CSV.")]
 
 
 @reads_dataset(Prompts, optional=True, prompts_only=True)
 def command(
-    runs: Runs,
-    request: DatasetRequest,
-    output: Output = None,
-    csv: Csv = None,
-    max_new_tokens: MaxNewTokens = 128,
-    as_json: AsJson = False,
+    runs: Runs, request: DatasetRequest, output: Output = None, csv: Csv = None, max_new_tokens: MaxNewTokens = 128
 ) -> None:
     """Compare the answers of runs and their reference, on the terminal and as a page with accuracies and configs.
 
@@ -55,7 +49,7 @@ def command(
     stage = str(specs[0].config["stage"])
     if csv is not None:
         write_csv(rows, csv, stage=stage)
-    if as_json:
+    if wants_json():
         print_json(
             {
                 "page": str(page),

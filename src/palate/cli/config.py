@@ -7,15 +7,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-import typer
+from typer import Argument, Option, Typer
 
-from palate.cli.arguments import AsJson, verb_group
+from palate.cli.arguments import verb_group
 from palate.cli.console import print_done, print_json
 
 SCHEMA_FILE = "palate.schema.json"
 """Beside a config that `palate init --schema` writes."""
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("config"),
     help="JSON schemas of config files, by which editors complete and check keys.\n\n"
     "Example: palate config schema train -o palate.schema.json",
@@ -39,12 +39,11 @@ def _group() -> None:
 @app.command("schema")
 def schema_command(
     kind: Annotated[
-        Kind, typer.Argument(metavar="KIND", help="train (runs, pipelines, sweeps), loop, gate, serve or campaign.")
+        Kind, Argument(metavar="KIND", help="train (runs, pipelines, sweeps), loop, gate, serve or campaign.")
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="File to write. Default: stdout.")
+        Path | None, Option("--output", "-o", metavar="FILE.json", help="File to write. Default: stdout.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write the JSON schema of a kind of config file.
 
@@ -54,7 +53,7 @@ def schema_command(
         print_json(schema(kind))
         return
     write_schema(kind, output)
-    print_done(str(output), {"path": str(output), "kind": kind}, as_json=as_json)
+    print_done(str(output), {"path": str(output), "kind": kind})
 
 
 def write_schema(kind: Kind, path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ from palate.cli.columns import text_width, two_columns
 if TYPE_CHECKING:
     from palate.evaluation.answers.table import SideBySide
 
+AS_JSON = ContextVar("AS_JSON", default=False)
+"""The option `--json` of the command that runs."""
 _READABLE = 30
 """Columns of the terminal from which an answer can be read in a table."""
 
@@ -64,9 +67,14 @@ def print_json(value: Any) -> None:
     print_result(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
 
 
-def print_done(text: str, facts: Any, *, as_json: bool) -> None:
+def wants_json() -> bool:
+    """Whether the command that runs prints for a program (`--json`)."""
+    return AS_JSON.get()
+
+
+def print_done(text: str, facts: Any) -> None:
     """What a command did: a line for a person, or its facts as JSON for a program."""
-    if as_json:
+    if wants_json():
         print_json(facts)
     else:
         print_result(text)
@@ -84,7 +92,7 @@ def print_answers(rows: Sequence[SideBySide], *, stage: str = "dpo") -> None:
     parts = []
     for number, lines in enumerate(blocks(rows, stage=stage)):
         shown = [(name, " ↵ ".join(text.splitlines())) for name, text in lines]
-        parts.append("\n".join([f"index {number}", *two_columns(shown, width=width)]))
+        parts.append("\n".join([f"index {number}", two_columns(shown)]))
     print_result("\n\n".join(parts))
 
 

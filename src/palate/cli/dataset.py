@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from inspect import Parameter, Signature, signature
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount
-from palate.cli.arguments import named_values
+from palate.cli.arguments import named_values, store_if_any
 from palate.cli.console import print_note, print_progress
 from palate.errors import UsageError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
-
-if TYPE_CHECKING:
-    from palate.data.source_reader import SourceReport
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, SourceReport
 
 Datasets = Annotated[
-    list[str], typer.Argument(metavar="DATASET", help="Files, folders, hub ids, registered or built-in names.")
+    list[str], Argument(metavar="DATASET", help="Files, folders, hub ids, registered or built-in names.")
 ]
-Prompts = Annotated[str, typer.Argument(metavar="PROMPTS", help="A file, folder, hub id or registered dataset.")]
+Prompts = Annotated[str, Argument(metavar="PROMPTS", help="A file, folder, hub id or registered dataset.")]
 MaxDropped = Annotated[
-    float,
-    typer.Option("--max-dropped", min=0, max=1, help="Largest share of unusable rows, ties included, before it fails."),
+    float, Option("--max-dropped", min=0, max=1, help="Largest share of unusable rows, ties included, before it fails.")
 ]
 Workers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="Processes; the result does not depend on it. Default: one per core."),
+    int | None, Option("--workers", min=1, help="Processes; the result does not depend on it. Default: one per core.")
 ]
 
 PROMPT_OPTIONS = ("dataset_dir", "column", "label", "split", "subset", "max_samples")
@@ -35,7 +32,7 @@ PROMPT_OPTIONS = ("dataset_dir", "column", "label", "split", "subset", "max_samp
 
 
 def _option(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel="Dataset options", **settings)
+    return Option(*names, rich_help_panel="Dataset options", **settings)
 
 
 def dataset_request(
@@ -161,3 +158,32 @@ def print_labels(reports: Iterable[SourceReport]) -> None:
     for report in reports:
         if report.labels:
             print_progress(f"{report.path}: {report.labels}")
+
+
+Exclude: TypeAlias = Annotated[
+    list[Path] | None,
+    Option("--exclude", metavar="FILE", help="Evaluation data that must not be trained on; repeatable."),
+]
+KeepEvaluation: TypeAlias = Annotated[
+    bool, Option("--keep-evaluation", help="Keep rows that loops and gates of the store evaluate with.")
+]
+
+
+def held_out_files(given: Sequence[Path] | None, keep: bool, store: str | None = None) -> list[Path]:
+    """The files of `--exclude`, and without `keep` those that the store's loops and gates evaluate with."""
+    from palate.registry.evaluations import known_evaluations
+
+    named = {path.resolve() for path in given or ()}
+    with nullcontext() if keep else store_if_any(store) as opened:
+        known, gone = ([], []) if opened is None else opened.read(known_evaluations)
+    known = [path for path in known if path not in named]
+    if known:
+        print_note(f"left out: prompts of {_names(known)}, which evaluate models (--keep-evaluation keeps them)")
+    if gone:
+        print_note(f"not left out: prompts of {_names(gone)}, which evaluated models; the files are gone")
+    return [*(given or ()), *known]
+
+
+def _names(paths: Sequence[Path]) -> str:
+    here = Path.cwd()
+    return ", ".join(str(path.relative_to(here) if path.is_relative_to(here) else path) for path in paths)

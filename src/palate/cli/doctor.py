@@ -5,11 +5,11 @@ from __future__ import annotations
 import typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, StoreUrl
+from palate.cli.arguments import StoreUrl
 from palate.cli.console import print_done
 
 
-def command(store: StoreUrl = None, as_json: AsJson = False) -> None:
+def command(store: StoreUrl = None) -> None:
     """Check packages, devices, memory, disk, folders and the store; name the command for what is missing.
 
     Example: palate doctor
@@ -19,6 +19,6 @@ def command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     checks = check_installation(store)
     broken = sum(check.status == "broken" for check in checks)
     lines = [*(check.line for check in checks), *([f"{amount(broken, 'check')} failed"] if broken else [])]
-    print_done("\n".join(lines), {"broken": broken, "checks": checks}, as_json=as_json)
+    print_done("\n".join(lines), {"broken": broken, "checks": checks})
     if broken:
         raise typer.Exit(1)

@@ -6,21 +6,21 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from palate.charts.text import by_endpoint
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, ShardName, TemplateName
+from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, SamplingSeed, ShardName, TemplateName
 from palate.cli.console import print_done, print_progress, print_result
 from palate.cli.dataset import Prompts, read_prompts, reads_dataset
 from palate.cli.models import model_path
 from palate.evaluation.answers.answerer import load_answerer
 from palate.records import DatasetRequest
 
-Model = Annotated[str, typer.Option("--model", "-m", help="A finished run, a model, or the engine's name for one.")]
-K = Annotated[int, typer.Option("--k", "-k", min=1, help="Answers per prompt.")]
+Model = Annotated[str, Option("--model", "-m", help="A finished run, a model, or the engine's name for one.")]
+K = Annotated[int, Option("--k", "-k", min=1, help="Answers per prompt.")]
 Output = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--output",
         "-o",
         metavar="FILE.jsonl",
@@ -28,9 +28,9 @@ Output = Annotated[
     ),
 ]
 Temperature = Annotated[
-    float, typer.Option("--temperature", min=0, help="Sampling temperature; 0 takes the most likely token.")
+    float, Option("--temperature", min=0, help="Sampling temperature; 0 takes the most likely token.")
 ]
-TopP = Annotated[float, typer.Option("--top-p", min=0, max=1, help="Nucleus (top-p) sampling.")]
+TopP = Annotated[float, Option("--top-p", min=0, max=1, help="Nucleus (top-p) sampling.")]
 
 
 @reads_dataset(Prompts, prompts_only=True)
@@ -47,7 +47,6 @@ def command(
     shard: ShardName = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Sample K answers per prompt, from a model or an OpenAI-compatible engine; seeded and resumable.
 
@@ -75,4 +74,4 @@ def command(
     by_endpoint("answered", answered, print_progress)
     facts = {"prompts": len(asked if part is None else part.of(asked)), "made": new, "k": k, "dropped": len(dropped)}
     endpoints = {"endpoints": answered} if answered else {}
-    print_done(str(output), {"path": str(output), **facts, **endpoints}, as_json=as_json)
+    print_done(str(output), {"path": str(output), **facts, **endpoints})

@@ -16,13 +16,14 @@ from types import ModuleType
 from typing import Annotated, NoReturn
 
 import typer
+from typer import Context, Exit, Option, Typer
 from typer.exceptions import Abort, TyperException
 
 from palate import __version__
 from palate.cli import compare, config, doctor, generate, report, web
-from palate.cli.arguments import add_quiet, verb_group
+from palate.cli.arguments import add_output_options, verb_group
 from palate.cli.chat import verb as chat
-from palate.cli.console import is_main_process, print_error
+from palate.cli.console import print_error, process_rank
 from palate.cli.data import app as data
 from palate.cli.eval import app as evaluate
 from palate.cli.judge import app as judge
@@ -66,7 +67,7 @@ VERBS: Mapping[str, ModuleType] = {
 
 _INTERRUPTED = 130
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group(order=tuple(VERBS)),
     help="Fine-tune language models on preference data.",
     epilog="Start with `palate demo`, or with `palate init pairs.jsonl --model smollm2-135m-instruct`.\n\n"
@@ -81,19 +82,19 @@ app = typer.Typer(
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"palate {__version__}")
-        raise typer.Exit
+        raise Exit
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    context: typer.Context,
+    context: Context,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+        bool, Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
-        raise typer.Exit(2)
+        raise Exit(2)
 
 
 for _name, _verb in VERBS.items():
@@ -101,7 +102,7 @@ for _name, _verb in VERBS.items():
         app.add_typer(_verb.app, name=_name)
     else:
         app.command(_name)(_verb.command)
-add_quiet(app)
+add_output_options(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,8 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_error("interrupted")  # Typer has made an exit code of Ctrl-C
         return code if isinstance(code, int) else 0
     except PalateError as error:
-        # Wrong input fails in every process, so only the first one prints it; other errors are printed by each.
-        if error.exit_code != 2 or is_main_process():
+        # Wrong input fails in every process of a machine, so only the first one prints it; other errors are printed
+        # by each. A file may be missing on the second machine only.
+        if error.exit_code != 2 or os.environ.get("LOCAL_RANK", str(process_rank())) == "0":
             for line in error.lines:
                 print_error(line)
         if isinstance(error, OutputError):

@@ -5,24 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson
-from palate.cli.console import print_done, print_json, print_note, print_result
+from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 
 Results = Annotated[
     list[Path] | None,
-    typer.Option(
+    Option(
         "--results",
         metavar="FOLDER|FILE",
         help="What `palate eval` wrote about this run; may be given again. Writes the evaluation and the model card.",
     ),
 ]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: in RUN.")]
+RunPath = Annotated[Path, Argument(metavar="RUN", help="Directory of a run, sweep or pipeline, finished or not.")]
+Output = Annotated[Path | None, Option("--output", "-o", metavar="FILE.html", help="HTML page. Default: in RUN.")]
 
 
-def command(run: RunPath, results: Results = None, output: Output = None, as_json: AsJson = False) -> None:
+def command(run: RunPath, results: Results = None, output: Output = None) -> None:
     """Write the report of a run as one HTML file: curves, health, data, sampled answers and config.
 
     With --results: the evaluation before and after training, as HTML, Markdown and JSON, and the model card.
@@ -30,7 +29,7 @@ def command(run: RunPath, results: Results = None, output: Output = None, as_jso
     Example: palate report runs/dpo
     """
     if results:
-        _evaluation(run, results, output, as_json=as_json)
+        _evaluation(run, results, output)
         return
     from palate.report.contents import read_contents
     from palate.report.judgements.directions import directions, verdict
@@ -42,13 +41,13 @@ def command(run: RunPath, results: Results = None, output: Output = None, as_jso
     for kind, (is_one, write) in several.items():
         if is_one(run):
             written = str(write(run, output))
-            print_done(written, {"report": written, kind: str(run)}, as_json=as_json)
+            print_done(written, {"report": written, kind: str(run)})
             return
     contents = read_contents(run)
     path = write_run_report(run, output)
     judged = directions(contents)
     kind, line = verdict(contents, judged)
-    if as_json:
+    if wants_json():
         moves = [{"metric": one.metric, "split": one.split, "verdict": one.verdict} for one in judged]
         print_json(
             {
@@ -68,9 +67,9 @@ def command(run: RunPath, results: Results = None, output: Output = None, as_jso
     print_result(str(path))
 
 
-def _evaluation(run: Path, results: list[Path], output: Path | None, *, as_json: bool) -> None:
+def _evaluation(run: Path, results: list[Path], output: Path | None) -> None:
     from palate.report.evaluation.page import write_evaluation
 
     names = ("report", "markdown", "json", "card")
     written = dict(zip(names, map(str, write_evaluation(run, results, output)), strict=True))
-    print_done("\n".join(written.values()), {**written, "run": str(run)}, as_json=as_json)
+    print_done("\n".join(written.values()), {**written, "run": str(run)})

@@ -8,7 +8,7 @@ import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
+from typer import Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import StoreUrl, check_installed, opened_store
@@ -25,24 +25,18 @@ _RUNS = Path("runs")
 
 RunFolders = Annotated[
     list[Path] | None,
-    typer.Option("--runs", metavar="FOLDER", help="Folder of runs to show; may be given again. Default: runs."),
+    Option("--runs", metavar="FOLDER", help="Folder of runs to show; may be given again. Default: runs."),
 ]
 Host: TypeAlias = Annotated[
-    str, typer.Option("--host", help="Address to listen on. Beyond this machine people need accounts.")
+    str, Option("--host", help="Address to listen on. Beyond this machine people need accounts.")
 ]
-Port: TypeAlias = Annotated[
-    int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
-]
+Port: TypeAlias = Annotated[int, Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
 HostNames: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--name", metavar="HOST", help="Name under which people reach the page through a proxy; repeatable."),
+    Option("--name", metavar="HOST", help="Name under which people reach the page through a proxy; repeatable."),
 ]
-Https: TypeAlias = Annotated[
-    bool, typer.Option("--https", help="A proxy on this machine serves HTTPS; cookies need it.")
-]
-Open: TypeAlias = Annotated[
-    bool, typer.Option("--open/--no-open", help="Open the page in a browser, if there is a screen.")
-]
+Https: TypeAlias = Annotated[bool, Option("--https", help="A proxy on this machine serves HTTPS; cookies need it.")]
+Open: TypeAlias = Annotated[bool, Option("--open/--no-open", help="Open the page in a browser, if there is a screen.")]
 
 
 def command(

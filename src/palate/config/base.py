@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 # The largest seed that numpy accepts, and the largest length that every library does.
 MAX_INT = 2**31 - 1
@@ -54,6 +54,21 @@ class Fields(BaseModel):
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, given or default, as JSON values: the content of `run.json` and `palate plan`."""
         return self.model_dump(mode="json")
+
+
+def setting(default: Any, meaning: str, *, shown: str | None = None, **rules: Any) -> Any:
+    """A key of a config, as `pydantic.Field`.
+
+    Args:
+        default: `...` for a required key; a function gets the values of the keys before it.
+        meaning: one or two sentences for docs/config.md and editors.
+        shown: the default in words, where the value alone does not tell it.
+        rules: `ge`, `lt`, `min_length` …
+    """
+    if shown is not None:
+        rules["json_schema_extra"] = {"default": shown}
+    made = {"default_factory": default} if callable(default) else {"default": default}
+    return Field(**made, description=meaning, **rules)
 
 
 def plain_types(annotation: Any) -> set[Any]:

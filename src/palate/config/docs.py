@@ -1,4 +1,4 @@
-"""docs/config.md, generated from the config classes: `python -m palate.config.docs docs/config.md`."""
+"""The tables of docs/config.md, made from the config classes: `python -m palate.config.docs docs/config.md`."""
 
 from __future__ import annotations
 
@@ -11,81 +11,18 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from palate.artifacts.markdown import with_generated
 from palate.config.base import Fields
-from palate.config.former import FORMER_KEYS
-from palate.config.key_mapping_table import (
-    FIXED,
-    LOW_RANK,
-    NO_EFFECT,
-    NO_EFFECT_PREFIXES,
-    ONLY,
-    RENAMED,
-    RENAMED_ONLINE,
-    OnlyValue,
-)
+from palate.config.mapping import table
+from palate.config.mapping.former import FORMER_KEYS
 from palate.config.pipeline import DriftFields, RoundFields, SamplingFields
 from palate.config.reader import as_yaml
 from palate.config.run import STAGES
 
-INTRODUCTION = """\
-# Config
 
-<!-- Written by `python -m palate.config.docs docs/config.md` from the config classes. Edit those. -->
-
-A run is described by a flat YAML file. `--set key=value` overrides a key; the last one wins:
-
-```sh
-palate train run.yaml --set learning_rate=1e-6 --set output_dir=runs/second
-palate plan run.yaml      # prints every key with its value, without running
-palate config schema train --output palate.schema.json    # for editors, see below
-```
-
-`stage`, `model_name_or_path`, `dataset` and `output_dir` are required; all other keys have a default. Keys have the
-names and meanings of LLaMA-Factory and of transformers' `TrainingArguments`, so their files can be used unchanged. Some
-defaults differ (`finetuning_type` is `full`, `dropout` is off); the tables show palate's. A key that is `null` counts
-as missing; `report_to: null` means none.
-
-- Unknown keys are refused, with the nearest known one. So are keys of another stage, and options that the chosen
-  objective does not use. One error message lists all wrong keys.
-- `5e-7` is a number, with or without a dot. `no`, `off`, `yes` and `on` are false and true for keys that are switches,
-  and text for all others.
-- `--set` also sets values in mappings and lists: `--set lr_scheduler_kwargs.min_lr=1e-7`,
-  `--set stages.1.pref_beta=0.2`.
-- A key that occurs twice in a file is refused. So is a secret: put keys into environment variables (`WANDB_API_KEY`,
-  `HF_TOKEN`).
-- `~`, `$VAR` and `${VAR}` in paths are expanded when the config is read; a variable that is not set is refused.
-  Relative paths start at the folder in which the command runs.
-
-## In an editor
-
-Editors with the YAML language server (VS Code with its YAML extension, Neovim, Helix and others) complete keys, show
-their meaning and mark wrong ones if the first line of the file names a JSON schema:
-
-```yaml
-# yaml-language-server: $schema=palate.schema.json
-stage: dpo
-model_name_or_path: smollm2-135m-instruct
-dataset: palate-demo
-output_dir: runs/first
-```
-
-`palate init --schema` writes both files. `palate config schema KIND` writes a schema; KIND is `train` (runs, pipelines
-and sweeps), `loop`, `gate`, `serve` or `campaign`. The schemas of this version are also files of the docs:
-[train](schemas/train.json), [loop](schemas/loop.json), [gate](schemas/gate.json), [serve](schemas/serve.json),
-[campaign](schemas/campaign.json). A schema marks nothing that palate accepts; two keys that contradict each other are
-found by `palate plan` only.
-
-## Versions of files
-
-`config_version: 1` in any of these files says which meaning of the keys it was written for. A file without it is read
-as version 1, which is the only one so far. A file of a newer version is refused in one line; upgrade palate then.
-Renamed keys do not raise the version: [versions](release.md#versions) says how long an old name is read.
-"""
-
-
-def config_page() -> str:
-    """The whole page, Markdown."""
-    parts = [INTRODUCTION, _stage_table()]
+def config_tables() -> str:
+    """The page below its introduction, Markdown."""
+    parts = [_stage_table()]
     for topic, stages in topics().items():
         only = "" if len(stages) == len(STAGES) else f" (stage {' or '.join(stages)})"
         parts.append(_topic(topic, only))
@@ -174,20 +111,21 @@ def other_keys() -> Iterator[tuple[tuple[str, ...], str]]:
     for old, former in FORMER_KEYS.items():
         yield (old,), former.line(old)
     yield ("bf16", "fp16", "pure_bf16"), "read as `precision`; `bf16: false` alone is `fp32`"
-    for key, name in RENAMED.items():
-        online = f", for `ppo` and `grpo` as `{RENAMED_ONLINE[key]}`" if key in RENAMED_ONLINE else ""
+    for key, name in table.RENAMED.items():
+        online = f", for `ppo` and `grpo` as `{table.RENAMED_ONLINE[key]}`" if key in table.RENAMED_ONLINE else ""
         yield (key,), f"read as `{name}`{online}"
     yield (
         ("mix_strategy", "interleave_probs"),
         "`interleave_under` is read as the weights of `dataset`; `concat`, and both keys with a single dataset: no "
         "effect; `interleave_over` is refused",
     )
-    for key, (agrees, why) in FIXED.items():
+    for key, (agrees, why) in table.FIXED.items():
         yield (key,), f"`{as_yaml(not agrees)}` has no effect: {why}"
-    for key, only in ONLY.items():
-        yield (key,), _only_text(key, only)
+    for key in table.ONLY:
+        yield (key,), _only_text(key)
     without_effect: dict[str, list[str]] = {}
-    for key, why in [*NO_EFFECT.items(), *((f"{prefix}…", why) for prefix, why in NO_EFFECT_PREFIXES.items())]:
+    prefixes = {f"{prefix}…": why for prefix, why in table.NO_EFFECT_PREFIXES.items()}
+    for key, why in {**table.NO_EFFECT, **prefixes}.items():
         without_effect.setdefault(why, []).append(key)
     for why, keys in without_effect.items():
         yield tuple(keys), f"no effect: {why}"
@@ -202,10 +140,11 @@ def _other_trainers() -> str:
     )
 
 
-def _only_text(key: str, only: OnlyValue) -> str:
-    if key in LOW_RANK:
-        names = ", ".join(f"`{name}`" for name in dict.fromkeys(LOW_RANK[key].optimisers.values()))
-        return f"`true`: read as optim {names} with `{LOW_RANK[key].prefix}…` as optim_args; `false`: no effect"
+def _only_text(key: str) -> str:
+    if key in table.LOW_RANK:
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(table.LOW_RANK[key].optimisers.values()))
+        return f"`true`: read as optim {names} with `{table.LOW_RANK[key].prefix}…` as optim_args; `false`: no effect"
+    only = table.ONLY[key]
     accepted = ", ".join(f"`{as_yaml(value)}`" for value in only.values if value != "") or "`null`"
     companions = ", ".join(f"`{prefix}…`" for prefix in only.companions)
     without = f"; {companions}: no effect without it" if companions else ""
@@ -213,4 +152,5 @@ def _only_text(key: str, only: OnlyValue) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(config_page(), encoding="utf-8")
+    _page = Path(sys.argv[1])
+    _page.write_text(with_generated(_page.read_text(encoding="utf-8"), config_tables()), encoding="utf-8")

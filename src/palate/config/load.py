@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from palate.config.base import truth
 from palate.config.explain import explain, key_of
-from palate.config.key_mapping import Translated, translate
-from palate.config.key_mapping_table import KNOWN_ELSEWHERE, OTHER_COMMANDS
+from palate.config.mapping.table import KNOWN_ELSEWHERE, OTHER_COMMANDS
+from palate.config.mapping.translate import Translated, translate
 from palate.config.objectives.lookup import OPTIONS
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
@@ -249,27 +249,23 @@ def _without_idle_evaluation(given: Translated) -> dict[str, Entry]:
 def _idle_keys(config: RunConfig) -> Iterable[str]:
     """Notices about given keys that have no effect because of other keys."""
     tuning, optim = config.finetuning_type, config.optim
-    idle = {f"with finetuning_type: {tuning}": [k for kind, keys in ONLY_WITH.items() if kind != tuning for k in keys]}
-    if config.create_new_adapter and not config.adapters:
-        idle["without adapter_name_or_path: a new adapter is made anyway"] = ["create_new_adapter"]
-    if config.quantization_bit != 4:
-        idle["without quantization_bit: 4"] = ["double_quantization"]
-    if not optim.startswith(LOW_RANK_OPTIMISERS):
-        idle[f"with optim: {optim}"] = ["optim_args", "optim_target_modules"]
-    if config.warmup_steps and config.warmup_ratio:
-        idle["together with warmup_steps"] = ["warmup_ratio"]
-    if config.eval_strategy != "steps":
-        idle[f"with eval_strategy: {config.eval_strategy}"] = ["eval_steps"]
-    if config.max_steps > 0:
-        idle["together with max_steps"] = ["num_train_epochs"]
-    if "wandb" not in config.report_to:
-        idle["without report_to: wandb"] = ["wandb_project"]
-    if "trackio" not in config.report_to:
-        idle["without report_to: trackio"] = ["project"]
-    if not config.push_to_hub:
-        idle["without push_to_hub"] = ["hub_model_id", "hub_private_repo"]
+    low_rank = optim.startswith(LOW_RANK_OPTIMISERS)
+    no_adapter = config.create_new_adapter and not config.adapters
+    both_warmups = config.warmup_steps and config.warmup_ratio
+    rules = (
+        *((kind != tuning, f"with finetuning_type: {tuning}", keys) for kind, keys in ONLY_WITH.items()),
+        (no_adapter, "without adapter_name_or_path: a new adapter is made anyway", ("create_new_adapter",)),
+        (config.quantization_bit != 4, "without quantization_bit: 4", ("double_quantization",)),
+        (not low_rank, f"with optim: {optim}", ("optim_args", "optim_target_modules")),
+        (both_warmups, "together with warmup_steps", ("warmup_ratio",)),
+        (config.eval_strategy != "steps", f"with eval_strategy: {config.eval_strategy}", ("eval_steps",)),
+        (config.max_steps > 0, "together with max_steps", ("num_train_epochs",)),
+        ("wandb" not in config.report_to, "without report_to: wandb", ("wandb_project",)),
+        ("trackio" not in config.report_to, "without report_to: trackio", ("project",)),
+        (not config.push_to_hub, "without push_to_hub", ("hub_model_id", "hub_private_repo")),
+    )
     given = config.model_fields_set
-    yield from (f"{key} has no effect {why}" for why, keys in idle.items() for key in keys if key in given)
+    yield from (f"{key} has no effect {why}" for idle, why, keys in rules if idle for key in keys if key in given)
     if isinstance(config, ObjectiveChoice):
         yield from _idle_options(config)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import model_validator
 
-from palate.config.base import Fields
-from palate.config.explain import explain
+from palate.config.base import Fields, setting
+from palate.config.explain import validated
 from palate.config.load import PIPELINE_KEYS, config_from_entries, output_folder, overridden, wants_overwriting
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
@@ -24,31 +24,26 @@ _T = TypeVar("_T", bound=Fields)
 class SamplingFields(Fields):
     """Pairs of a round: the policy answers prompts, and a judge compares the answers."""
 
-    prompts: PathText = Field(min_length=1, description="Prompts that the policy answers at the start of each round.")
-    judge: NamedOrPath = Field(min_length=1, description="Judge of the answers, as for `palate judge --judge`.")
-    prompts_per_round: int | None = Field(
-        None, ge=1, description="Number of prompts drawn for a round.", json_schema_extra={"default": "all"}
+    prompts: PathText = setting(..., "Prompts that the policy answers at the start of each round.", min_length=1)
+    judge: NamedOrPath = setting(..., "Judge of the answers, as for `palate judge --judge`.", min_length=1)
+    prompts_per_round: int | None = setting(None, "Number of prompts drawn for a round.", shown="all", ge=1)
+    candidates: int = setting(4, "Number of answers to each prompt.", ge=2)
+    select: Literal["all", "extremes"] = setting(
+        "extremes", "Pairs of a prompt: all that the judge decides, or best against worst."
     )
-    candidates: int = Field(4, ge=2, description="Number of answers to each prompt.")
-    select: Literal["all", "extremes"] = Field(
-        "extremes", description="Pairs of a prompt: all that the judge decides, or best against worst."
-    )
-    candidate_max_new_tokens: int = Field(128, ge=1, description="Maximum length of an answer, in tokens.")
-    candidate_temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
-    candidate_url: str | None = Field(
+    candidate_max_new_tokens: int = setting(128, "Maximum length of an answer, in tokens.", ge=1)
+    candidate_temperature: float = setting(1.0, "Sampling temperature.", gt=0)
+    candidate_url: str | None = setting(
         None,
-        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1; several as URL,URL=2.",
-        json_schema_extra={"default": "palate samples in this process"},
+        "URL of an OpenAI-compatible engine that samples the answers, up to /v1; several as URL,URL=2.",
+        shown="palate samples in this process",
     )
-    candidate_model: str | None = Field(
-        None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
-    )
-    candidate_sync: NamedOrPath | None = Field(
+    candidate_model: str | None = setting(None, "The engine's name for the policy.", shown="none")
+    candidate_sync: NamedOrPath | None = setting(
         None,
-        description="How the engine gets the policy before each round: module:function or file.py:function, called "
-        "with the folder of the round's starting model and candidate_model; or none, which leaves the engine's model "
-        "as it is.",
-        json_schema_extra={"default": "none; needed with candidate_url"},
+        "How the engine gets the policy before each round: module:function or file.py:function, called with the folder "
+        "of the round's starting model and candidate_model; or none, which leaves the engine's model as it is.",
+        shown="none; needed with candidate_url",
     )
 
     @model_validator(mode="after")
@@ -60,29 +55,26 @@ class SamplingFields(Fields):
 class DriftFields(Fields):
     """Drift: measured after each stage or round against the first model of the pipeline."""
 
-    drift_prompts: PathText | None = Field(
-        None, description="Fixed prompts for the KL.", json_schema_extra={"default": "those of the first dataset"}
-    )
-    drift_samples: int = Field(32, ge=0, description="Number of those prompts to use; 0 measures nothing.")
-    drift_max_new_tokens: int = Field(64, ge=1, description="Maximum length of the answers for the KL, in tokens.")
+    drift_prompts: PathText | None = setting(None, "Fixed prompts for the KL.", shown="those of the first dataset")
+    drift_samples: int = setting(32, "Number of those prompts to use; 0 measures nothing.", ge=0)
+    drift_max_new_tokens: int = setting(64, "Maximum length of the answers for the KL, in tokens.", ge=1)
 
 
 class RoundFields(Fields):
     """Reference of rounds: the model that each round is compared with."""
 
-    reference: Literal["previous", "first"] = Field(
-        "previous",
-        description="Reference of a round: the model it starts from, or the one the first round started from.",
+    reference: Literal["previous", "first"] = setting(
+        "previous", "Reference of a round: the model it starts from, or the one the first round started from."
     )
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run of a pipeline.
+    """One run of a pipeline or sweep.
 
     Attributes:
         name: `1-sft`, `round-2`; its folder in the pipeline's.
-        config: its config, which starts from the result of the run before.
+        config: its config; in a pipeline it starts from the result of the run before.
         sampling: how the round makes its pairs, or None.
     """
 
@@ -262,9 +254,6 @@ def _first_model(config: RunConfig) -> str:
 
 
 def _topic(topic: type[_T], entries: Mapping[str, Entry], origin: str) -> _T:
-    """The keys of one topic."""
-    own = {key: entry for key, entry in entries.items() if key in topic.model_fields}
-    try:
-        return topic(**{key: entry.value for key, entry in own.items() if entry.value is not None})
-    except ValidationError as error:
-        raise ConfigError(*explain(error, own, topic, origin)) from error
+    """The keys of one topic; a key that is null counts as missing."""
+    given = {key: entry for key, entry in entries.items() if key in topic.model_fields and entry.value is not None}
+    return validated(topic, given, origin)

@@ -34,7 +34,7 @@ _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 _DATA_FILES = frozenset({".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".gz"})
 
 # Version of the configs' keys and their meanings. It rises where a file would mean something else than before; renamed
-# keys (`former`) do not change it. A file without `config_version` is read as one of this version.
+# keys (`config.mapping.former`) do not change it. A file without `config_version` is read as one of this version.
 CONFIG_VERSION = 1
 VERSION_KEY = "config_version"
 

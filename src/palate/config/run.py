@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from palate.config.base import Fields
+from palate.config.base import Fields, setting
 from palate.config.stages.data import DataFields
 from palate.config.stages.health import HealthFields
 from palate.config.stages.model import ModelFields, TuningFields, adapter_names, split_adapters
@@ -27,7 +27,7 @@ from palate.config.stages.trainer import DeviceFields, EvaluationFields, LogFiel
 
 
 def _stage(name: str) -> Any:
-    return Field(name, description="The kind of training.")
+    return setting(name, "The kind of training.")
 
 
 class Run(
@@ -80,11 +80,9 @@ class Run(
 class SftFields(Fields):
     """Trained turns: by default every answer after the first user turn of a conversation."""
 
-    mask_history: bool = Field(
-        False, description="Train only the last answer of a conversation; the earlier ones are context."
-    )
-    train_on_prompt: bool = Field(
-        False, description="Train every token of the conversation, including system, user and tool turns."
+    mask_history: bool = setting(False, "Train only the last answer of a conversation; the earlier ones are context.")
+    train_on_prompt: bool = setting(
+        False, "Train every token of the conversation, including system, user and tool turns."
     )
 
     @model_validator(mode="after")

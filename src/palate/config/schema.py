@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from palate.config.base import Fields
 from palate.config.docs import default_words, other_keys
-from palate.config.key_mapping_table import ONLY
 from palate.config.load import PIPELINE_KEYS, SWEEP_KEY
+from palate.config.mapping.table import ONLY
 from palate.config.objectives.lookup import ALIASES, OBJECTIVES
 from palate.config.pipeline import DriftFields, RoundFields, SamplingFields
 from palate.config.reader import CONFIG_VERSION, VERSION_KEY

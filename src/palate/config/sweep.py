@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.config.key_mapping import translate
 from palate.config.load import (
     PIPELINE_KEYS,
     SWEEP_KEY,
@@ -20,27 +19,24 @@ from palate.config.load import (
     overridden,
     wants_overwriting,
 )
+from palate.config.mapping.translate import translate
+from palate.config.pipeline import PlannedRun
 from palate.config.reader import Entry, as_yaml, read_config_file, read_override
-from palate.config.run import RunConfig
 from palate.errors import ConfigError
 
 _NOT_SWEPT = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "stage")
 _LONGEST_NAME = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One run of a sweep.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point(PlannedRun):
+    """One run of a sweep. Its name has its values only: adding a value to the sweep renames no other point.
 
     Attributes:
-        name: its folder in the sweep's, made of its values only: adding a value to the sweep renames no other point.
         values: the swept keys, as written.
-        config: its config.
     """
 
-    name: str
     values: Mapping[str, Any]
-    config: RunConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,7 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
         output = {"output_dir": Entry(str(folder / name), "output_dir")}
         loaded = config_from_entries({**base, **own.entries, **output}, origin=origin)
         notices += [*own.lines(), *loaded.notices]
-        points.append(Point(name, values, loaded.config))
+        points.append(Point(name, loaded.config, values=values))
     keys = tuple(dict.fromkeys(key for point in points for key in point.values))
     return Sweep(folder, keys, tuple(points), overwrite, tuple(dict.fromkeys(notices)))
 

@@ -4,30 +4,20 @@ load_records("pairs.jsonl", kind=PreferencePair)  →  LoadedData(records, dropp
 split_records(records, val_size=0.1, seed=42)   →  (train, validation)
 """
 
-from palate.data.formats.recognise import Recognised
 from palate.data.formats.rows import RatedAnswers, Reading
 from palate.data.formats.table import FORMATS, Format
 from palate.data.load import LoadedData, load_records
-from palate.data.source_reader import SourceReader, SourceReport
-from palate.data.sources.open import BUILTIN, Source, open_source
+from palate.data.source_reader import SourceReader
+from palate.data.sources.open import open_source
 from palate.data.split import split_records
-from palate.data.turns.messages import Tags
-from palate.records import DatasetRequest, DatasetSpec
 
 __all__ = [
-    "BUILTIN",
     "FORMATS",
-    "DatasetRequest",
-    "DatasetSpec",
     "Format",
     "LoadedData",
     "RatedAnswers",
     "Reading",
-    "Recognised",
-    "Source",
     "SourceReader",
-    "SourceReport",
-    "Tags",
     "load_records",
     "open_source",
     "split_records",

@@ -7,10 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palate.artifacts.files import check_writable, read_errors, write_errors, write_json
+from palate.artifacts.files import check_writable, read_errors, temporary_path, write_errors, write_json
 from palate.artifacts.folders import file_hash
 from palate.data.sources.card import SCHEMA, rows_file
 from palate.data.sources.open import Source
+from palate.data.sources.spec import find_sources
 from palate.errors import DataError, UsageError
 from palate.records import Dropped
 
@@ -24,15 +25,24 @@ def check_output_file(path: Path, sources: Sequence[Source]) -> None:
 
 
 def check_output_folder(path: Path, sources: Sequence[Source]) -> None:
-    """Refuses a folder that is not empty unless palate wrote it, and one with a file that is also read."""
+    """Refuses a folder that is not empty unless palate wrote it, and one with a file that is also read.
+
+    A folder is replaced as a whole, so that the current folder and those above it cannot be written either.
+    """
     with write_errors(path):
         if path.exists() and (not path.is_dir() or (any(path.iterdir()) and rows_file(path) is None)):
             raise DataError(f"{path} exists and was not written by palate data; choose another name")
     folder = path.resolve()
+    if Path.cwd().is_relative_to(folder):
+        raise UsageError(f"{path}: is or contains the current folder; name another folder to write")
     inside = next((file for source in sources for file in source.files if file.resolve().is_relative_to(folder)), None)
     if inside is not None:
         raise UsageError(f"{path}: contains the input file {inside.name}; name another folder to write")
-    check_writable(path.with_name(f"{path.name}.json"))  # beside it, where it is written under a temporary name
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = temporary_path(path, "check")  # beside it, where it is written before it is renamed
+        temporary.mkdir()
+        temporary.rmdir()
 
 
 def lineage(sources: Sequence[Source]) -> list[dict[str, Any]]:
@@ -53,9 +63,14 @@ def _hash(path: Path) -> str:
         return file_hash(path)
 
 
-def named_hashes(files: Sequence[Path]) -> list[dict[str, str]]:
-    """Name and SHA-256 of files that are options, for `data.json`."""
-    return [{"name": path.name, "sha256": _hash(path)} for path in files]
+def named_hashes(datasets: Sequence[Path]) -> list[dict[str, str]]:
+    """Name and SHA-256 of the files of datasets that are options, for `data.json`; of a hub dataset its id."""
+    return [
+        entry
+        for dataset in datasets
+        for source in find_sources([str(dataset)])
+        for entry in ([{"name": file.name, "sha256": _hash(file)} for file in source.files] or [{"name": source.path}])
+    ]
 
 
 def write_contract(

@@ -11,12 +11,12 @@ from typing import Any
 from palate.artifacts.files import write_json
 from palate.data.contract import check_output_file, write_contract
 from palate.data.formats.kinds import KIND_NAMES, as_kind, can_become, record_kind, shared_fields
-from palate.data.formats.rows import RatedAnswers, Reading, same_text
+from palate.data.formats.rows import RatedAnswers, same_text
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import TARGETS, Target, UnsupportedRecordError, dataset_info_entry
 from palate.data.formats.writers import write_rows
 from palate.data.load import top_reasons
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.dataset_info import REGISTER, read_register
 from palate.data.sources.open import Source
 from palate.data.sources.readers import bare_name, file_type
@@ -31,6 +31,7 @@ from palate.records import (
     PreferencePair,
     Record,
     ScoredCompletion,
+    SourceReport,
     prompt_key,
 )
 
@@ -143,11 +144,11 @@ def pair_up(records: Iterable[LabelledCompletion]) -> Iterator[PreferencePair | 
             )
 
 
-def compare_scored(records: Iterable[ScoredCompletion], reading: Reading) -> Iterator[PreferencePair | Dropped]:
+def compare_scored(records: Iterable[ScoredCompletion], request: DatasetRequest) -> Iterator[PreferencePair | Dropped]:
     """Scored completions as pairs: those of one prompt are compared as rated answers are, in the order read.
 
     One that is in no pair is dropped: `no_partner` (the only answer to its prompt), `tie`, or `not_compared` (neither
-    the best nor the worst, where `reading.ratings` takes those).
+    the best nor the worst, where `request.ratings` takes those).
     """
     by_prompt: dict[str, list[ScoredCompletion]] = defaultdict(list)
     for record in records:
@@ -162,7 +163,7 @@ def compare_scored(records: Iterable[ScoredCompletion], reading: Reading) -> Ite
             scores=tuple(answer.score for answer in answers),
         )
         try:
-            pairs = as_kind(rated, PreferencePair, reading)
+            pairs = as_kind(rated, PreferencePair, request)
         except RowError as error:
             yield from (Dropped(answer.id, error.reason, error.detail) for answer in answers)
             continue
@@ -170,7 +171,7 @@ def compare_scored(records: Iterable[ScoredCompletion], reading: Reading) -> Ite
         used = {id(side) for pair in pairs for side in (pair.chosen, pair.rejected)}
         for answer in answers:
             if id(answer.completion) not in used:
-                yield Dropped(answer.id, "not_compared", f"is not in a pair by --ratings {reading.ratings}")
+                yield Dropped(answer.id, "not_compared", f"is not in a pair by --ratings {request.ratings}")
 
 
 @dataclass(slots=True)
@@ -204,7 +205,7 @@ class _Run:
                 f"{KIND_NAMES[self.written_kind]}; one file holds one kind: give --kind, or convert them apart"
             )
         self.written_kind = wanted
-        for item in self._converted(reader, natural, wanted):
+        for item in self._converted(reader.records(self.left_out.append), natural, wanted):
             if isinstance(item, Dropped):
                 self.left_out.append(item)
                 continue
@@ -232,26 +233,16 @@ class _Run:
         return wanted
 
     def _converted(
-        self, reader: SourceReader[Record], natural: type[Record], wanted: type[Record]
+        self, records: Iterable[Any], natural: type[Record], wanted: type[Record]
     ) -> Iterator[Record | Dropped]:
-        reading = Reading.of(self.request)
         if _compares(natural, wanted):
-            records: list[Any] = []
-            for item in reader:
-                if isinstance(item, Dropped):
-                    yield item
-                else:
-                    records.append(item)
-            yield from pair_up(records) if natural is LabelledCompletion else compare_scored(records, reading)
+            yield from pair_up(records) if natural is LabelledCompletion else compare_scored(records, self.request)
             return
-        for item in reader:
-            if isinstance(item, Dropped):
-                yield item
-                continue
+        for record in records:
             try:
-                yield from as_kind(item, wanted, reading)
+                yield from as_kind(record, wanted, self.request)
             except RowError as error:
-                yield Dropped(item.id, error.reason, error.detail)
+                yield Dropped(record.id, error.reason, error.detail)
 
 
 def _compares(natural: type[Record], wanted: type[Record]) -> bool:

@@ -27,6 +27,7 @@ class HeldOut:
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
+        files = list({path.resolve(): path for path in files}.values())  # several evaluations may use one file
         self._texts = evaluation_texts([str(path) for path in files]) if files else EvaluationTexts(())
         self._prompts: set[str] = set()
         for path in files:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from palate.data.mix import NOT_DRAWN, draw
-from palate.data.source_reader import REVERSED, SourceReader, SourceReport
+from palate.data.source_reader import REVERSED, SourceReader
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources, for_sources
 from palate.errors import DataError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, SourceReport
 
 R = TypeVar("R", bound=Record)
 
@@ -99,11 +99,8 @@ def read_sources(
     for number, source in enumerate(sources):
         reader = SourceReader(source, kind, request, keep_columns=keep_columns)
         unusable: list[Dropped] = []
-        for item in reader:
-            if isinstance(item, Dropped):
-                unusable.append(item)
-            else:
-                keep(number, item)
+        for record in reader.records(unusable.append):
+            keep(number, record)
         reports.append(reader.report())
         _check(reports[-1], unusable, request.max_dropped)
         dropped += unusable

@@ -20,11 +20,11 @@ from palate.data.formats.writers import write_rows
 from palate.data.held_out import IN_EVALUATION, HeldOut
 from palate.data.load import top_reasons
 from palate.data.mix import NOT_DRAWN, counts, drawn_key
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources, for_sources
 from palate.errors import DataError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, SourceReport, prompt_or_text
 
 FORMATS = ("jsonl", "parquet", "arrow")
 LEFT_OUT = "left_out.jsonl"
@@ -75,7 +75,7 @@ def mix_files(
         caps: maximum number of rows by source name.
         kind: type of the written rows (`pairs`, `demonstrations` …), as for `palate data convert`.
         form: `jsonl`, `parquet` or `arrow`.
-        exclude: evaluation data; rows whose prompt is or resembles one of its are left out.
+        exclude: evaluation data; rows whose prompt (or text, if they are plain text) resembles it are left out.
     """
     request, output = DatasetRequest.of(dataset), Path(output)
     if form not in FORMATS:
@@ -163,14 +163,12 @@ class _MixedSource:
         self.dropped: list[Dropped] = []
         self.held_out: set[str] = set()
         reader = SourceReader(source, kind, request)
-        for item in reader:
-            if isinstance(item, Dropped):
-                self.dropped.append(item)
-            elif evaluation.has(item.prompt):
-                self.dropped.append(Dropped(item.id, IN_EVALUATION, "its prompt is held out"))
-                self.held_out.add(item.id)
+        for record in reader.records(self.dropped.append):
+            if evaluation.has(prompt_or_text(record)):
+                self.dropped.append(Dropped(record.id, IN_EVALUATION, "its prompt is held out"))
+                self.held_out.add(record.id)
             else:
-                self.keys.append(self._key(item))
+                self.keys.append(self._key(record))
         self.report = reader.report()
 
     def drawn(self, count: int) -> Iterator[dict[str, Any]]:
@@ -178,13 +176,11 @@ class _MixedSource:
         if count == 0:
             return
         highest = np.partition(np.frombuffer(self.keys, dtype=np.uint64), count - 1)[count - 1]
-        for item in SourceReader(self._source, self._kind, self._request):
-            if isinstance(item, Dropped) or item.id in self.held_out:
-                continue
-            if count and self._key(item) <= highest:
+        for record in SourceReader(self._source, self._kind, self._request).records(lambda _: None):
+            if count and record.id not in self.held_out and self._key(record) <= highest:
                 count -= 1
                 # If the rows have a `source` column of their own, it is kept.
-                yield {"source": item.source} | palate_row(item) | {"origin": item.id}
+                yield {"source": record.source} | palate_row(record) | {"origin": record.id}
 
     def _key(self, record: Record) -> int:
         return int.from_bytes(drawn_key(self._request.seed, record.id))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar, cast
@@ -20,50 +20,12 @@ from palate.data.turns.cells import RowError, excerpt
 from palate.data.turns.padding import without_padding
 from palate.data.turns.text_turns import columns_of_turns, with_turns
 from palate.errors import DataError
-from palate.records import DatasetRequest, Dropped, PreferencePair, Record
+from palate.records import DatasetRequest, Dropped, PreferencePair, Record, SourceReport
 
 R = TypeVar("R", bound=Record)
 
 REVERSED = "reversed_scores"
 """Notice about a pair whose row has a lower score for the chosen answer, or a negative margin."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceReport:
-    """Report on how one source was read.
-
-    Attributes:
-        name, path: as in `Source`.
-        format: the recognised format's name.
-        confidence: share of the first rows that match this format.
-        rows_read: number of rows read.
-        used: number of rows that gave at least one record.
-        records: number of records; more than `used` if a row gives several.
-        dropped_by_reason: rows that are not used, by reason; used + dropped = rows_read.
-        unknown_columns: columns that palate does not know; they are kept in `extra`.
-        notices: counts of unusual properties of used rows, by name: answers left out of a ranking (`repeated_answer`,
-            `empty_answer`), which of two answers won (`first_won`, `second_won`), answers that begin with their
-            prompt (`prompt_repeated` if it was removed, else `answers_begin_with_prompt`), and ignored keys of turns
-            (`turn key 'model' not read`).
-        labels: how the label column was read, with counts: `label: 0 → response_1 (6), 1 → response_2 (6)`; "" if
-            there is none.
-        label_values: number of rows by label value, for at most 256 different values.
-        files: rows read of each file, if the source has several.
-    """
-
-    name: str
-    path: str
-    format: str
-    confidence: float
-    rows_read: int
-    used: int
-    records: int
-    dropped_by_reason: Mapping[str, int]
-    unknown_columns: tuple[str, ...]
-    notices: Mapping[str, int]
-    labels: str = ""
-    label_values: Mapping[str, int] = field(default_factory=dict)
-    files: Mapping[str, int] = field(default_factory=dict)
 
 
 class SourceReader(Generic[R]):
@@ -85,7 +47,7 @@ class SourceReader(Generic[R]):
         """The raw row of the current item."""
         self._kind = kind
         self._unread: dict[str, int] = {}
-        self._reading = Reading.of(request, replace(source.tags, unread=self._unread))
+        self._reading = Reading(request, replace(source.tags, unread=self._unread))
         self._columns = {**source.columns, **(request.columns or {})}
         rows = islice(source.rows(), request.max_samples)
         self._head = head = list(islice(rows, SAMPLE))
@@ -119,6 +81,14 @@ class SourceReader(Generic[R]):
             self._used += 1
             self._records += len(made)
             yield from made
+
+    def records(self, leave_out: Callable[[Dropped], None]) -> Iterator[R]:
+        """The records alone; `leave_out` is called for each row that cannot be used."""
+        for item in self:
+            if isinstance(item, Dropped):
+                leave_out(item)
+            else:
+                yield item
 
     def report(self) -> SourceReport:
         """The report about the rows read so far."""
@@ -186,7 +156,7 @@ class SourceReader(Generic[R]):
             records = [replace(record, extra={**row, **whole}) for record in records]
         if self._kind is None:
             return cast("list[R]", list(records))
-        return [made for record in records for made in as_kind(record, self._kind, self._reading)]
+        return [made for record in records for made in as_kind(record, self._kind, self._reading.request)]
 
     def _parsed(self, row: Mapping[str, Any], read: frozenset[str] | None = None) -> Mapping[str, Any]:
         """A renamed row with its turns parsed from text, and without the nulls that pad Arrow rows."""

@@ -23,12 +23,12 @@ from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_parts
 from palate.data.load import top_reasons
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
-from palate.data.mix import drawn_key
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources
+from palate.data.split import split_key
 from palate.errors import DataError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, prompt_key, prompt_or_text
+from palate.records import DatasetRequest, DatasetSpec, Dropped, Record, SourceReport, prompt_or_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +176,14 @@ class _Rows:
 
     def __iter__(self) -> Iterator[Record]:
         for reader in self._readers:
-            for item in reader:
-                if isinstance(item, Dropped):
-                    self.dropped.append(item)
-                else:
-                    yield item
+            yield from reader.records(self.dropped.append)
             self.reports.append(reader.report())
 
     def prompts(self, seed: int) -> tuple[array[int], list[str], npt.NDArray[np.uint8]]:
         """Per record the hash of its prompt (with the seed), its source and its prompt's MinHash; no text is kept."""
         ranks, names, signatures = array("Q"), [], bytearray()
         for record in self:
-            ranks.append(int.from_bytes(drawn_key(seed, prompt_key(prompt_or_text(record)))))
+            ranks.append(split_key(record, seed))
             names.append(record.source)
             signatures += signature(_asked(record)).tobytes()
         return ranks, names, np.frombuffer(signatures, dtype=np.uint8).reshape(-1, PLACES)

@@ -13,7 +13,7 @@ from palate.data.source_reader import SourceReader
 from palate.data.sources.spec import find_sources
 from palate.data.split import held_out, split_key
 from palate.errors import DataError
-from palate.records import DatasetRequest, Dropped, Record
+from palate.records import DatasetRequest, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -90,13 +90,12 @@ class RecordStream(Generic[R]):
         parts, wanted = iter(self._part), _HELD_OUT if held_out else _TRAIN
         changed = DataError(f"{self._sources[0].path}: the dataset changed while it was read; run again")
         for source in self._sources:
-            for item in SourceReader(source, self._kind, self._request, keep_columns=self._keep_columns):
-                if isinstance(item, Dropped):
-                    continue
+            reader = SourceReader(source, self._kind, self._request, keep_columns=self._keep_columns)
+            for record in reader.records(lambda _: None):  # counted at the start
                 part = next(parts, None)
                 if part is None:
                     raise changed
                 if part == wanted:
-                    yield item
+                    yield record
         if next(parts, None) is not None:
             raise changed

@@ -32,7 +32,7 @@ def measure(run: RunSpec, *, on_progress: Callable[[str], None]) -> tuple[Accura
         subject = Subject(spec, precision, device)
         groups = encode_pairs(pairs, subject.template, int(run.config["cutoff_len"]))
         scores.append(dict(zip((group.id for group in groups), subject.score(groups), strict=True)))
-        answers.append(subject.answer(prompts, Decoding(max_new_tokens=64)))
+        answers.append([one.text for one in subject.answers(prompts, Decoding(max_new_tokens=64))])
         del subject
         gc.collect()
     accuracy = accuracy_of_scores(pairs, *scores, beta=implied_beta(run), name=run.policy.name)

@@ -8,16 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from palate.errors import ModelError
-from palate.evaluation.subject import Subject, model_spec
+from palate.evaluation.subject import Subject, answer_group, model_spec
 from palate.models.precision import default_device, resolve
 from palate.models.scoring.logps import per_completion
 from palate.records import Message
 from palate.text.batch import Batch, score_completions
-from palate.text.groups import EncodedCompletion, EncodedGroup
 
 _PROBES = (
     ("What is the capital of France?", "The capital of France is Paris."),
@@ -58,14 +56,7 @@ def compute_probes(folder: str | Path, precision: str = "auto") -> list[dict[str
 
 def _token_logps(subject: Subject, texts: Sequence[Sequence[int]]) -> list[list[float]]:
     """log π of every token of each text but the first."""
-    groups = [
-        EncodedGroup(
-            str(index),
-            np.array(ids[:1], dtype=np.int32),
-            (EncodedCompletion(np.array(ids[1:], dtype=np.int32), np.ones(len(ids) - 1, dtype=np.bool_)),),
-        )
-        for index, ids in enumerate(texts)
-    ]
+    groups = [answer_group(index, ids[:1], ids[1:]) for index, ids in enumerate(texts)]
 
     def score(batch: Batch) -> list[list[float]]:
         logps = per_completion(subject.model(**batch.model_inputs()), batch).token_logps  # float32 [M]

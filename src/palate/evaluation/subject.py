@@ -106,6 +106,17 @@ def is_checkpoint(path: str | Path) -> bool:
     return bool(_CHECKPOINT.match(Path(path).resolve().name)) and is_run(Path(path).resolve().parent)
 
 
+def find_run(name: str | Path) -> RunSpec | None:
+    """The run or checkpoint with that path; None if it is neither.
+
+    Raises:
+        ArtifactError: the run has not completed, or the checkpoint was not finished.
+    """
+    if is_run(name):
+        return read_run(name)
+    return read_checkpoint(name) if is_checkpoint(name) else None
+
+
 def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
     """The spec of a model by name: a run, a checkpoint, a model or adapter folder, a hub id or a built-in model.
 
@@ -113,10 +124,9 @@ def model_spec(name: str, *, template: str | None = None) -> ModelSpec:
         ModelError: an adapter's base is not known, or not here.
     """
     path = Path(name)
-    if is_run(path):
-        return read_run(path).policy
-    if is_checkpoint(path):
-        return read_checkpoint(path).policy
+    run = find_run(path)
+    if run is not None:
+        return run.policy
     if (path / "adapter_config.json").exists():
         return adapter_spec(path, template=template)
     return ModelSpec(path.name if path.exists() else name, name, (), template)
@@ -126,10 +136,19 @@ def check_models(specs: Iterable[ModelSpec]) -> None:
     """Read the tokenizer and the template of each model, before weights are loaded and minutes are computed.
 
     Raises:
-        ModelError: a folder has no model, or there is no tokenizer or template.
+        ModelError: a folder has no model or no tokenizer.
+        ConfigError: it has no chat template.
     """
     for spec in dict.fromkeys(specs):
         spec.chat_template(spec.tokenizer())
+
+
+def answer_group(number: int, prompt: Sequence[int], *answers: Sequence[int]) -> EncodedGroup:
+    """A prompt with answers as a group that can be scored: token ids, of which all of the answers count."""
+    completions = [
+        EncodedCompletion(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.bool_)) for ids in answers
+    ]
+    return EncodedGroup(str(number), np.array(prompt, dtype=np.int32), tuple(completions))
 
 
 class Subject:
@@ -190,14 +209,7 @@ class Subject:
         answers = generate(
             self.model, prompt_ids, decoding, stop_ids=self.template.stop_ids, precision=self.precision, seeds=seeds
         )
-        return [
-            EncodedGroup(
-                str(index),
-                np.array(prompt, dtype=np.int32),
-                (EncodedCompletion(np.array(ids, dtype=np.int32), np.ones(len(ids), dtype=np.bool_)),),
-            )
-            for index, (prompt, ids) in enumerate(zip(prompt_ids, answers))
-        ]
+        return [answer_group(index, *pair) for index, pair in enumerate(zip(prompt_ids, answers))]
 
     def _prompt_ids(self, prompts: Sequence[Messages], tools: Sequence[str | None] | None) -> list[list[int]]:
         """The token ids of each prompt, up to the start of the answer."""
@@ -205,12 +217,6 @@ class Subject:
         return [
             self.template.generation_prompt(prompt, tools=spec) for prompt, spec in zip(prompts, specs, strict=True)
         ]
-
-    def answer(
-        self, prompts: Sequence[Messages], decoding: Decoding, *, tools: Sequence[str | None] | None = None
-    ) -> list[str]:
-        """One answer per conversation."""
-        return [answer.text for answer in self.answers(prompts, decoding, tools=tools)]
 
     def answers(
         self,

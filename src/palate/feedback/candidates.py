@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -107,23 +107,16 @@ class Candidates:
         id: the prompt's row, `file.jsonl:17`.
         prompt: the conversation so far.
         completions: the K answers.
-        model: the name of the model that wrote them.
         columns: the other columns of the prompt's row, for judges that use them.
         tools: JSON list of tool specifications, if any.
-        identity, seed, decoding: of the model and the sampling, as in `Origin`.
-        origins: of each answer, where they differ, as in a prompt that two models answer; `model` and the like are
-            empty then. Empty where all answers have the same.
+        origins: what wrote each answer; empty where nothing is known of any.
     """
 
     id: str
     prompt: Messages
     completions: tuple[Answer, ...]
-    model: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict)
     tools: str | None = None
-    identity: str | None = None
-    seed: int | None = None
-    decoding: Mapping[str, Any] = field(default_factory=dict)
     origins: tuple[Origin, ...] = ()
 
     @property
@@ -133,25 +126,24 @@ class Candidates:
 
     def origin(self, number: int) -> Origin:
         """What wrote the answer with this index."""
-        return self.origins[number] if self.origins else Origin(self.model, self.identity, self.seed, self.decoding)
+        return self.origins[number] if self.origins else Origin()
 
     def with_origins(self, origins: Sequence[Origin]) -> Candidates:
         """The same row with an origin for each answer."""
-        first = origins[0]
-        if any(origin != first for origin in origins):
-            return replace(self, model="", identity=None, seed=None, decoding={}, origins=tuple(origins))
-        return replace(
-            self, model=first.model, identity=first.identity, seed=first.seed, decoding=first.decoding, origins=()
-        )
+        known = any(origin != Origin() for origin in origins)
+        return replace(self, origins=tuple(origins) if known else ())
 
     def to_json(self) -> dict[str, Any]:
         """The row of a candidates file, as `palate generate` writes it; `read_candidates` gives the same back."""
-        completions = [asdict(answer) for answer in self.completions]
-        for completion, origin in zip(completions, self.origins):
-            completion.update(origin.to_json())
-        shared = Origin(self.model, self.identity, self.seed, self.decoding).to_json()
+        first = self.origin(0)
+        same = all(origin == first for origin in self.origins)
+        shared = first.to_json() if same else {}
         if "decoding" in shared:  # a row of `palate generate`, which writes all four
-            shared = {"model": self.model, "identity": self.identity, "seed": self.seed, "decoding": self.decoding}
+            shared = {name: getattr(first, name) for name in _ORIGIN_TYPES}
+        completions = [
+            asdict(answer) | ({} if same else self.origin(number).to_json())
+            for number, answer in enumerate(self.completions)
+        ]
         return {
             "id": self.id,
             "prompt": prompt_turns(self.prompt),
@@ -224,9 +216,11 @@ def _rows(
     decoding: Decoding,
     settings: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
-    engine = isinstance(answerer, EngineAnswerer)
-    size = max(1, (_ANSWERS_PER_QUEUE if engine else _ANSWERS_PER_WRITE) // k)
-    answer = answerer.answers_in_order if isinstance(answerer, EngineAnswerer) else answerer.answers
+    answer: Callable[..., Iterable[Answer]] = answerer.answers
+    most = _ANSWERS_PER_WRITE
+    if isinstance(answerer, EngineAnswerer):
+        answer, most = answerer.answers_in_order, _ANSWERS_PER_QUEUE
+    size = max(1, most // k)
     for start in range(0, len(prompts), size):
         chunk = prompts[start : start + size]
         repeated = [record for record, _ in chunk for _ in range(k)]

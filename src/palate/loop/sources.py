@@ -23,10 +23,17 @@ from palate.data.formats.writers import write_rows
 from palate.data.held_out import IN_EVALUATION, HeldOut
 from palate.data.load import LoadedData, load_records, top_reasons
 from palate.data.mix import drawn_key
-from palate.data.source_reader import SourceReport
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError, UsageError
-from palate.records import DatasetRequest, Dropped, LabelledCompletion, PreferencePair, plain_text, prompt_key
+from palate.records import (
+    DatasetRequest,
+    Dropped,
+    LabelledCompletion,
+    PreferencePair,
+    SourceReport,
+    plain_text,
+    prompt_key,
+)
 
 SourceKind: TypeAlias = Literal["human", "machine", "imported"]
 SOURCE_KINDS: Final[Mapping[str, SourceKind]] = {

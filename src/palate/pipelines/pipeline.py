@@ -10,25 +10,19 @@ from typing import Any
 
 from palate.artifacts import RunDir, plain, read_json, remove_folder, remove_leftovers, sole_writer, write_json
 from palate.config.pipeline import Pipeline, PlannedRun
-from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
-from palate.data import load_records, open_source
-from palate.data.prompts import load_prompts
 from palate.data.scores import rule_score
 from palate.data.sources.spec import find_sources
 from palate.errors import ArtifactError, ConfigError, DataError, Stopped
-from palate.evaluation.accuracy.held_out import held_out_pairs
-from palate.evaluation.subject import RunSpec
 from palate.feedback.judges.load import is_api_judge, load_judge, members_of
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.precision import default_device
-from palate.pipelines.drift import Drift, measure_drift
-from palate.pipelines.models import starting_model, trained_model
+from palate.pipelines.drift import check_drift_prompts, measure_drift
 from palate.pipelines.sampling import check_sampling, make_pairs
-from palate.records import DatasetRequest, PreferencePair, Record
+from palate.records import DatasetRequest
 from palate.training.online.rewards import JudgeRewards
+from palate.training.processes import is_main_process, join_processes, wait_for_all
 from palate.training.run import train
-from palate.training.setup.environment import is_main_process, join_processes, wait_for_all
 
 # Keys that do not change what a run produces.
 _NOT_COMPARED = ("resume_from_checkpoint", "overwrite_output_dir", "report_to", "run_name", "wandb_project", "project")
@@ -74,7 +68,7 @@ def run_pipeline(
     folder = pipeline.output_dir
     state = folder / "pipeline.json"
     check_inputs(pipeline.runs if pipeline.overwrite else _unfinished(pipeline))
-    _check_drift_prompts(pipeline)
+    check_drift_prompts(pipeline)
     with writing(folder, "pipeline", pipeline.runs, overwrite=pipeline.overwrite) as main:
         drift: dict[str, dict[str, Any]] = read_json(state).get("drift", {}) if state.exists() else {}
         for planned in pipeline.runs:
@@ -90,7 +84,7 @@ def run_pipeline(
                 if main:
                     finished(Path(planned.config.output_dir))
             if main and planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
-                measured = _drift(pipeline, planned)
+                measured = measure_drift(pipeline, planned)
                 on_progress(f"{planned.name}: {measured.line()}")
                 drift[planned.name] = plain(measured.to_json())
                 _write(pipeline, "running", drift)
@@ -213,15 +207,12 @@ def is_finished(planned: PlannedRun) -> bool:
     facts = run.read()
     recorded = facts.get("config")
     if isinstance(recorded, dict):
-        wanted = planned.config.resolved()
-        changed = [key for key in wanted if key not in _NOT_COMPARED and plain(wanted[key]) != recorded.get(key)]
-        if changed:
-            key = changed[0]
-            old = recorded.get(key)
-            raise ArtifactError(
-                f"{run.path}: was started with {key}: {old}, the config now says {wanted[key]}; restore it, "
-                "choose another output_dir, or start again with overwrite_output_dir: true"
-            )
+        for key, value in planned.config.resolved().items():
+            if key not in _NOT_COMPARED and plain(value) != recorded.get(key):
+                raise ArtifactError(
+                    f"{run.path}: was started with {key}: {recorded.get(key)}, the config now says {value}; restore "
+                    "it, choose another output_dir, or start again with overwrite_output_dir: true"
+                )
     return facts.get("status") == "completed"
 
 
@@ -252,57 +243,3 @@ def _write(pipeline: Pipeline, status: str, drift: dict[str, dict[str, Any]]) ->
         for planned in pipeline.runs
     ]
     write_json(pipeline.output_dir / "pipeline.json", {"schema": 1, "status": status, "runs": runs, "drift": drift})
-
-
-# ---- drift
-
-
-def _drift(pipeline: Pipeline, planned: PlannedRun) -> Drift:
-    first, settings = pipeline.runs[0].config, pipeline.drift
-    pairs = _fixed_pairs(pipeline)
-    return measure_drift(
-        starting_model(first),
-        trained_model(planned.config),
-        _fixed_prompts(pipeline, pairs)[: settings.drift_samples],
-        pairs,
-        precision=first.precision,
-        max_new_tokens=settings.drift_max_new_tokens,
-        cutoff_len=first.cutoff_len,
-        seed=first.seed,
-    )
-
-
-def _check_drift_prompts(pipeline: Pipeline) -> None:
-    """Check before the first run that `drift_prompts` exists, although it is read after the run."""
-    named = pipeline.drift.drift_prompts
-    if named is not None and pipeline.drift.drift_samples:
-        try:
-            open_source(named, dataset_dir=pipeline.runs[0].config.dataset_dir)
-        except DataError as error:
-            raise DataError(f"drift_prompts: {error}") from error
-
-
-def _fixed_pairs(pipeline: Pipeline) -> list[PreferencePair]:
-    """The held-out pairs of the first dpo run whose dataset exists; [] if there is none."""
-    for planned in pipeline.runs:
-        config = planned.config
-        if config.stage == "dpo" and (config.eval_dataset is not None or config.val_size):
-            if planned.sampling is not None and not Path(str(config.dataset)).exists():
-                continue
-            start = starting_model(config)
-            return held_out_pairs(RunSpec(Path(config.output_dir), config.resolved(), start, start))
-    return []
-
-
-def _fixed_prompts(pipeline: Pipeline, pairs: list[PreferencePair]) -> Sequence[Record]:
-    """The prompts of `drift_prompts`; by default those of the pairs, else those of the first run's data."""
-    first: RunConfig = pipeline.runs[0].config
-    named = pipeline.drift.drift_prompts
-    sampling = pipeline.runs[0].sampling
-    if named is None and pairs:
-        return pairs
-    if named is None and sampling is None:
-        loaded = load_records(first.dataset, kind=Record, dataset_dir=first.dataset_dir, columns=first.columns)
-        return [record for record in loaded.records if record.prompt]
-    source = named if named is not None or sampling is None else sampling.prompts
-    return load_prompts(source or "", dataset_dir=first.dataset_dir)[0]

@@ -21,8 +21,8 @@ from palate.feedback.judges.load import load_judge
 from palate.feedback.judging import collect_votes, questions
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.endpoints.engine import Engine
+from palate.models.loading.spec import starting_model
 from palate.models.precision import default_device, resolve
-from palate.pipelines.models import starting_model
 
 SETTINGS = "sampling.json"
 
@@ -38,14 +38,12 @@ def check_sampling(config: RunConfig, sampling: SamplingFields) -> None:
     """
     path = Path(str(config.dataset)).with_name(SETTINGS)
     recorded = read_json(path) if path.exists() else {}
-    wanted = sampling.resolved()
-    changed = [key for key in wanted if key in recorded and recorded[key] != wanted[key] and key not in _NOT_COMPARED]
-    if changed:
-        key = changed[0]
-        raise ArtifactError(
-            f"{path.parent}: was started with {key}: {recorded[key]}, the config now says {wanted[key]}; restore it, "
-            "delete that folder and the run made of it, or start again with overwrite_output_dir: true"
-        )
+    for key, value in sampling.resolved().items():
+        if key not in _NOT_COMPARED and recorded.get(key, value) != value:
+            raise ArtifactError(
+                f"{path.parent}: was started with {key}: {recorded[key]}, the config now says {value}; restore it, "
+                "delete that folder and the run made of it, or start again with overwrite_output_dir: true"
+            )
 
 
 def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, on_progress: Callable[[str], None]) -> int:
@@ -102,7 +100,7 @@ def make_pairs(name: str, config: RunConfig, sampling: SamplingFields, *, on_pro
 
 def _answerer(config: RunConfig, sampling: SamplingFields) -> Answerer:
     """The model that the round starts from: loaded here, or in an engine, to which `candidate_sync` sends it first."""
-    start = starting_model(config)
+    start = starting_model(config.resolved(), saved_in=config.output_dir)
     if sampling.candidate_url is None:
         device = default_device()
         return Subject(start, resolve(config.precision, device), device)

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from palate.artifacts import RunDir, plain, read_json, write_json
-from palate.config.pipeline import PlannedRun
 from palate.config.sweep import Point, Sweep
 from palate.evaluation.accuracy.evaluate import evaluate, record_accuracy
 from palate.models.cpu.allocator import give_back_memory
 from palate.pipelines.pipeline import check_inputs, is_finished, make, writing
 from palate.training.online.rewards import JudgeRewards
-from palate.training.setup.environment import wait_for_all
+from palate.training.processes import wait_for_all
 
 SWEEP = "sweep.json"
 
 # Stages with held-out pairs.
 _ON_PAIRS = ("dpo", "rm")
-
-
-@dataclass(frozen=True, slots=True)
-class SweepResult:
-    """A finished sweep, as in `sweep.json` of its output_dir.
-
-    Attributes:
-        output_dir: folder of the sweep.
-        runs: the run directories, in the order of the points.
-    """
-
-    output_dir: Path
-    runs: list[Path]
 
 
 def run_sweep(
@@ -41,8 +26,8 @@ def run_sweep(
     judges: JudgeRewards | None = None,
     on_progress: Callable[[str], None] = lambda _line: None,
     finished: Callable[[Path], None] = lambda _run: None,
-) -> SweepResult:
-    """Train every run that is not finished, and measure each on its held-out rows.
+) -> list[Path]:
+    """Train every run that is not finished, and measure each on its held-out rows; returns the run directories.
 
     Args:
         judges: as for `training.run.train`.
@@ -52,12 +37,12 @@ def run_sweep(
         ArtifactError: a finished run has another config; names the key. Or another process writes to the folder.
         Stopped: a signal ended a run; the same call continues it.
     """
-    runs = [PlannedRun(point.name, point.config) for point in sweep.points]
-    check_inputs(runs if sweep.overwrite else [planned for planned in runs if not is_finished(planned)])
-    with writing(sweep.output_dir, "sweep", runs, overwrite=sweep.overwrite) as main:
-        for number, (point, planned) in enumerate(zip(sweep.points, runs, strict=True), 1):
-            where = f"point {number} of {len(sweep.points)}"
-            done = is_finished(planned)
+    points = sweep.points
+    check_inputs(points if sweep.overwrite else [point for point in points if not is_finished(point)])
+    with writing(sweep.output_dir, "sweep", points, overwrite=sweep.overwrite) as main:
+        for number, point in enumerate(points, 1):
+            where = f"point {number} of {len(points)}"
+            done = is_finished(point)
             wait_for_all()  # every process has checked before the main one writes
             if done:
                 on_progress(f"{where}: finished already, {point.config.output_dir}")
@@ -65,7 +50,7 @@ def run_sweep(
                 if main:
                     _write(sweep, "running")
                 on_progress(f"{where}: {', '.join(f'{key} {value}' for key, value in point.values.items())}")
-                make(planned, judges, on_progress)
+                make(point, judges, on_progress)
             if main:
                 _measure(point, on_progress)
                 finished(Path(point.config.output_dir))
@@ -75,7 +60,7 @@ def run_sweep(
         if main:
             _write(sweep, "completed")
         wait_for_all()
-    return SweepResult(sweep.output_dir, [Path(point.config.output_dir) for point in sweep.points])
+    return [Path(point.config.output_dir) for point in points]
 
 
 def _measure(point: Point, on_progress: Callable[[str], None]) -> None:

@@ -167,11 +167,8 @@ def _loss_charts(contents: RunContents) -> list[Chart]:
     ranked = "Answers rewarded as labelled" if stage == "kto" else "Pairs ranked as labelled"
     share = f"share of {nouns(stage)}"
     if any("ref_logps/chosen" in row for row in (*contents.train, *contents.evaluations)):
-        title, unit, logps = (
-            "Log-probability against the reference",
-            "nats per completion",
-            _by_side(contents, _log_ratios),
-        )
+        title, unit = "Log-probability against the reference", "nats per completion"
+        logps = _by_side(contents, _log_ratios)
     else:
         title, unit = "Log-probability of held-out answers", "nats, change since the first evaluation"
         logps = _change_since_first(contents)
@@ -203,7 +200,7 @@ def _sampling_charts(contents: RunContents) -> list[Chart]:
 
 
 def _train(contents: RunContents, metric: str) -> list[Series]:
-    return _curves(values_of(contents.train, metric), [], ("train", "a"), ("", ""))
+    return _line(values_of(contents.train, metric), "train", "a")
 
 
 def _both(contents: RunContents, metric: str) -> list[Series]:
@@ -213,33 +210,26 @@ def _both(contents: RunContents, metric: str) -> list[Series]:
     ends = [(one.low, one.high) for one in intervals if one is not None]
     if len(ends) < len(rows) or any(row["prompts"] < FEWEST_PROMPTS for row in rows):
         ends = []
-    return _curves(values_of(contents.train, metric), values_of(rows, metric), ("train", "a"), ("held-out", "c"), ends)
+    return _train(contents, metric) + _marks(values_of(rows, metric), "held-out", "c", ends)
 
 
-def _curves(
-    train: Sequence[Value],
-    held_out: Sequence[Value],
-    train_style: tuple[str, str],
-    held_out_style: tuple[str, str],
-    ends: Sequence[tuple[float, float]] = (),
-) -> list[Series]:
-    """A line of training values and marks of held-out ones, as far as there are any; a style is (name, colour)."""
-    found = [binned(train, *train_style)] if train else []
-    return found + ([curve(held_out_style[0], held_out, held_out_style[1], marks=True, ends=ends)] if held_out else [])
+def _line(values: Sequence[Value], name: str, colour: str) -> list[Series]:
+    """A line of training values, if there are any."""
+    return [binned(values, name, colour)] if values else []
+
+
+def _marks(values: Sequence[Value], name: str, colour: str, ends: Sequence[tuple[float, float]] = ()) -> list[Series]:
+    """Marks of held-out values, if there are any."""
+    return [curve(name, values, colour, marks=True, ends=ends)] if values else []
 
 
 def _by_side(contents: RunContents, values: Callable[[Sequence[MetricRow], str], list[Value]]) -> list[Series]:
     """The curves of chosen and rejected, from a function of rows and side."""
-    return [
-        line
-        for side, colour in _SIDES
-        for line in _curves(
-            values(contents.train, side),
-            values(contents.evaluations, side),
-            (side, colour),
-            (f"{side}, held-out", colour),
-        )
-    ]
+    found = []
+    for side, colour in _SIDES:
+        found += _line(values(contents.train, side), side, colour)
+        found += _marks(values(contents.evaluations, side), f"{side}, held-out", colour)
+    return found
 
 
 def _log_ratios(rows: Sequence[MetricRow], side: str) -> list[Value]:
@@ -257,7 +247,7 @@ def _change_since_first(contents: RunContents) -> list[Series]:
         start = next((y for _, y in logps if y is not None), None)
         if len(logps) > 1 and start is not None:
             changes = [(x, None if y is None else y - start) for x, y in logps]
-            found += _curves([], changes, ("", ""), (f"{side}, held-out", colour))
+            found += _marks(changes, f"{side}, held-out", colour)
     return found
 
 

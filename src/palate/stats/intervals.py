@@ -148,6 +148,17 @@ def newcombe_paired(both: int, only_first: int, only_second: int, neither: int, 
     return Interval(difference, difference - below, difference + above, level, n)
 
 
+def independent_difference(first: Interval, second: Interval) -> Interval:
+    """first − second of two independent estimates: the distances to the ends, added in squares.
+
+    MOVER (Zou and Donner 2008); `n` is the smaller one. If the estimates are positively correlated, it is too wide.
+    """
+    below = math.hypot(first.estimate - first.low, second.high - second.estimate)
+    above = math.hypot(first.high - first.estimate, second.estimate - second.low)
+    difference = first.estimate - second.estimate
+    return Interval(difference, difference - below, difference + above, first.level, min(first.n, second.n))
+
+
 def numbered(clusters: Sequence[Hashable]) -> npt.NDArray[np.int64]:
     """The number of each row's cluster, from 0 in the order of their first rows."""
     names = {name: number for number, name in enumerate(dict.fromkeys(clusters))}

@@ -9,7 +9,7 @@ position_ids  [ 0 1 2 3 4 5 6 4 5 6 | 0 1 2 3 4 5 2 3 | … ]      each completi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,6 +51,7 @@ class Layout:
         return self.spans[-1].end if self.spans else 0
 
 
+@dataclass(eq=False, repr=False)
 class Batch(Mapping[str, Any]):
     """The input of one forward pass: T tokens, M trained targets, C completions, G groups.
 
@@ -69,41 +70,16 @@ class Batch(Mapping[str, Any]):
     It is a Mapping of its tensors because transformers' Trainer expects one; it has no "labels".
     """
 
-    _tensors = (
-        "input_ids",
-        "position_ids",
-        "attention_mask",
-        "target_index",
-        "target_ids",
-        "completion_of",
-        "group_of",
-        "weights",
-    )
-
-    def __init__(
-        self,
-        groups: Sequence[EncodedGroup],
-        *,
-        input_ids: torch.Tensor,
-        position_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        layout: Layout | None,
-        target_index: torch.Tensor,
-        target_ids: torch.Tensor,
-        completion_of: torch.Tensor,
-        group_of: torch.Tensor,
-        weights: torch.Tensor,
-    ) -> None:
-        self.groups = tuple(groups)
-        self.input_ids = input_ids
-        self.position_ids = position_ids
-        self.attention_mask = attention_mask
-        self.layout = layout
-        self.target_index = target_index
-        self.target_ids = target_ids
-        self.completion_of = completion_of
-        self.group_of = group_of
-        self.weights = weights
+    groups: Sequence[EncodedGroup]
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    layout: Layout | None
+    target_index: torch.Tensor
+    target_ids: torch.Tensor
+    completion_of: torch.Tensor
+    group_of: torch.Tensor
+    weights: torch.Tensor
 
     @property
     def completions(self) -> int:
@@ -112,30 +88,26 @@ class Batch(Mapping[str, Any]):
 
     def to(self, device: torch.device | str, non_blocking: bool = True) -> Batch:
         """The same batch with its tensors on `device`."""
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in self._tensors}
-        return Batch(self.groups, layout=self.layout, **moved)
+        return replace(self, **{name: tensor.to(device, non_blocking=non_blocking) for name, tensor in self.items()})
 
     def model_inputs(self) -> dict[str, Any]:
         """The arguments of the scoring forward (`models.scoring.forward`)."""
-        return {
-            "input_ids": self.input_ids,
-            "position_ids": self.position_ids,
-            "attention_mask": self.attention_mask,
-            "layout": self.layout,
-            "target_index": self.target_index,
-            "target_ids": self.target_ids,
-        }
+        names = ("input_ids", "position_ids", "attention_mask", "layout", "target_index", "target_ids")
+        return {name: getattr(self, name) for name in names}
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._tensors:
+        if name not in _TENSORS:
             raise KeyError(name)
         return getattr(self, name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
+        return iter(_TENSORS)
 
     def __len__(self) -> int:
-        return len(self._tensors)
+        return len(_TENSORS)
+
+
+_TENSORS = tuple(field.name for field in fields(Batch) if field.name not in ("groups", "layout"))
 
 
 def pack(groups: Sequence[EncodedGroup]) -> Batch:
@@ -172,7 +144,7 @@ def pack(groups: Sequence[EncodedGroup]) -> Batch:
         spans.append(Span(start, prompt, tuple(len(c.ids) for c in group.completions)))
         start = offset
     return Batch(
-        groups,
+        tuple(groups),
         input_ids=_long(ids)[None],
         position_ids=_long(positions)[None],
         attention_mask=torch.ones(1, start, dtype=torch.bool),
@@ -206,7 +178,7 @@ def pad(groups: Sequence[EncodedGroup], pad_id: int = 0) -> Batch:
         trained_ids.append(completion.ids[where])
         owners.append(np.full(len(where), row))
     return Batch(
-        groups,
+        tuple(groups),
         input_ids=torch.from_numpy(input_ids),
         position_ids=torch.arange(width).expand(len(rows), width).contiguous(),
         attention_mask=torch.from_numpy(mask),

@@ -15,10 +15,10 @@ from typing import Literal
 from palate.errors import DataError
 from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
 from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
+from palate.text.prompts import cut_left, without_oldest_turn
 from palate.text.rendering import Renderer, Rendering
 from palate.text.template import Template
 from palate.text.tokens import make_group
-from palate.text.truncate import cut_left, without_oldest_turn
 
 __all__ = [
     "Cut",

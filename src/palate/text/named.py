@@ -98,30 +98,18 @@ TEMPLATES: Mapping[str, NamedTemplate] = {
 }
 
 # Other names of the same renderings, LLaMA-Factory's among them.
-ALIASES: Mapping[str, str] = {
-    "qwen1.5": "qwen2",
-    "qwen1_5": "qwen2",
-    "qwen2.5": "qwen",
-    "qwen2_5": "qwen",
-    "yi": "chatml",
-    "smollm": "chatml",
-    "hermes": "chatml",
-    "im": "chatml",
-    "llama3.1": "llama3",
-    "llama3.2": "llama3",
-    "llama3.3": "llama3",
-    "llama-3": "llama3",
-    "llama-2": "llama2",
-    "gemma2": "gemma",
-    "gemma3": "gemma",
-    "gemma3n": "gemma",
-    "phi-2": "phi2",
-    "hh-rlhf": "hh",
-    "hh_rlhf": "hh",
-    "anthropic": "hh",
-    "empty": "plain",
-    "raw": "plain",
+_OTHER_NAMES = {
+    "qwen": "qwen2.5 qwen2_5",
+    "qwen2": "qwen1.5 qwen1_5",
+    "chatml": "yi smollm hermes im",
+    "llama3": "llama3.1 llama3.2 llama3.3 llama-3",
+    "llama2": "llama-2",
+    "gemma": "gemma2 gemma3 gemma3n",
+    "phi2": "phi-2",
+    "hh": "hh-rlhf hh_rlhf anthropic",
+    "plain": "empty raw",
 }
+ALIASES: Mapping[str, str] = {alias: name for name, aliases in _OTHER_NAMES.items() for alias in aliases.split()}
 
 # LLaMA-Factory's names of families whose tokenizers have the right template already.
 _FAMILIES = """

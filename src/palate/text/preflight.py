@@ -5,40 +5,20 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from palate.charts.text import amount
 from palate.errors import DataError
-from palate.records import Dropped
+from palate.records import Dropped, SourceReport
 from palate.text.groups import Encoded, EncodedGroup, EncodingStats
 from palate.text.template import Template
 
 
-class SourceCounts(Protocol):
-    """Counts of one data source: every row that was read is used or dropped."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def rows_read(self) -> int: ...
-    @property
-    def used(self) -> int: ...
-    @property
-    def records(self) -> int: ...
-    @property
-    def dropped_by_reason(self) -> Mapping[str, int]: ...
-    @property
-    def labels(self) -> str: ...
-    @property
-    def unknown_columns(self) -> Sequence[str]: ...
-    @property
-    def files(self) -> Mapping[str, int]: ...
-
-
 def preflight_report(
-    sources: Sequence[SourceCounts],
+    sources: Sequence[SourceReport],
     dropped: Sequence[Dropped],
     records: int,
     encoded: Mapping[str, Encoded],
@@ -83,13 +63,9 @@ def preflight_report(
         "template": _template(template, encoded),
         **({"notices": list(notices)} if notices else {}),
         "example": None if shown is None else example(shown, template),
-        "cuts": [
-            {"id": cut.id, "tokens_removed": cut.tokens_removed, "turns_removed": cut.turns_removed} for cut in cuts
-        ],
+        "cuts": [asdict(cut) for cut in cuts],
         "dropped": [
-            {"id": row.id, "reason": row.reason, "detail": row.detail, "stage": stage}
-            for stage, rows in (("data", dropped), ("text", lost))
-            for row in rows
+            {**asdict(row), "stage": stage} for stage, rows in (("data", dropped), ("text", lost)) for row in rows
         ],
     }
 
@@ -267,7 +243,7 @@ def _named(columns: Sequence[str]) -> str:
     )
 
 
-def _check_balance(sources: Sequence[SourceCounts], records: int, encoded: Mapping[str, Encoded]) -> None:
+def _check_balance(sources: Sequence[SourceReport], records: int, encoded: Mapping[str, Encoded]) -> None:
     for source in sources:
         missing = source.rows_read - source.used - sum(source.dropped_by_reason.values())
         if missing:
@@ -278,7 +254,7 @@ def _check_balance(sources: Sequence[SourceCounts], records: int, encoded: Mappi
 
 
 def _source(
-    source: SourceCounts, lost: Sequence[Dropped], cuts: Iterable[Any], source_of: Mapping[str, str]
+    source: SourceReport, lost: Sequence[Dropped], cuts: Iterable[Any], source_of: Mapping[str, str]
 ) -> dict[str, Any]:
     dropped = Counter(row.reason for row in lost if source_of.get(row.id) == source.name)
     unread = [name for name in source.unknown_columns if name not in _OF_ORIGIN]
@@ -294,7 +270,7 @@ def _source(
     }
 
 
-def _reasons(sources: Sequence[SourceCounts], lost: Sequence[Dropped]) -> dict[str, int]:
+def _reasons(sources: Sequence[SourceReport], lost: Sequence[Dropped]) -> dict[str, int]:
     total = Counter(row.reason for row in lost)
     for source in sources:
         total.update(source.dropped_by_reason)

@@ -1,17 +1,17 @@
-"""Prompts as groups without completions, for online stages, which sample the answers."""
+"""Prompts: shortened to fit, and as groups without completions for online stages, which sample the answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from palate.errors import DataError
-from palate.records import Dropped, Record
+from palate.records import Dropped, Messages, Record
 from palate.text.groups import Cut, Encoded, EncodedGroup, EncodingStats
 from palate.text.rendering import Renderer
 from palate.text.template import Template
-from palate.text.truncate import cut_left, without_oldest_turn
 
 
 def prompt_ids(record: Record, template: Template) -> list[int]:
@@ -68,3 +68,26 @@ def _shortened(record: Record, ids: list[int], template: Template, limit: int) -
         cut = cut_left(np.array(ids, dtype=np.int32), limit, template.tokenizer.bos_token_id)
         ids = ids if cut is None else cut.tolist()
     return ids, turns
+
+
+def without_oldest_turn(prompt: Messages) -> Messages | None:
+    """The prompt without its oldest turn, or None if only the last turn is left.
+
+    A turn is a user message with everything up to the next user message (answers, tool calls and results). System
+    messages at the beginning stay.
+    """
+    first = next((i for i, message in enumerate(prompt) if message.role != "system"), len(prompt))
+    following = next((i for i in range(first + 1, len(prompt)) if prompt[i].role == "user"), None)
+    return None if following is None else (*prompt[:first], *prompt[following:])
+
+
+def cut_left(prompt_ids: npt.NDArray[np.int32], limit: int, bos: int | None) -> npt.NDArray[np.int32] | None:
+    """The last tokens of a prompt that fit into `limit` tokens, after its BOS if it begins with one.
+
+    Returns None if no token of the prompt itself would be left.
+    """
+    keeps_bos = bos is not None and len(prompt_ids) > 0 and prompt_ids[0] == bos
+    tail = limit - int(keeps_bos)
+    if tail < 1:
+        return None
+    return np.concatenate([prompt_ids[: int(keeps_bos)], prompt_ids[len(prompt_ids) - tail :]])

@@ -9,19 +9,16 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
 from palate.errors import ConfigError, DataError, ModelError
 from palate.records import Answer, Message, Messages
 from palate.text.named import NamedTemplate, find_template
-from palate.text.turn_form import TurnForm, find_turn_form
+from palate.text.turn_form import REFUSALS, TurnForm, find_turn_form
 
 if TYPE_CHECKING:
     from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
 _DATE = "strftime_now"
-_REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Template:
         ]
         try:
             return self._rendered(turns, listed, generation)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             remedy = self._remedy(turns, listed, generation)
             words = " ".join(str(error).split())
             raise DataError(f"the chat template refuses the conversation: {words}{remedy}") from error
@@ -68,7 +65,7 @@ class Template:
             return ""
         try:
             self._rendered(turns[1:], tools, generation)
-        except _REFUSALS:
+        except REFUSALS:
             return ""
         return (
             "; it has no system turn: write the system text into the first user turn, or name a template that has one"
@@ -107,7 +104,7 @@ class Template:
         return ids
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens of each text without markup; a `records.TokenCounter`."""
+        """Number of tokens of each text without markup."""
         return [len(encoding) for encoding in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def generation_prompt(self, messages: Messages, *, tools: str | None = None) -> list[int]:

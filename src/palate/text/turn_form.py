@@ -11,6 +11,8 @@ import jinja2
 
 from palate.records import Message, ToolCall, as_turn
 
+REFUSALS = (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError)
+"""What a chat template raises for a conversation that it does not render."""
 _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -52,7 +54,7 @@ def find_turn_form(source: str, render: Callable[[Sequence[Mapping[str, Any]]], 
     for form in (TurnForm(False, reasoning), TurnForm(True, reasoning)):
         try:
             text = render([form.write(message) for message in _PROBE])
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError):
+        except REFUSALS:
             continue
         if "probe_name" in text and "probe_value" in text:
             return form

@@ -16,6 +16,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainerControl,
 from palate.artifacts import now
 from palate.errors import BatchStop, Interrupted
 from palate.progress import Pace, Pass, clock, console, print_line
+from palate.training.processes import highest_over_ranks, process_count
 from palate.training.trainer import PalateTrainer
 
 
@@ -42,16 +43,10 @@ class MetricsLog(TrainerCallback):  # type: ignore[misc]
         last = state.global_step >= state.max_steps or control.should_training_stop
         control.should_log = control.should_log or control.should_evaluate or last
 
-    def on_evaluate(
-        self,
-        _args: object,
-        state: TrainerState,
-        _control: object,
-        metrics: Mapping[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_evaluate(self, _args: object, state: TrainerState, _control: object, **given: Any) -> None:
         if self._write is not None:
-            means = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items() if name != "epoch"}
+            metrics: Mapping[str, float] = given["metrics"]
+            means = {name.removeprefix("eval_"): value for name, value in metrics.items() if name != "epoch"}
             row = {"step": state.global_step, "split": "eval", "epoch": state.epoch}
             self._write({**row, **means, **self._trainer.evaluated})
 
@@ -128,7 +123,7 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         self._caught = 0
         self._previous: dict[int, Any] = {}
         self._in_steps = False
-        self._several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+        self._several = process_count() > 1
         self.stopped_by = 0
 
     def install(self) -> None:
@@ -163,8 +158,8 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, _args: object, _state: object, _control: object, **_: Any) -> None:
         self._in_steps = False
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._stop(args, state, control)
+    def on_step_end(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._stop(state, control)
         if self.stopped_by and state.global_step < state.max_steps:
             control.should_evaluate = False
             control.should_log = True
@@ -174,16 +169,12 @@ class StopOnSignal(TrainerCallback):  # type: ignore[misc]
         if self.stopped_by and state.global_step < state.max_steps:
             control.should_evaluate = control.should_save = False
 
-    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_evaluate(self, _args: object, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self._in_steps:
-            self._stop(args, state, control)
+            self._stop(state, control)
 
-    def _stop(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> None:
-        caught = self._caught
-        if args.world_size > 1:
-            flag = torch.tensor(caught, device=self._device)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
-            caught = int(flag)
+    def _stop(self, state: TrainerState, control: TrainerControl) -> None:
+        caught = int(highest_over_ranks(torch.tensor(self._caught, device=self._device)))
         if caught:
             self.stopped_by = caught
             # A run at its last step is evaluated and saved as usual.
@@ -216,15 +207,9 @@ class TerminalProgress(TrainerCallback):  # type: ignore[misc]
         if self._pass is not None:
             self._pass.reach(state.global_step)
 
-    def on_log(
-        self,
-        _args: object,
-        state: TrainerState,
-        _control: object,
-        logs: Mapping[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        if not state.is_world_process_zero or not logs or "train_runtime" in logs:
+    def on_log(self, _args: object, state: TrainerState, _control: object, **given: Any) -> None:
+        logs: Mapping[str, float] = given["logs"]
+        if not state.is_world_process_zero or "train_runtime" in logs:
             return
         prefix = "eval_" if "eval_loss" in logs else ""
         parts = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from palate.artifacts import read_json
 from palate.config.run import RunConfig
 from palate.errors import ConfigError
+from palate.training.processes import process_count
 
 
 def engine_settings(config: RunConfig) -> dict[str, Any] | None:
@@ -33,7 +33,7 @@ def engine_settings(config: RunConfig) -> dict[str, Any] | None:
     for key, name, own in (
         ("train_micro_batch_size_per_gpu", "per_device_train_batch_size", rows),
         ("gradient_accumulation_steps", "gradient_accumulation_steps", batches),
-        ("train_batch_size", "a step's examples", rows * batches * int(os.environ.get("WORLD_SIZE", "1"))),
+        ("train_batch_size", "a step's examples", rows * batches * process_count()),
         ("gradient_clipping", "max_grad_norm", config.max_grad_norm),
     ):
         if given.setdefault(key, "auto") not in ("auto", own):

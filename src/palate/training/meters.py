@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -12,6 +12,7 @@ import torch
 
 from palate.stats import standard_error
 from palate.text.encode import EncodedGroup
+from palate.training.processes import sum_over_ranks
 
 
 class Meter:
@@ -54,17 +55,13 @@ class Meter:
             self._sums[name] = self._sums.get(name, zero) + value
             self._weights[name] = self._weights.get(name, zero) + other._weights[name]
 
-    def means(self, all_reduce: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
-        """The mean of each metric over all ranks. Every rank must have added the same names.
-
-        Args:
-            all_reduce: sums a tensor over ranks.
-        """
+    def means(self) -> dict[str, float]:
+        """The mean of each metric over all ranks. Every rank must have added the same names."""
         if not self._sums:
             return {}
         names = sorted(self._sums)
         table = torch.stack([torch.stack([self._sums[name], self._weights[name]]) for name in names])
-        totals = all_reduce(table).tolist()
+        totals = sum_over_ranks(table).tolist()
         return {name: total / weight for name, (total, weight) in zip(names, totals) if weight > 0}
 
     def reset(self) -> None:
@@ -141,12 +138,3 @@ def standard_errors(rows: Sequence[HeldOutRow]) -> dict[str, float]:
             residuals = weights * (values - np.average(values, weights=weights)) / weights.mean()
             found[f"se/{name}"] = standard_error(residuals, [row.prompt for row in measured])
     return found
-
-
-def gather_rows(rows: list[HeldOutRow], ranks: int) -> list[HeldOutRow]:
-    """The rows of every process, those of rank 0 first."""
-    if ranks == 1:
-        return rows
-    parts: list[list[HeldOutRow]] = [[] for _ in range(ranks)]
-    torch.distributed.all_gather_object(parts, rows)
-    return [row for part in parts for row in part]

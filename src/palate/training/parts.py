@@ -12,6 +12,7 @@ import torch.distributed as dist
 from palate.models.scoring.logps import Logps, TokenLogps, per_completion
 from palate.text.batch import Batch
 from palate.text.encode import EncodedGroup
+from palate.training.processes import gather, have_joined
 
 _TENSORS = ("weights", "completion_of", "group_of", "logps", "square_sums", "reference")
 _NO_TOKENS = np.zeros(0, dtype=np.int32)
@@ -100,8 +101,4 @@ class Part:
 
 def gathered(part: Part) -> tuple[list[Part], int]:
     """The parts of all ranks in their order, and the index of this rank's."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return [part], 0
-    parts: list[Part | None] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, part.to(torch.device("cpu")))
-    return [one for one in parts if one is not None], dist.get_rank()
+    return (gather(part.to(torch.device("cpu"))), dist.get_rank()) if have_joined() else ([part], 0)

@@ -21,7 +21,6 @@ from palate.models.export.hub import prepare_repository, upload
 from palate.models.generation.decoding import Decoding
 from palate.text.batch import micro_batches, stream_batches
 from palate.text.group_file import JoinedGroups, lengths_of
-from palate.text.groups import EncodedGroup
 from palate.training.callbacks import (
     MetricsLog,
     MissedEvaluation,
@@ -44,11 +43,11 @@ from palate.training.online.policy_engine import FOLDER as ROLLOUT_POLICY
 from palate.training.online.policy_engine import policy_engine
 from palate.training.online.rewards import JudgeRewards
 from palate.training.online.rollouts import RolloutContext, with_longest_answers
+from palate.training.processes import is_main_process
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
 from palate.training.setup.arguments import check_trackers, training_arguments
-from palate.training.setup.build import balance_of
-from palate.training.setup.environment import is_main_process, peak_memory_bytes
+from palate.training.setup.environment import peak_memory_bytes
 from palate.training.setup.memory import largest_batch, plan_memory
 from palate.training.setup.references import fill_reference
 from palate.training.setup.session import Session, prepare
@@ -216,11 +215,7 @@ class _Training:
     def _trainer(self, stop: StopOnSignal) -> PalateTrainer:
         session, config = self.session, self.session.config
         policy = session.policy
-        self._batching = {
-            "budget": self._token_budget(),
-            "collate": policy.collate,
-            "packed": policy.probe.packed,
-        }
+        self._batching = {"budget": self._token_budget(), "collate": policy.collate, "packed": policy.probe.packed}
         reference = session.reference if session.rewards is None else None  # online methods score with it when sampling
         trainer = PalateTrainer(
             model=policy.model,
@@ -232,7 +227,7 @@ class _Training:
                 session.method,
                 reference,
                 trunk=policy.trunk,
-                balance=balance_of(config, policy.model)[0],
+                balance=policy.balance,
                 noise=policy.noise,
             ),
             sampler=self._sampler(),
@@ -271,15 +266,14 @@ class _Training:
     def _token_budget(self) -> int:
         """Token budget of a forward pass: from the config, from the resumed run, or as much as free memory allows."""
         session, config = self.session, self.session.config
-        if config.max_tokens_per_batch != "auto":
-            given: int | None = int(config.max_tokens_per_batch)
-        elif self.main and config.resume_from_checkpoint:
+        given = None if config.max_tokens_per_batch == "auto" else int(config.max_tokens_per_batch)
+        if given is None and self.main and config.resume_from_checkpoint:
             given = self.folder.read().get("memory", {}).get("tokens")
-        else:
-            given = None
-        groups = session.data.train
+        groups, answer_tokens = session.data.train, 0
         if isinstance(session.method, OnlineMethod) and isinstance(config, RolloutFields):
             groups = with_longest_answers(groups, session.method.generations, config.max_new_tokens)
+            if config.rollout_url is None:  # this process samples the answers
+                answer_tokens = max(group.longest_row for group in groups)
         trunk = session.policy.trunk
         batch = session.policy.collate(groups[:1]).to(session.device)
         plan = plan_memory(
@@ -292,7 +286,7 @@ class _Training:
             trunk=trunk.estimate(groups) if trunk else 0,
             device=session.device,
             inputs=session.method.traits.inputs(batch),
-            answer_tokens=_answer_tokens(config, groups),
+            answer_tokens=answer_tokens,
         )
         session.log.info(plan.line())
         if self.main:
@@ -345,12 +339,8 @@ class _Training:
         step, steps = trainer.state.global_step, trainer.state.max_steps
         if self.main:
             self.folder.finish("stopped", **self.outcome(trainer.step_metrics))
-        where = (
-            f"stopped at step {step} of {steps} with a checkpoint"
-            if step
-            else "stopped before the end of the first step"
-        )
-        return Stopped(f"{where}; resume with: --set resume_from_checkpoint=true", signal_number)
+        where = f"at step {step} of {steps} with a checkpoint" if step else "before the end of the first step"
+        return Stopped(f"stopped {where}; resume with: --set resume_from_checkpoint=true", signal_number)
 
     def outcome(self, metrics: Mapping[str, float]) -> dict[str, Any]:
         """The fields that are added to run.json at the end."""
@@ -362,13 +352,6 @@ class _Training:
             "timings": log.timings,
             "peak_memory_bytes": peak_memory_bytes(self.session.device),
         }
-
-
-def _answer_tokens(config: RunConfig, groups: Sequence[EncodedGroup]) -> int:
-    """Tokens of the longest prompt with an answer of the maximum length; 0 if this process samples no answers."""
-    if not isinstance(config, RolloutFields) or config.rollout_url is not None:
-        return 0
-    return max(group.longest_row for group in groups)
 
 
 def _one_line(error: BaseException) -> str:

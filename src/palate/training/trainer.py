@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -29,9 +30,10 @@ from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, sam
 from palate.training.deepspeed import accumulate, update
 from palate.training.evaluation_pass import evaluate_groups, metric_names
 from palate.training.finite import check_finite
-from palate.training.meters import HeldOutRow, Meter, gather_rows, standard_errors
+from palate.training.meters import HeldOutRow, Meter, standard_errors
 from palate.training.methods.base import LossOutput, summarise
 from palate.training.online.rollouts import RolloutContext, StepRollouts
+from palate.training.processes import gather, sum_over_ranks
 from palate.training.scoring import Scoring
 from palate.training.sharded import EqualCounts
 from palate.training.steps import Groups, StepOrder, order_of
@@ -94,7 +96,7 @@ class PalateTrainer(CheckpointTrainer):
         self.health: EvaluationCheck | None = None
         self.step_metrics: dict[str, float] = {}
         self.evaluated: dict[str, float] = {}
-        self.rollouts = StepRollouts(sampler, self.split, self.sum_over_ranks) if sampler is not None else None
+        self.rollouts = StepRollouts(sampler, self.split) if sampler is not None else None
         self._between_batches = between_batches
         self._before_step: tuple[list[bytes], Mapping[str, float]] | None = None
         self._step_pass: Pass | None = None
@@ -174,7 +176,7 @@ class PalateTrainer(CheckpointTrainer):
         """Σ w over the step's groups on all ranks, scalar; the step's loss is divided by it."""
         self._begin_step(batch_samples)
         total = sum(self.method.traits.weight(group) for groups in batch_samples for group in groups)
-        return self.sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
+        return sum_over_ranks(torch.tensor(total, dtype=torch.float64, device=device))
 
     def _begin_step(self, lists: list[list[EncodedGroup]]) -> None:
         self.step_groups, self._step_losses, self._step_lists = [], [], lists
@@ -258,18 +260,21 @@ class PalateTrainer(CheckpointTrainer):
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Raise if a loss or the norm is not finite: the last call before the optimiser changes the weights."""
         self._step_scope.close()
+        check = partial(
+            check_finite,
+            self.state.global_step + 1,
+            torch.cat(self._step_losses),
+            groups=self.step_groups,
+            scaled=self.accelerator.scaler is not None,
+            has_beta=self._scoring.reference is not None,
+            updated=self.is_deepspeed_enabled,
+        )
         if self.is_deepspeed_enabled:
+            check(None, updated=False)  # DeepSpeed tells the norm only after the update
             grad_norm = update(self.deepspeed)
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = norm.item() if isinstance(norm, torch.Tensor) else float(norm)
-        check_finite(
-            self.state.global_step + 1,
-            torch.cat(self._step_losses),
-            value,
-            self.step_groups,
-            scaled=self.accelerator.scaler is not None,
-            has_beta=self._scoring.reference is not None,
-        )
+        check(value)
         self._grad_norm = value
         # The rate of this update: the schedule advances before the step is reported.
         self._step_learning_rate = float(self._get_learning_rate())
@@ -300,13 +305,7 @@ class PalateTrainer(CheckpointTrainer):
         super().log(logs, start_time)
 
     def _means(self, meter: Meter) -> dict[str, float]:
-        return summarise(meter.means(self.sum_over_ranks))
-
-    def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor, summed in place over all ranks."""
-        if self.args.world_size > 1:
-            torch.distributed.all_reduce(tensor)
-        return tensor
+        return summarise(meter.means())
 
     def evaluation_loop(
         self,
@@ -332,7 +331,7 @@ class PalateTrainer(CheckpointTrainer):
                 self.args.device,
                 after_step=lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
             )
-        held_out = gather_rows(own, self.args.world_size)
+        held_out = [row for rows_of_rank in gather(own) for row in rows_of_rank]
         self.evaluated = standard_errors(held_out)
         means = self._means(meter)
         if self.health is not None:

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from palate.artifacts import read_jsonl
-from palate.cli.chat.answers import Compared, Single
-from palate.cli.chat.dialogue import Dialogue
+from palate.cli.chat.answers import Compared, Dialogue, Single
 from palate.cli.chat.session import Session
 from palate.errors import DataError
 from palate.feedback.page.save import PreferenceFile

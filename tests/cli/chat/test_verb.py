@@ -126,10 +126,10 @@ def test_a_question_from_a_pipe(tmp_path: Path) -> None:
     words = ["chat", str(model), "--max-new-tokens", "5", "--temperature", "0", "--precision", "fp32"]
     done = subprocess.run(**command(*words), input="hi\nthere\n", timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    (answer,) = Subject(model_spec(str(model)), FP32, torch.device("cpu")).answer(
+    (answer,) = Subject(model_spec(str(model)), FP32, torch.device("cpu")).answers(
         [(Message("user", "hi\nthere"),)], Decoding(5)
     )
-    assert done.stdout == answer + "\n"
+    assert done.stdout == answer.text + "\n"
     assert "cut at 5 tokens" in done.stderr
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from palate.cli.eval import bench
 from palate.cli.main import main
 from runs import run
 from tiny import save_tiny
@@ -73,7 +72,7 @@ def test_before_and_after(place: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_text_for_people_fits_80_columns(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench, "text_width", lambda: 80)
+    monkeypatch.setattr("palate.cli.columns.text_width", lambda: 80)
     assert main(words(place, "truthfulqa", "questions.json", "dpo", more=("--prompt", "chat"))) == 0
     said = capsys.readouterr().out
     assert max(map(len, said.splitlines())) <= 80

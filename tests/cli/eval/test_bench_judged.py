@@ -16,7 +16,6 @@ import pytest
 from chat_server import ChatServer, endpoint, make_httpserver, shown, waits
 from engines import BAD, GOOD, serving
 from palate.artifacts import read_json, read_jsonl
-from palate.cli.eval import bench
 from palate.cli.main import main
 from runs import write_rows
 from tiny import save_tiny
@@ -172,21 +171,21 @@ def test_pairs_in_both_orders(
 
 
 def test_arena_hard_has_a_baseline_for_each_category(
-    endpoint: ChatServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    endpoint: ChatServer, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kinds = {"h1": "hard_prompt", "h2": "hard_prompt", "c1": "creative_writing"}
     questions = [{"uid": n, "category": kind, "subcategory": "x", "prompt": f"do {n}"} for n, kind in kinds.items()]
     data = write_rows(tmp_path / "question.jsonl", questions)
 
-    def model(name: str, text: str) -> str:
+    def recorded(name: str, text: str) -> str:
         rows = [
             {"uid": n, "model": name, "messages": [{"role": "assistant", "content": {"answer": f"{text} {n}"}}]}
             for n in kinds
         ]
         return str(write_rows(tmp_path / f"{name}.jsonl", rows))
 
-    mine = model("mine", "mine")
-    bases = [model("o3-mini-2025-01-31", "hard base"), model("gemini-2.0-flash-001", "creative base")]
+    mine = recorded("mine", "mine")
+    bases = [recorded("o3-mini-2025-01-31", "hard base"), recorded("gemini-2.0-flash-001", "creative base")]
 
     def compare(body: dict[str, Any]) -> str:
         own_first = shown(body, "answer A").startswith("mine")
@@ -208,8 +207,11 @@ def test_arena_hard_has_a_baseline_for_each_category(
         "--output",
         str(tmp_path / "o"),
     ]
-    assert main(["eval", "bench", *words]) == 2
-    assert "compares with a baseline; name it with --baseline" in capsys.readouterr().err
+    with_model = [str(model) if word == mine else word for word in words if word != "--answers"]
+    for case in (words, with_model):
+        assert main(["eval", "bench", *case]) == 2
+        assert "compares with a baseline; name it with --baseline" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists() or not list((tmp_path / "o").iterdir()), "the model answered first"
     result, said = found(capsys, *words, "--baseline", bases[0], "--baseline", bases[1])
     [one] = result["models"]
     assert {item["id"]: item["scores"]["win_rate"] for item in one["items"]} == {"h1": 1.0, "h2": 0.5, "c1": 0.0}
@@ -339,7 +341,7 @@ def test_alpacaeval_with_a_judge_that_fails_on_three_percent(
     assert 350 < sum(vote["shown"] == "left_first" for vote in votes) < 450
     assert [one["name"] for one in model["published"]] == ["win_rate", "length_controlled_winrate"]
     assert model["published"][1]["interval"] is None
-    monkeypatch.setattr(bench, "text_width", lambda: 80)
+    monkeypatch.setattr("palate.cli.columns.text_width", lambda: 80)
     assert main(["eval", "bench", *words[:-1], str(tmp_path / "one"), "--compat", "alpaca_eval"]) == 0
     shown_text = capsys.readouterr().out
     assert max(map(len, shown_text.splitlines())) <= 80

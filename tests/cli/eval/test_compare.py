@@ -35,7 +35,7 @@ def test_the_table_names_what_was_left_out(tmp_path: Path, capsys: pytest.Captur
 def test_a_terminal_of_80_columns_shows_everything(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palate.cli.eval.compare.text_width", lambda: 80)
+    monkeypatch.setattr("palate.cli.columns.text_width", lambda: 80)
     first, second = log(tmp_path / "a.jsonl", {1}), log(tmp_path / "b.jsonl", {1, 2})
     assert main(["eval", "compare", first, second]) == 0
     out = capsys.readouterr().out

@@ -142,7 +142,7 @@ def test_recorded_answers(files: tuple[str, str], tmp_path: Path, capsys: pytest
 def test_the_table_fits_a_terminal(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("palate.cli.eval.winrate_output.text_width", lambda: 80)
+    monkeypatch.setattr("palate.cli.columns.text_width", lambda: 80)
     words = [*files, "--judge", "length:longer", "--output", str(tmp_path / "out"), "--style", "--regressions"]
     assert main(["eval", "winrate", *words]) == 0
     said = capsys.readouterr()
@@ -173,6 +173,11 @@ def test_items_without_an_answer_are_listed_and_counted(
     # Three wins of five; all lost or all won without a verdict.
     assert found["bounds"] == [0.6, 1.0]
     assert any("2 of 5 items have no verdict" in line for line in found["findings"])
+    # The prompts of the other file: two answers are to none of them.
+    words = [str(few), files[0], "--judge", "length:longer", "--output", str(tmp_path / "fewer"), "--json"]
+    assert main(["eval", "winrate", *words]) == 0
+    said_then = " ".join(capsys.readouterr().err.split())
+    assert "a.jsonl: 2 recorded answers are not used: to other prompts, or beyond the first" in said_then
     page = (tmp_path / "out" / "report.html").read_text()
     assert "few.jsonl has no answer" in page
 
@@ -204,7 +209,7 @@ def test_a_sweep_has_a_row_for_each_temperature(
         result = json.loads((out / f"t{heat:g}" / "winrate.json").read_text())
         assert result["decoding"]["temperature"] == heat
         assert {row["decoding"]["temperature"] for row in read_jsonl(out / f"t{heat:g}" / "answers.a.jsonl")} == {heat}
-    monkeypatch.setattr("palate.cli.eval.winrate_output.text_width", lambda: 80)
+    monkeypatch.setattr("palate.cli.columns.text_width", lambda: 80)
     assert main(["eval", "winrate", *words]) == 0
     said = capsys.readouterr().out.split("\n")
     assert max(len(line) for line in said if not line.startswith("report")) <= 80

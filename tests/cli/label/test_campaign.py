@@ -133,7 +133,7 @@ def test_status_is_a_table_of_80_columns(
     assert main(["label", "status", "--json"]) == 0
     [campaign] = json.loads(capsys.readouterr().out)["campaigns"]
     assert (campaign["votes"], campaign["wanted"], campaign["people"][0]["left_share"]["n"]) == (3, 24, 2)
-    monkeypatch.setattr("palate.cli.label.campaign.text_width", lambda: 80)
+    monkeypatch.setattr("palate.cli.columns.text_width", lambda: 80)
     assert main(["label", "status"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 

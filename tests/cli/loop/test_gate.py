@@ -12,6 +12,7 @@ import pytest
 from model_folders import fake_model
 from palate.artifacts import read_jsonl
 from palate.cli.arguments import opened_store
+from palate.cli.loop.gate import _prompts_file
 from palate.cli.main import main
 from palate.registry.evaluations import known_evaluations
 from runs import write_rows
@@ -176,6 +177,17 @@ def test_a_file_that_is_no_verdict_is_not_overwritten(
     (tmp_path / "gate.json").write_text("{}")
     assert gate(place, tmp_path / "gate.json") == 2
     assert "is no verdict of a gate" in capsys.readouterr().err
+
+
+def test_the_file_of_the_prompts_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_rows(tmp_path / "held.jsonl", [{"prompt": "p"}])
+    write_rows(tmp_path / "more.jsonl", [{"prompt": "q"}])
+    assert _prompts_file("held.jsonl") == str(file)
+    assert _prompts_file("*.jsonl") is None
+    built_in = _prompts_file("palate-demo-heldout")
+    assert built_in is not None
+    assert Path(built_in).is_file(), "a name is no path"
 
 
 def test_a_verdict_on_versions_is_recorded_and_a_retry_is_counted(

@@ -19,6 +19,7 @@ import pytest
 from gateways import ASK, Fake, serving
 from palate.cli.main import main
 from palate.cli.serve.verb import _settings
+from palate.registry.watch import RollbackFields
 from palate.store import Store
 
 
@@ -98,6 +99,15 @@ def test_a_model_in_the_current_folder_has_its_name(tmp_path: Path, monkeypatch:
     monkeypatch.chdir(tmp_path / "mine")
     for given in (".", "../mine"):
         assert list(_settings(None, given, None, (None, None), {}, {}).models) == ["mine"]
+
+
+def test_rollback_does_not_replace_that_of_the_file(tmp_path: Path) -> None:
+    for fields, hours in (("rollback: {hours: 7}", 7), ("", RollbackFields().hours)):
+        file = tmp_path / "serve.yaml"
+        file.write_text(f"models: {{production: {{alias: production}}}}\n{fields}\n")
+        read = _settings(file, None, None, (None, None), {}, {"rollback": {}}).rollback
+        assert read is not None
+        assert read.hours == hours
 
 
 def test_a_port_in_use_is_one_line_before_a_model_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from palate.cli.main import main
 from palate.config.load import load_config
 from palate.config.pipeline import load_pipeline
 from palate.config.sweep import load_sweep
+from palate.data.stream import RecordStream
 from runs import write_rows
 from tiny import save_tiny
 
@@ -153,6 +157,48 @@ def test_a_pipelines_plan_says_what_each_run_starts_from(tmp_path: Path, capsys:
     assert plan["runs"][1]["config"]["pref_beta"] == 0.2
     assert plan["drift"]["drift_samples"] == 5
     assert plan["notices"] == []
+
+
+def test_the_steps_of_each_run_of_a_pipeline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("stages.yaml").write_text(STAGES, encoding="utf-8")
+    Path("rounds.yaml").write_text(ROUNDS, encoding="utf-8")
+    write_rows(Path("d.jsonl"), [{"prompt": f"q{n}", "completion": "a"} for n in range(24)])
+    write_rows(Path("p.jsonl"), [{"prompt": f"q{n}", "chosen": "a", "rejected": "b"} for n in range(12)])
+    assert main(["plan", "stages.yaml", "per_device_train_batch_size=2"]) == 0
+    told = capsys.readouterr()
+    steps = [line.strip() for line in told.out.splitlines() if "optimiser steps" in line]
+    assert steps[:2] == ["# optimiser steps: 12 from 24 training rows", "# optimiser steps: 6 from 12 training rows"]
+    assert steps[2].startswith("# optimiser steps: not counted: dataset 'q.jsonl' is not there")
+    assert told.err == ("palate: note: 2-dpo: 12 rows make only 6 steps; set per_device_train_batch_size: 1\n")
+    assert main(["plan", "rounds.yaml", "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert {run["facts"]["optimiser steps"] for run in runs} == {"not counted: the run samples its rows"}
+
+
+def test_the_steps_of_each_run_of_a_sweep_whose_data_is_read_once(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": f"q{n}", "chosen": "a", "rejected": "b"} for n in range(64)]
+    data = write_rows(config_file.with_name("pairs.jsonl"), rows)
+    read: list[object] = []
+    monkeypatch.setattr(RecordStream, "__init__", partialmethod(_count_reads, read, RecordStream.__init__))
+    value = "sweep={gradient_accumulation_steps: [1, 8], pref_beta: [0.1, 0.5]}"
+    assert main(["plan", str(config_file), f"dataset={data}", value, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    steps = [point["facts"]["optimiser steps"] for point in plan["points"]]
+    assert steps == ["16 from 64 training rows"] * 2 + ["2 from 64 training rows"] * 2
+    assert len(read) == 1
+    few = [note for note in plan["notices"] if "make only" in note]
+    names = [point["name"] for point in plan["points"][2:]]
+    assert [note.partition(":")[0] for note in few] == [", ".join(names)]
+
+
+def _count_reads(stream: object, read: list[object], begin: Callable[..., None], *given: Any, **named: Any) -> None:
+    read.append(stream)
+    begin(stream, *given, **named)
 
 
 @pytest.mark.parametrize(

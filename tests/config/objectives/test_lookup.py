@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from palate.config.objectives.docs import BEGIN, END, markdown_table, plain, with_table
+from palate.artifacts.markdown import BEGIN, END, with_generated
+from palate.config.objectives.docs import markdown_table, plain
 from palate.config.objectives.lookup import (
     ALIASES,
     ELSEWHERE,
@@ -187,7 +188,7 @@ def test_a_mixture_that_does_not_fit_is_refused(weights: dict[str, float], given
 def test_the_page_is_current(repository: Path) -> None:
     page = (repository / "docs" / "objectives.md").read_text(encoding="utf-8")
     assert page.count(BEGIN) == page.count(END) == 1
-    assert with_table(page) == page, (
+    assert with_generated(page, markdown_table()) == page, (
         "docs/objectives.md is out of date: run `python -m palate.config.objectives.docs docs/objectives.md`"
     )
 

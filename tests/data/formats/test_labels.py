@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from palate.data.formats.infer_labels import find_coding
 from palate.data.formats.labels import (
     TIE,
     Coding,
     LabelCells,
     LabelCounts,
     Scheme,
+    find_coding,
     is_yes_or_no,
     label_key,
     names_a_side,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from palate.data import FORMATS, Format, LoadedData, RatedAnswers, Reading, load_records
-from palate.data.formats.infer_labels import find_coding
+from palate.data.formats.labels import find_coding
 from palate.data.formats.recognise import recognise
 from palate.data.formats.rows import Origin
 from palate.errors import DataError

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from palate.errors import DataError
-from palate.evaluation.logs.collect import ItemCollector
-from palate.evaluation.logs.items import ItemValues, content_hash, find_block, read_block
+from palate.evaluation.logs.items import ItemCollector, ItemValues, content_hash, find_block, read_block
 
 
 def test_values_survive_writing_and_reading() -> None:

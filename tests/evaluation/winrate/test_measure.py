@@ -10,7 +10,7 @@ import pytest
 
 from palate.errors import DataError
 from palate.evaluation.winrate.items import Item, VerdictRow, with_groups
-from palate.evaluation.winrate.measure import measure
+from palate.evaluation.winrate.measure import measure, style_counts, style_differences
 from palate.evaluation.winrate.result import Result, SideFacts, band_of
 from palate.feedback.candidates import Candidates
 from palate.records import Answer, Message
@@ -31,11 +31,16 @@ def test_counts_and_rate() -> None:
     items = [item(1, 1, 1), item(2, 1, 0), item(3, 0.5, 1), item(4, 0.5, 0.5), item(5, 0, 0)]
     missing = [Item("p:6", "missing", "why"), Item("p:7", "unparsed", "what")]
     found = measure([*items, *missing])
-    assert found.rate.rate is not None
+    assert found.win_rate.rate is not None
     # 1, ½, ¾, ½, 0
-    assert found.rate.rate.estimate == pytest.approx(2.75 / 5)
-    assert (found.rate.wins, found.rate.ties, found.rate.inconsistent, found.rate.losses) == (2, 1, 1, 1)
-    assert found.rate.unparsed == 1
+    assert found.win_rate.rate.estimate == pytest.approx(2.75 / 5)
+    assert (found.win_rate.wins, found.win_rate.ties, found.win_rate.inconsistent, found.win_rate.losses) == (
+        2,
+        1,
+        1,
+        1,
+    )
+    assert found.win_rate.unparsed == 1
     assert found.bounds == pytest.approx((2.75 / 7, 4.75 / 7))
     assert found.mean_lengths == (4, 2)
     assert found.position is not None
@@ -45,13 +50,13 @@ def test_counts_and_rate() -> None:
 
 def test_items_of_one_prompt_are_a_cluster() -> None:
     twins = [item(1, 1, 1), item(1, 1, 1), item(2, 0, 0), item(2, 0, 0), item(3, 1, 1), item(3, 0.5, 0.5)]
-    grouped = measure(with_groups(twins, None)).rate.rate
+    grouped = measure(with_groups(twins, None)).win_rate.rate
     alone = measure(with_groups([item(n, *(v.share for v in one.verdicts)) for n, one in enumerate(twins)], None))
     assert grouped is not None
-    assert alone.rate.rate is not None
+    assert alone.win_rate.rate is not None
     assert grouped.n == 3
-    assert alone.rate.rate.n == 6
-    assert grouped.high - grouped.low > alone.rate.rate.high - alone.rate.rate.low
+    assert alone.win_rate.rate.n == 6
+    assert grouped.high - grouped.low > alone.win_rate.rate.high - alone.win_rate.rate.low
     by_topic = with_groups(twins, {f"p:{n}": "t" if n < 3 else "u" for n in range(1, 4)})
     assert [one.group for one in by_topic] == ["t", "t", "t", "t", "u", "u"]
 
@@ -86,12 +91,12 @@ def test_correction_with_votes_of_people() -> None:
 
 def test_a_judge_that_takes_the_first_slot_is_flagged_at_exactly_one_half() -> None:
     found = result([item(n, 1, 0, a="a" * n) for n in range(1, 31)])
-    assert found.figures.rate.rate is not None
-    assert found.figures.rate.rate.estimate == 0.5
+    assert found.figures.win_rate.rate is not None
+    assert found.figures.win_rate.rate.estimate == 0.5
     said = " / ".join(found.findings())
     assert "prefer the answer shown first: the first slot won 30 items in both orders, the second 0" in said
     assert "only 0 % of the verdicts are the same in both orders" in said
-    assert found.figures.controlled.rate.estimate == pytest.approx(0.5)
+    assert found.figures.length_controlled.rate.estimate == pytest.approx(0.5)
 
 
 def test_a_lover_of_length_is_flagged() -> None:
@@ -140,3 +145,16 @@ def test_bands(rate: float, band: str) -> None:
 def test_without_a_verdict_there_is_no_figure() -> None:
     with pytest.raises(DataError, match=r"no item was judged: p:1: no key"):
         measure([Item("p:1", "missing", "no key")])
+
+
+STYLED = "# One\n\n- a\n- **b**\n1. c\n\n## Two\n```\n# no header\n- no item\n```\n"
+
+
+def test_counts_are_those_outside_of_code() -> None:
+    assert style_counts(STYLED) == (2, 3, 1)
+    assert style_counts("a # b - c * d ** e") == (0, 0, 0)
+
+
+def test_differences_are_normalised() -> None:
+    assert style_differences(STYLED, "- one\n") == (1.0, pytest.approx(2 / 4), 1.0)
+    assert style_differences("plain", "plain too") == (0.0, 0.0, 0.0)

@@ -91,6 +91,9 @@ def test_an_unmeasured_judge_is_named(card: JudgeCard, tmp_path: Path) -> None:
     good = replace(card, when="2027-01-01T00:00:00Z", verdict="may_decide_alone", reasons=())
     store.write(lambda session: save_card(session, good))
     assert unmeasured_note(judge, url) is None
+    assert unmeasured_note(judge, f"{url}?synchronous=full") is None, (
+        "an option of the URL is no part of the file's name"
+    )
     store.close()
     (tmp_path / "broken.db").write_text("not a database at all, but long enough to be read as one" * 20)
     broken = unmeasured_note(judge, f"sqlite:///{tmp_path}/broken.db")

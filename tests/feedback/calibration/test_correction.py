@@ -32,8 +32,10 @@ def row(name: str, *models: str) -> Candidates:
 def test_models_of_answers() -> None:
     one = row("a", "x", "y")
     assert answer_models(one) == ("x", "y")
-    assert answer_models(replace(one, columns={}, model="m")) == ("m", "m")
-    assert answer_models(replace(one, columns={"models": ["x"]}, model="m")) == ("m", "m"), "a list of another length"
+    assert answer_models(replace(one, columns={}, origins=(Origin("m"),) * 2)) == ("m", "m")
+    assert answer_models(replace(one, columns={"models": ["x"]}, origins=(Origin("m"),) * 2)) == ("m", "m"), (
+        "a list of another length"
+    )
 
 
 def test_models_of_a_prompt_that_two_models_answered() -> None:

@@ -168,7 +168,7 @@ def test_kinds_of_voters_are_not_mixed_silently(collection: Collection, tmp_path
 
 
 def test_the_same_model_on_both_sides_is_marked(tmp_path: Path) -> None:
-    rows = (replace(row("p1", "one", "two"), origins=(), model="m"),)
+    rows = (replace(row("p1", "one", "two"), origins=(Origin("m"),) * 2),)
     done = export_votes(Collection(VoteSource("x"), rows, (PERSON,)), tmp_path / "s.jsonl")
     assert done.same_model == 1
     assert read_jsonl(done.output)[0]["lineage"]["same_model"] is True

@@ -79,8 +79,8 @@ def test_rows_are_added_once(campaign: Store) -> None:
         {"completions": (*ROW.completions[:2], Answer("c", "length"))},
         {"columns": {"answer": 4}},
         {"tools": "[]"},
-        {"model": "m"},
-        {"seed": 1},
+        {"origins": (Origin("m"),) * 3},
+        {"origins": (Origin(seed=1),) * 3},
         {"origins": (Origin("x"), Origin("y"), Origin("z"))},
     ],
 )
@@ -98,7 +98,7 @@ def test_an_id_with_other_content_is_refused_and_nothing_is_added(campaign: Stor
         ({"completions": (Answer("a\ud800", "stop"),)}, "completion 0 holds half a surrogate pair at character 2"),
         ({"prompt": (Message("user", "\ud800"),)}, "candidates p.jsonl:1: prompt[0] holds half a surrogate pair"),
         ({"completions": (Answer("a", "stop", 2**31),)}, "tokens 2147483648 is too large to be stored"),
-        ({"seed": 2**63}, "seed 9223372036854775808 is too large to be stored"),
+        ({"origins": (Origin(seed=2**63),) * 3}, "seed 9223372036854775808 is too large to be stored"),
         ({"id": "x" * 501}, "its id has 501 characters; at most 500 can be stored"),
         ({"completions": ()}, "has no completions"),
     ],
@@ -121,7 +121,7 @@ def test_a_row_made_by_a_program_is_stored_as_a_file_would_have_it(campaign: Sto
     assert add(campaign, [made]) == Imported(0, 1)
     (kept,) = candidates(campaign)
     assert kept.columns == {"scores": [1, None], "folder": "x"}
-    assert (kept.model, kept.decoding, kept.origins) == ("m", {"stop": ["a"]}, ())
+    assert kept.origins == (Origin("m", decoding={"stop": ["a"]}),) * 3
     assert add(campaign, [kept]) == Imported(0, 1)
 
 

@@ -13,7 +13,7 @@ from transformers.masking_utils import causal_mask_function, sliding_window_caus
 from palate.config.load import config_from_values
 from palate.errors import ConfigError, ModelError
 from palate.models.attention.flex import FLEX, addresses, block_mask, flex_tree_attention
-from palate.models.attention.mask import tree_mask
+from palate.models.attention.interface import tree_mask
 from palate.models.attention.tree import tree_attention
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe

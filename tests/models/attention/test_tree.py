@@ -7,7 +7,7 @@ import torch
 from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function
 
 from palate.errors import ModelError
-from palate.models.attention.mask import TreeMask, tree_mask
+from palate.models.attention.interface import TreeMask, tree_mask
 from palate.models.attention.tree import tree_attention
 from palate.text.batch import Layout, Span
 

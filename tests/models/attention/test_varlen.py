@@ -12,8 +12,8 @@ from transformers.masking_utils import causal_mask_function, sliding_window_caus
 from palate.errors import ModelError
 from palate.models.attention import varlen
 from palate.models.attention.flex import FLEX
+from palate.models.attention.interface import TreeMask, tree_mask
 from palate.models.attention.kernels import kernels_of
-from palate.models.attention.mask import TreeMask, tree_mask
 from palate.models.attention.tree import TREE, tree_attention
 from palate.models.attention.varlen import VARLEN, VarlenIndex, varlen_index, varlen_kernel, varlen_tree_attention
 from palate.models.precision import BF16, FP32

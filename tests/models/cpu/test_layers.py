@@ -1,4 +1,4 @@
-"""Fused layers against the stock ones: outputs, gradients, and everything that may stand around them."""
+"""Fused layers against the original ones: outputs, gradients, and everything that may stand around them."""
 
 from __future__ import annotations
 
@@ -64,17 +64,17 @@ def test_float32_equals_stock(kind: str) -> None:
     assert_same(score(model, packed), stock, atol=1e-4)
 
 
-def test_the_fused_forward_runs_and_is_not_the_stock_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fused_forward_runs_and_is_not_the_original_one(monkeypatch: pytest.MonkeyPatch) -> None:
     model, stock, packed = scoring_model(), scoring_model(), batch()
     apply_fused(model)
     monkeypatch.setattr(type(model.model.layers[0].mlp), "forward", _refuse)
     score(model, packed)
-    with pytest.raises(AssertionError, match="stock forward"):
+    with pytest.raises(AssertionError, match="original forward"):
         score(stock, packed)
 
 
 def _refuse(*_: Any, **__: Any) -> None:
-    raise AssertionError("stock forward was called")
+    raise AssertionError("original forward was called")
 
 
 def test_bf16_autocast_is_as_close_to_float32_as_stock() -> None:

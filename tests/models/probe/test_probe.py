@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 from transformers import (
     AttentionInterface,
     AttentionMaskInterface,
@@ -17,8 +19,8 @@ from transformers import (
 
 from palate.errors import ModelError
 from palate.models.attention import tree as attention
+from palate.models.attention.interface import tree_mask
 from palate.models.attention.kernels import ATTENTION_FUNCTIONS
-from palate.models.attention.mask import tree_mask
 from palate.models.attention.tree import TREE
 from palate.models.probe import trial
 from palate.models.probe.group import narrow_windows, probe_groups
@@ -58,6 +60,26 @@ def test_a_model_that_was_just_initialised_gets_the_path_that_is_exact_for_it(na
     found = probe(model)
     assert (found.packed, bool(found.reason)) == (packed, not packed), found.reason
     assert all(parameter.requires_grad for parameter in model.parameters())
+
+
+class HalfLinear(nn.Linear):
+    """Multiplies in bf16 and gives float32, as a quantised layer does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        bias = None if self.bias is None else self.bias.bfloat16()
+        return F.linear(x.bfloat16(), self.weight.bfloat16(), bias).to(x.dtype)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral"])
+def test_a_quantised_model_is_packed_although_its_products_are_rounded(kind: str) -> None:
+    model = tiny_model(kind, std=0.1)
+    for module in model.model.layers.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = HalfLinear
+    assert not probe(model).packed  # nothing says that its rounding is wanted
+    model.is_quantized = True
+    found = probe(model)
+    assert found.packed, found.reason
 
 
 @pytest.mark.parametrize("name", ["convolutions", "linear attention", "ALiBi"])

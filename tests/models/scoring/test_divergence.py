@@ -18,7 +18,7 @@ from tiny import PACKED, PADDED, random_groups, tiny_model
 
 
 def by_hand(policy: Any, reference: Any, group: EncodedGroup) -> list[tuple[float, float, float]]:
-    """(log π, log π_ref, KL) of each trained token, from float64 log-softmaxes of stock logits."""
+    """(log π, log π_ref, KL) of each trained token, from float64 log-softmaxes of the original logits."""
     found = []
     for completion in group.completions:
         ids = torch.tensor(np.concatenate([group.prompt_ids, completion.ids])[None].astype(np.int64))

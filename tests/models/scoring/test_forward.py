@@ -11,7 +11,7 @@ from palate.text.batch import pack
 from tiny import random_groups, tiny_model
 
 
-def test_without_targets_the_stock_forward_answers() -> None:
+def test_without_targets_the_original_forward_answers() -> None:
     model = tiny_model("llama")
     ids = torch.tensor([[5, 6, 7]])
     before = model(input_ids=ids).logits

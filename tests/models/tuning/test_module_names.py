@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from palate.errors import ConfigError
 from palate.models.tuning import module_names
-from palate.models.tuning.module_names import check_module_names, linear_names, router_names
+from palate.models.tuning.module_names import check_module_names, linear_names, lora_notice, router_names
 from palate.models.tuning.trainable import add_lora, train_last_layers
 from tiny import PACKED, tiny_model
 
@@ -78,3 +78,10 @@ def test_lora_on_all_layers_leaves_the_router_alone(kind: str, names: set[str]) 
 
 def test_a_model_without_experts_has_no_routers() -> None:
     assert router_names(tiny_model("llama")) == []
+
+
+def test_a_router_is_named_by_its_module_and_not_by_the_layer_within() -> None:
+    sizes = {"kv_channels": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 2}
+    config = AutoConfig.for_model("jetmoe", **{**EXPERTS, **sizes})
+    tuned = add_lora(AutoModelForCausalLM.from_config(config), rank=2, alpha=4)
+    assert "; the routers (router) and the experts are left" in lora_notice(tuned)

@@ -10,10 +10,12 @@ import pytest
 from palate.artifacts import write_json
 from palate.errors import ArtifactError
 from palate.report.pages.sweep import (
+    best_card,
     charts,
     is_sweep_folder,
     on_front,
     point_table,
+    ranking,
     read_sweep,
     seed_table,
     write_sweep_report,
@@ -164,3 +166,17 @@ def test_points_lead_to_their_runs_whose_curves_are_laid_over_each_other(tmp_pat
     )
     assert "<figcaption>Loss, held-out</figcaption>" in page
     assert "pref_beta 0.1 goes from" in page
+
+
+@pytest.mark.parametrize(
+    ("key", "order", "best"),
+    [("learning_rate", [1, 2, 0], ["0.3 (run 2: learning_rate 1)"]), ("pref_beta", [0, 1, 2], [])],
+)
+def test_losses_sort_only_runs_with_the_same_loss(tmp_path: Path, key: str, order: list[int], best: list[str]) -> None:
+    rows = [
+        {"name": str(at), "values": {key: at}, "status": "completed", "metrics": {"eval_loss": loss}}
+        for at, loss in enumerate((0.7, 0.3, 0.5))
+    ]
+    points, _ = read_sweep(folder(tmp_path, rows))
+    assert ranking(points) == order
+    assert [str(card) for card in best_card(points)] == best

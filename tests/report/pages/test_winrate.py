@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from browser import browser, needs_browser, overflow
-from palate.artifacts import plain
 from palate.evaluation.winrate.items import Item, VerdictRow
 from palate.evaluation.winrate.leaks import Leaks
 from palate.evaluation.winrate.measure import measure
@@ -29,7 +28,7 @@ def page() -> str:
     sides = [SideFacts("runs/dpo", False, ["0123"], 2, 0), SideFacts("runs/sft", False, [], 0, 0)]
     leaks = [Leaks("runs/dpo", 640, {"lost": "same"}), Leaks("runs/sft", reason="its data is gone")]
     result = Result(*sides, "judge", "judge", None, items, measure(items), leaks, None, {"skipped": 2})
-    facts = plain(result.to_json())
+    facts = result.to_json()
     assert dict(figure_rows(facts))["items"] == "6 wins, 0 ties, 0 inconsistent, 6 losses, 0 unparsed, 1 missing"
     return winrate_page(facts)
 
@@ -43,7 +42,7 @@ def test_what_the_page_shows(page: str) -> None:
     assert "category 2" in page
     assert "1 of 13 prompts in 640 training prompts" in page
     assert "not checked: runs/sft: its data is gone" in page
-    assert "2 answers cut at the longest length" in page
+    assert "2 answers truncated at the longest length" in page
 
 
 @pytest.mark.parametrize(
@@ -64,9 +63,7 @@ def test_a_rate_that_may_be_50_percent_is_no_win_and_no_loss(won: int, of: int, 
         items.append(Item(row.id, "judged", "", (VerdictRow(score, 1), VerdictRow(score, -1)), row=row))
     sides = [SideFacts("a", False, [], 0, 0), SideFacts("b", False, [], 0, 0)]
     leaks = [Leaks("a", reason="no data"), Leaks("b", reason="no data")]
-    shown = winrate_page(
-        plain(Result(*sides, "judge", "judge", None, items, measure(items), leaks, None, {}).to_json())
-    )
+    shown = winrate_page(Result(*sides, "judge", "judge", None, items, measure(items), leaks, None, {}).to_json())
     assert f"{sentence}</" in shown
     assert f'<p class="verdict {tone}">Win rate' in shown
 

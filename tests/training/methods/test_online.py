@@ -25,11 +25,6 @@ COMMON: dict[str, Any] = {
 MASK = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
 
 
-def alone(tensor: torch.Tensor) -> torch.Tensor:
-    """The total over one rank."""
-    return tensor
-
-
 def sampled(scores: list[float], **changed: Any) -> Sampled:
     values: dict[str, Any] = {
         "ended": torch.ones(4, dtype=torch.bool),
@@ -49,22 +44,23 @@ def grpo(**changed: Any) -> Grpo:
     return Grpo(GrpoConfig(**COMMON, **{"num_generations": 2, **changed}))
 
 
-def test_whitening_over_ranks_is_whitening() -> None:
+def test_whitening_over_ranks_is_whitening(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
     counted = values[MASK]
     expected = torch.where(MASK, (values - counted.mean()) / counted.std(correction=0), 0.0)
-    assert torch.allclose(global_whitened(values, MASK, alone), expected, atol=1e-6)
-    # Two ranks with the same values: the sums double, the means stay.
-    assert torch.allclose(global_whitened(values, MASK, lambda sums: 2 * sums), expected, atol=1e-6)
-    kept = global_whitened(values, MASK, alone, centre=False)
+    assert torch.allclose(global_whitened(values, MASK), expected, atol=1e-6)
+    kept = global_whitened(values, MASK, centre=False)
     assert kept[MASK].mean() == pytest.approx(values[MASK].mean().item(), abs=1e-6)
     assert kept[MASK].std(correction=0) == pytest.approx(1.0, abs=1e-5)
+    # Two ranks with the same values: the sums double, the means stay.
+    monkeypatch.setattr("palate.training.methods.online.sum_over_ranks", lambda sums: 2 * sums)
+    assert torch.allclose(global_whitened(values, MASK), expected, atol=1e-6)
 
 
 def test_the_reward_stands_at_the_end_and_a_cut_answer_pays() -> None:
     ended = torch.tensor([True, True, False, True])
     kept = ppo(kl_coef=0.0, lam=1.0, missing_eos_penalty=5.0).prepare(
-        sampled([1.0, 2.0, 3.0, 4.0], ended=ended), alone, training=True
+        sampled([1.0, 2.0, 3.0, 4.0], ended=ended), training=True
     )
     # With values 0 and λ = γ = 1 every token's return is the answer's score.
     assert kept["returns"].tolist() == [[1.0, 1.0], [2.0, 0.0], [-2.0, -2.0], [4.0, 4.0]]
@@ -72,16 +68,16 @@ def test_the_reward_stands_at_the_end_and_a_cut_answer_pays() -> None:
 
 
 def test_the_kl_is_taken_off_token_by_token() -> None:
-    kept = ppo(kl_coef=0.5, lam=1.0).prepare(sampled([0.0] * 4, logps=torch.ones(4, 2)), alone, training=True)
+    kept = ppo(kl_coef=0.5, lam=1.0).prepare(sampled([0.0] * 4, logps=torch.ones(4, 2)), training=True)
     assert kept["returns"][0].tolist() == [-1.0, -0.5]
 
 
 def test_the_coefficient_follows_the_kl_and_survives() -> None:
     method = ppo(kl_coef=0.1, ppo_target=1.0, kl_horizon=10)
     far = sampled([0.0] * 4, logps=torch.ones(4, 2))
-    method.prepare(far, alone, training=False)
+    method.prepare(far, training=False)
     assert method.kl_coef == 0.1, "held-out prompts teach it nothing"
-    method.prepare(far, alone, training=True)
+    method.prepare(far, training=True)
     assert method.kl_coef == pytest.approx(0.1 * (1 + 0.2 * 4 / 10))
     other = ppo(kl_coef=0.1)
     other.state = method.state
@@ -91,7 +87,7 @@ def test_the_coefficient_follows_the_kl_and_survives() -> None:
 def test_running_deviation_is_that_of_all_scores_so_far() -> None:
     method = ppo(ppo_score_norm=True, kl_coef=0.0, lam=1.0)
     batches = [[1.0, 2.0, 3.0, 4.0], [10.0, 0.0, 5.0, 5.0]]
-    kept = [method.prepare(sampled(scores), alone, training=True) for scores in batches][-1]
+    kept = [method.prepare(sampled(scores), training=True) for scores in batches][-1]
     everything = torch.tensor([score for scores in batches for score in scores])
     expected = (torch.tensor(batches[1]) - everything.mean()) / everything.std()
     assert torch.allclose(kept["returns"][:, 0], expected, atol=1e-5)
@@ -100,14 +96,14 @@ def test_running_deviation_is_that_of_all_scores_so_far() -> None:
 def test_rows_that_even_out_ranks_move_no_statistic() -> None:
     counted = torch.tensor([True, True, False, False])
     method = grpo(scale_rewards="batch")
-    few = method.prepare(sampled([0.0, 1.0, 50.0, -50.0], counted=counted), alone, training=True)["advantages"]
+    few = method.prepare(sampled([0.0, 1.0, 50.0, -50.0], counted=counted), training=True)["advantages"]
     assert few[:2].tolist() == pytest.approx([-0.5 / (0.5**0.5 + 1e-4), 0.5 / (0.5**0.5 + 1e-4)])
 
 
 def test_rloo_compares_with_the_others_and_pays_for_the_kl() -> None:
     logps = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
     kept = grpo(advantage_estimator="rloo", kl_coef=0.5).prepare(
-        sampled([3.0, 1.0, 0.0, 0.0], logps=logps), alone, training=True
+        sampled([3.0, 1.0, 0.0, 0.0], logps=logps), training=True
     )
     assert kept["advantages"].tolist() == [1.0, -1.0, 0.0, 0.0]
 
@@ -174,7 +170,7 @@ def means_of(groups: list[EncodedGroup]) -> dict[str, float]:
     meter = Meter(torch.device("cpu"))
     values, own_weights = sampled_metrics(groups, torch.device("cpu"))
     meter.add(values, torch.tensor([ppo().traits.weight(group) for group in groups]), own_weights)
-    return summarise(meter.means(alone))
+    return summarise(meter.means())
 
 
 def test_metrics_of_answers_do_not_weigh_by_tokens() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -132,7 +133,20 @@ def test_json_of_another_form_is_a_problem_and_no_error(tmp_path: Path) -> None:
     odd = write_run(tmp_path / "runs" / "odd", steps=2, run={"timings": [1], "health": {"a": 1}, "model": "text"})
     (odd / "accuracy.json").write_text('{"policy": {"estimate": "x", "low": [], "high": {}}, "n": "many"}')
     (odd / "metrics.jsonl").write_text('{"step": 1, "loss": {"a": 1}}\n[1]\n')
-    assert "odd" in get(site, "/runs")
+    for name, facts in (
+        ("health", {"points": [{"name": "a", "health": 5}]}),
+        ("keys", {"points": [{"name": "a"}], "keys": None}),
+        ("steps", {"status": "running", "progress": {"steps": float("inf"), "step": 0}}),
+    ):
+        folder = write_run(tmp_path / "runs" / name, steps=2)
+        if "points" in facts:
+            (folder / "run.json").unlink()
+        (folder / ("sweep.json" if "points" in facts else "run.json")).write_text(json.dumps(facts))
+    page = get(site, "/runs")
+    assert "odd" in page
+    assert row_of(page, "health").startswith("health unreadable its files are not those of a sweep")
+    assert row_of(page, "steps").startswith("steps unreadable its files are not those of a run")
+    assert "This sweep cannot be read: its files are not those of a sweep" in get(site, "/runs/keys")
     assert get(site, "/runs/odd")
     assert get(site, "/compare?run=odd&run=dpo")
     site.store.close()

@@ -9,18 +9,70 @@ import termios
 import tty
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
-from palate.cli.chat.dialogue import Dialogue, Exchange
 from palate.cli.chat.pair import show_pair
 from palate.cli.columns import text_width
 from palate.cli.console import print_note, print_result
-from palate.errors import EngineError
+from palate.errors import EngineError, UsageError
 from palate.evaluation.answers.table import printable
 from palate.feedback.page.chat import AnswerStream, Chat, ChatEvent, Failed, Side
-from palate.feedback.page.save import preference_row
-from palate.models.generation.decoding import sampling_seed
-from palate.records import Answer
+from palate.feedback.page.save import PreferenceRow, preference_row
+from palate.models.generation.decoding import Decoding, sampling_seed
+from palate.records import Answer, Message, Messages
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question with the answer that the conversation goes on from.
+
+    Attributes:
+        question, answer: the texts.
+        pair: what the person's choice between two answers says; None without a choice.
+        counted: under which name the choice is counted; "" without a choice.
+    """
+
+    question: str
+    answer: str
+    pair: PreferenceRow | None = None
+    counted: str = ""
+
+
+@dataclass(slots=True)
+class Dialogue:
+    """The exchanges so far, and what the next answer depends on.
+
+    Attributes:
+        decoding: of the next answer; its seed is the base of all seeds.
+        system: the system prompt, None without one.
+        exchanges: those that the model is shown.
+        asked: number of questions so far, also of those that were taken back: it tells the seeds of answers apart.
+    """
+
+    decoding: Decoding
+    system: str | None = None
+    exchanges: list[Exchange] = field(default_factory=list)
+    asked: int = 0
+
+    def ask(self, question: str) -> Messages:
+        """Count a question, and return the conversation that ends with it.
+
+        Raises:
+            UsageError: the question or the system prompt has bytes that are no text in UTF-8.
+        """
+        for name, text in (("question", question), ("system prompt", self.system or "")):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:  # Python reads such bytes as halves of surrogate pairs
+                raise UsageError(
+                    f"the {name} is no text in UTF-8, at character {error.start + 1}; write it again"
+                ) from None
+        self.asked += 1
+        turns = [Message("system", self.system)] if self.system else []
+        for exchange in self.exchanges:
+            turns += [Message("user", exchange.question), Message("assistant", exchange.answer)]
+        return (*turns, Message("user", question))
 
 
 def write(text: str) -> None:

@@ -7,9 +7,8 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-from palate.cli.chat.answers import Compared, Single
-from palate.cli.chat.dialogue import Dialogue
-from palate.cli.columns import text_width, two_columns
+from palate.cli.chat.answers import Compared, Dialogue, Single
+from palate.cli.columns import two_columns
 from palate.cli.console import print_error, print_result
 from palate.errors import PalateError, UsageError
 from palate.feedback.page.save import PreferenceFile, PreferenceRow
@@ -78,7 +77,7 @@ class Session:
         dialogue = self._dialogue
         match name:
             case "/help":
-                print_result("\n".join(two_columns(_COMMANDS, width=text_width(), indent=0)))
+                print_result(two_columns(_COMMANDS, indent=0))
             case "/system":
                 dialogue.system = value.strip() or None
                 print_result("the system prompt is " + ("set" if dialogue.system else "removed"))

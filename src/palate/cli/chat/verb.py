@@ -8,29 +8,27 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, TemplateName
 from palate.cli.models import load_streams
 from palate.errors import UsageError
 
 Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A run, a checkpoint, a model folder, a hub id or openai:MODEL@URL.")
+    str, Argument(metavar="MODEL", help="A run, a checkpoint, a model folder, a hub id or openai:MODEL@URL.")
 ]
 Against = Annotated[
-    str | None, typer.Option("--against", metavar="MODEL2", help="A second model; you say whose answer is better.")
+    str | None, Option("--against", metavar="MODEL2", help="A second model; you say whose answer is better.")
 ]
-System = Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")]
-Temperature = Annotated[float, typer.Option("--temperature", min=0, help="0 takes the likeliest token.")]
-TopP = Annotated[float, typer.Option("--top-p", min=0.01, max=1, help="Nucleus (top-p) sampling.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Base of the seeds of the answers.")]
+System = Annotated[str | None, Option("--system", metavar="TEXT", help="System prompt.")]
+Temperature = Annotated[float, Option("--temperature", min=0, help="0 takes the likeliest token.")]
+TopP = Annotated[float, Option("--top-p", min=0.01, max=1, help="Nucleus (top-p) sampling.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Base of the seeds of the answers.")]
 Save = Annotated[
     Path | None,
-    typer.Option("--save", metavar="FILE.jsonl", help="With --against: append each decided pair to this file at once."),
+    Option("--save", metavar="FILE.jsonl", help="With --against: append each decided pair to this file at once."),
 ]
-Blind = Annotated[
-    bool, typer.Option("--blind/--named", help="With --against: hide which model an answer is of, or name it.")
-]
+Blind = Annotated[bool, Option("--blind/--named", help="With --against: hide which model an answer is of, or name it.")]
 
 
 def command(
@@ -55,8 +53,7 @@ def command(
         raise UsageError("--save keeps the better one of two answers; name the second model with --against")
     piped = None if sys.stdin is not None and sys.stdin.isatty() else _read_question(against)
 
-    from palate.cli.chat.answers import Compared, Single
-    from palate.cli.chat.dialogue import Dialogue
+    from palate.cli.chat.answers import Compared, Dialogue, Single
     from palate.cli.chat.session import Session
     from palate.feedback.page.chat import Chat
     from palate.feedback.page.save import PreferenceFile

@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option, Typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, CutoffLen, TemplateName, named_numbers, verb_group
-from palate.cli.columns import text_width, wrapped
+from palate.cli.arguments import CutoffLen, TemplateName, named_numbers, verb_group
+from palate.cli.columns import wrapped
 from palate.cli.console import print_done, print_note
 from palate.cli.data.augment import augment_command
 from palate.cli.data.from_interactions import from_interactions_command
-from palate.cli.data.join import join_command
 from palate.cli.data.margins import margins_command
-from palate.cli.data.mix import mix_command
+from palate.cli.data.mix import join_command, mix_command
 from palate.cli.dataset import Datasets, Workers, print_labels, reads_dataset
 from palate.cli.models import model_path
 from palate.errors import UsageError
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 _LISTED = 50
 """Rows that a page lists for each problem."""
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("data"),
     help="Inspect, convert, curate, split, mix, augment and join datasets.\n\nExample: palate data inspect pairs.jsonl",
     no_args_is_help=True,
@@ -39,21 +38,18 @@ app = typer.Typer(
 @reads_dataset(Datasets)
 def inspect_command(
     request: DatasetRequest,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Model or run whose tokenizer counts tokens.")
-    ] = None,
+    model: Annotated[str | None, Option("--model", "-m", help="Model or run whose tokenizer counts tokens.")] = None,
     template: TemplateName = None,
     cutoff_len: CutoffLen = 2048,
     against: Annotated[
-        list[str] | None, typer.Option("--against", help="Evaluation data that must not be trained on.")
+        list[str] | None, Option("--against", help="Evaluation data that must not be trained on.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Also write an HTML page.")
+        Path | None, Option("--output", "-o", metavar="FILE.html", help="Also write an HTML page.")
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
-    rows: Annotated[int, typer.Option("--rows", min=0, help="First rows to show on the page.")] = 200,
+    samples: Annotated[int, Option("--samples", min=0, help="Rows to show for each problem.")] = 2,
+    rows: Annotated[int, Option("--rows", min=0, help="First rows to show on the page.")] = 200,
     workers: Workers = None,
-    as_json: AsJson = False,
 ) -> None:
     """Describe a dataset and its problems: format, languages, lengths, biases, duplicates, leaks.
 
@@ -83,7 +79,7 @@ def inspect_command(
 
         write_text(output, inspection_page(found, ", ".join(Path(name).name for name in request.dataset)))
     text = as_text(found, samples=samples) + (f"\npage                {output}\n" if output else "")
-    print_done(wrapped(text, hang=20, width=text_width()), found.as_json(), as_json=as_json)
+    print_done(wrapped(text, hang=20), found.as_json())
 
 
 def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:
@@ -100,14 +96,12 @@ def _tokenizer(model: str, template: str | None) -> tuple[Any, Any]:
 def convert_command(
     request: DatasetRequest,
     output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow."),
+        Path, Option("--output", "-o", metavar="FILE", help=".jsonl, .json, .csv, .tsv (.gz, .zst), .parquet, .arrow.")
     ],
-    to: Annotated[str, typer.Option("--to", help="palate, trl, llamafactory, openai, kto or ranked.")] = "palate",
+    to: Annotated[str, Option("--to", help="palate, trl, llamafactory, openai, kto or ranked.")] = "palate",
     kind: Annotated[
-        str | None, typer.Option("--kind", help="pairs, demonstrations, labelled_completions, rankings …")
+        str | None, Option("--kind", help="pairs, demonstrations, labelled_completions, rankings …")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write a dataset in another format; rows and columns that do not fit are listed.
 
@@ -125,24 +119,23 @@ def convert_command(
         lines.append(f"  left out  {len(done.left_out):,} rows in all; {done.output}.data.json lists every one")
     for name, rows in done.loses.items():
         print_note(f"{done.to} cannot hold {name} ({amount(rows, 'row')} had it)")
-    print_done("\n".join(lines), done, as_json=as_json)
+    print_done("\n".join(lines), done)
 
 
 @app.command("curate")
-@reads_dataset(Annotated[list[str] | None, typer.Argument(metavar="DATASET", help="As for inspect.")], optional=True)
+@reads_dataset(Annotated[list[str] | None, Argument(metavar="DATASET", help="As for inspect.")], optional=True)
 def curate_command(
     request: DatasetRequest,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Folder for kept.jsonl, rejected.jsonl, funnel.svg."),
+        Option("--output", "-o", metavar="FOLDER", help="Folder for kept.jsonl, rejected.jsonl, funnel.svg."),
     ] = None,
     rules: Annotated[
-        Path | None, typer.Option("--rules", metavar="RULES.yaml", help="YAML file with preset:, without: and rules:.")
+        Path | None, Option("--rules", metavar="RULES.yaml", help="YAML file with preset:, without: and rules:.")
     ] = None,
-    preset: Annotated[str | None, typer.Option("--preset", help="strong or clean.")] = None,
-    list_rules: Annotated[bool, typer.Option("--list-rules", help="Print every rule with its defaults.")] = False,
+    preset: Annotated[str | None, Option("--preset", help="strong or clean.")] = None,
+    list_rules: Annotated[bool, Option("--list-rules", help="Print every rule with its defaults.")] = False,
     workers: Workers = None,
-    as_json: AsJson = False,
 ) -> None:
     """Filter a dataset by rules; rejected rows are written to a second file with the reason.
 
@@ -155,7 +148,7 @@ def curate_command(
 
     if list_rules:
         schemas = {name: rule.model_json_schema() for name, rule in RULES.items()}
-        print_done(rules_help(), {"rules": schemas, "presets": PRESETS}, as_json=as_json)
+        print_done(rules_help(), {"rules": schemas, "presets": PRESETS})
         return
     if not request.dataset or output is None:
         raise UsageError("name a dataset and --output FOLDER (or --list-rules)")
@@ -163,7 +156,7 @@ def curate_command(
     done = curate(request, output, chosen_rules, workers=workers or all_cores(), embed=_embedder(chosen_rules))
     print_labels(done.sources)
     kept = f"{amount(done.kept, 'row')} kept in {done.output / 'kept.jsonl'}, the others in rejected.jsonl"
-    print_done(f"{funnel_table(done.steps)}\n{kept}", done, as_json=as_json)
+    print_done(f"{funnel_table(done.steps)}\n{kept}", done)
 
 
 def _embedder(rules: Sequence[Rule]) -> Embedder | None:
@@ -182,18 +175,14 @@ def _embedder(rules: Sequence[Rule]) -> Embedder | None:
 @reads_dataset(Datasets)
 def split_command(
     request: DatasetRequest,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for train.jsonl and the parts.")
-    ],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder for train.jsonl and the parts.")],
     parts: Annotated[
         list[str] | None,
-        typer.Option("--part", metavar="NAME=SIZE", help="A held-out part: a share below 1, or a number of rows."),
+        Option("--part", metavar="NAME=SIZE", help="A held-out part: a share below 1, or a number of rows."),
     ] = None,
     threshold: Annotated[
-        float,
-        typer.Option("--threshold", min=0.1, max=1, help="Similarity at which two prompts stay in the same part."),
+        float, Option("--threshold", min=0.1, max=1, help="Similarity at which two prompts stay in the same part.")
     ] = 0.8,
-    as_json: AsJson = False,
 ) -> None:
     """Split a dataset into training and held-out files by clusters of similar prompts, so that no prompt is in both.
 
@@ -211,7 +200,7 @@ def split_command(
         lines.append(f"{sum(by_source.values()):>9,}  {done.output / (name + '.jsonl')}  ({rows})")
     if done.left_out:
         lines.append(f"{len(done.left_out):>9,}  rows cannot be used; data.json lists them")
-    print_done("\n".join(lines), done, as_json=as_json)
+    print_done("\n".join(lines), done)
 
 
 app.command("mix")(mix_command)

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, named_numbers, two_names
+from palate.cli.arguments import BaseUrl, MaxNewTokens, named_numbers, two_names
 from palate.cli.console import print_done
 from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
 from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
@@ -26,38 +26,36 @@ if TYPE_CHECKING:
     from palate.records import Messages
 
 
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")
-]
+Output = Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")]
 Add = Annotated[
-    list[str] | None, typer.Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500.")
+    list[str] | None, Option("--add", metavar="KIND=SIZE", help="Rows to add, as dropped_end=0.1 or sampled=500.")
 ]
-Aim = Annotated[list[str] | None, typer.Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")]
+Aim = Annotated[list[str] | None, Option("--aim", help="A gap to fill: accuracy, helpfulness or safety.")]
 PlanFile = Annotated[
-    Path | None, typer.Option("--plan", metavar="PLAN.yaml", help="YAML file with kinds: and all other settings.")
+    Path | None, Option("--plan", metavar="PLAN.yaml", help="YAML file with kinds: and all other settings.")
 ]
-Share = Annotated[float, typer.Option("--share", min=0, max=1, help="New rows for --aim, as a share of the rows read.")]
-MaxShare = Annotated[float, typer.Option("--max-share", min=0, help="Most new rows, as a share of the rows read.")]
+Share = Annotated[float, Option("--share", min=0, max=1, help="New rows for --aim, as a share of the rows read.")]
+MaxShare = Annotated[float, Option("--max-share", min=0, help="Most new rows, as a share of the rows read.")]
 MaxOfKind = Annotated[
-    float, typer.Option("--max-of-kind", min=0, max=1, help="Largest share of the new rows that is of one kind.")
+    float, Option("--max-of-kind", min=0, max=1, help="Largest share of the new rows that is of one kind.")
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", "-m", help="Model that samples answers. Of several, the first paraphrases and revises."),
+    Option("--model", "-m", help="Model that samples answers. Of several, the first paraphrases and revises."),
 ]
 JudgeSpec = Annotated[
-    str | None, typer.Option("--judge", help="As for palate judge: a rule, a function, a reward model's folder.")
+    str | None, Option("--judge", help="As for palate judge: a rule, a function, a reward model's folder.")
 ]
-K = Annotated[int, typer.Option("--k", "-k", min=2, help="Answers to sample for each prompt.")]
+K = Annotated[int, Option("--k", "-k", min=2, help="Answers to sample for each prompt.")]
 By = Annotated[
     Literal["best_worst", "margin"],
-    typer.Option("--by", help="Pairs of sampled answers; margin: the best and the nearest worse one."),
+    Option("--by", help="Pairs of sampled answers; margin: the best and the nearest worse one."),
 ]
-MinMargin = Annotated[float, typer.Option("--min-margin", help="Smallest difference of two scores that makes a pair.")]
+MinMargin = Annotated[float, Option("--min-margin", help="Smallest difference of two scores that makes a pair.")]
 
 Delta = Annotated[
     tuple[str, str] | None,
-    typer.Option(
+    Option(
         "--delta",
         metavar="STRONG WEAK",
         callback=two_names,
@@ -66,18 +64,16 @@ Delta = Annotated[
 ]
 Critique = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--critique", metavar="MODEL", help="Pairs from prompts: MODEL criticises an answer and revises it (chosen)."
     ),
 ]
 Principles = Annotated[
-    str, typer.Option("--principles", metavar="FILE", help="For --critique: text or YAML file, or builtin.")
+    str, Option("--principles", metavar="FILE", help="For --critique: text or YAML file, or builtin.")
 ]
 GapsFile = Annotated[
     Path | None,
-    typer.Option(
-        "--gaps", metavar="INSPECT.json", help="For --delta and --critique: fill what `inspect --json` calls rare."
-    ),
+    Option("--gaps", metavar="INSPECT.json", help="For --delta and --critique: fill what `inspect --json` calls rare."),
 ]
 
 
@@ -104,7 +100,6 @@ def augment_command(
     temperature: Temperature = 1.0,
     max_new_tokens: MaxNewTokens = 256,
     max_dropped: MaxDropped = 0.5,
-    as_json: AsJson = False,
 ) -> None:
     """Add pairs to a dataset (old rows stay unchanged), or make pairs of prompts by --delta or --critique.
 
@@ -120,7 +115,7 @@ def augment_command(
             raise UsageError("--delta and --critique name their models; --model only names who answers for --critique")
         writer = models[0] if models else None
         asked = FromPrompts(delta, critique, writer, principles, gaps, base_url, judge, temperature, max_new_tokens)
-        augment_from_prompts(request, output, asked, as_json=as_json)
+        augment_from_prompts(request, output, asked)
         return
     if gaps is not None:
         raise UsageError("--gaps is for --delta and --critique; use --aim for pairs")
@@ -148,7 +143,7 @@ def augment_command(
     for kind, reasons in done.not_made.items():
         why_not = ", ".join(f"{amount(n, 'row')}: {why}" for why, n in reasons.items())
         lines.append(f"{'':>9}  {kind} not made of {why_not}")
-    print_done("\n".join([*lines, str(done.output / "augmented.jsonl")]), done, as_json=as_json)
+    print_done("\n".join([*lines, str(done.output / "augmented.jsonl")]), done)
 
 
 def _augment_models(samplers: dict[str, AnswererSampler], judge: str | None) -> AugmentModels:

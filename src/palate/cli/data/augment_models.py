@@ -37,7 +37,7 @@ class FromPrompts(NamedTuple):
     max_new_tokens: int
 
 
-def augment_from_prompts(request: DatasetRequest, output: Path, options: FromPrompts, *, as_json: bool) -> None:
+def augment_from_prompts(request: DatasetRequest, output: Path, options: FromPrompts) -> None:
     """Make a pair of each prompt, and print what was made and how good both sides are."""
     from palate.data.augment.from_prompts import augment_prompts
     from palate.data.augment.gaps import read_gaps
@@ -48,7 +48,7 @@ def augment_from_prompts(request: DatasetRequest, output: Path, options: FromPro
     done = augment_prompts(
         request, output, recipe, seed=request.seed, gaps=gaps, reward=reward, judge=options.judge or ""
     )
-    print_done("\n".join(_lines(done, gaps)), done, as_json=as_json)
+    print_done("\n".join(_lines(done, gaps)), done)
 
 
 def _recipe(options: FromPrompts, gaps: Gaps | None) -> Recipe:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
-from palate.cli.arguments import AsJson, StoreUrl, named_numbers, opened_store, with_options
+from palate.cli.arguments import StoreUrl, named_numbers, opened_store, with_options
 from palate.cli.console import print_done, print_note
-from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
+from palate.cli.dataset import Exclude, KeepEvaluation, held_out_files
 from palate.cli.serve.interactions import read_filter
 from palate.errors import UsageError
 
@@ -20,22 +20,19 @@ if TYPE_CHECKING:
 @with_options("wanted", read_filter, without=("state", "thumbs", "route"))
 def from_interactions_command(
     wanted: Filter,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
     share_per_user: Annotated[
-        float, typer.Option("--share-per-user", min=0, max=1, help="Largest share of one person's rows in a file.")
+        float, Option("--share-per-user", min=0, max=1, help="Largest share of one person's rows in a file.")
     ] = 0.01,
-    sample: Annotated[int, typer.Option("--sample", min=0, help="Candidates to draw for labelling.")] = 0,
+    sample: Annotated[int, Option("--sample", min=0, help="Candidates to draw for labelling.")] = 0,
     shares: Annotated[
         list[str] | None,
-        typer.Option(
-            "--share", metavar="STRATUM=S", help="Of uniform (0.5), judge_uncertain (0.25), thumbs_down (0.25)."
-        ),
+        Option("--share", metavar="STRATUM=S", help="Of uniform (0.5), judge_uncertain (0.25), thumbs_down (0.25)."),
     ] = None,
     exclude: Exclude = None,
     keep_evaluation: KeepEvaluation = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the draws.")] = 0,
+    seed: Annotated[int, Option("--seed", min=0, help="Random seed of the draws.")] = 0,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write thumbs as KTO rows, edits and choices as pairs, and a sample of interactions for labelling.
 
@@ -71,7 +68,7 @@ def from_interactions_command(
         lines.append(f"{name:<20} {count:,} rows{most}")
     lines += [f"  {name:<18} {count:,}" for name, count in done.sources.items()]
     lines += [f"left out             {count:,} {reason}" for reason, count in done.left_out.items()]
-    print_done("\n".join(lines), done, as_json=as_json)
+    print_done("\n".join(lines), done)
     if any(name.endswith("_over_cap_of_person") for name in done.left_out) and done.people * share_per_user < 1:
         most = f"at most {share_per_user:.0%} of the rows"
         print_note(f"{done.people:,} people cannot each have {most}, so each has 1; raise --share-per-user")

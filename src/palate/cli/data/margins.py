@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, Average, CutoffLen, PrecisionName, TemplateName
+from palate.cli.arguments import Average, CutoffLen, PrecisionName, TemplateName
 from palate.cli.console import print_done, print_progress
 from palate.cli.dataset import Datasets, MaxDropped, print_labels, reads_dataset
 from palate.cli.models import model_path
@@ -28,16 +28,15 @@ _AT_A_TIME = 256
 @reads_dataset(Datasets)
 def margins_command(
     request: DatasetRequest,
-    model: Annotated[str, typer.Option("--model", "-m", help="The reference: a model, or a finished run.")],
+    model: Annotated[str, Option("--model", "-m", help="The reference: a model, or a finished run.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.jsonl", help="File with one {id, margin, …} per pair.")
+        Path, Option("--output", "-o", metavar="FILE.jsonl", help="File with one {id, margin, …} per pair.")
     ],
     average: Average = "sum",
     cutoff_len: CutoffLen = 2048,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
     max_dropped: MaxDropped = 0.5,
-    as_json: AsJson = False,
 ) -> None:
     """Score every pair with a model: log π(chosen) − log π(rejected), for the curation rule reference_margin.
 
@@ -77,7 +76,7 @@ def margins_command(
         options={"model": model, "weights": subject.identity, "average": average, "cutoff_len": cutoff_len},
         reports=loaded.sources,
     )
-    _report(output, counts, [row["margin"] for row in rows], average, as_json)
+    _report(output, counts, [row["margin"] for row in rows], average)
 
 
 def _rows(subject: Subject, pairs: list[PreferencePair], cutoff_len: int, mean: bool) -> Iterator[Mapping[str, Any]]:
@@ -98,7 +97,7 @@ def _rows(subject: Subject, pairs: list[PreferencePair], cutoff_len: int, mean: 
             }
 
 
-def _report(output: Path, counts: Mapping[str, int], margins: list[float], average: str, as_json: bool) -> None:
+def _report(output: Path, counts: Mapping[str, int], margins: list[float], average: str) -> None:
     from palate.data.inspect import Spread
 
     spread = Spread.of(margins)
@@ -111,6 +110,4 @@ def _report(output: Path, counts: Mapping[str, int], margins: list[float], avera
         lines.append(f"margin: median {spread.median:+.2f} {unit}, 5–95 % {spread.low:+.2f} … {spread.high:+.2f}")
     lines.append(f"the model ranks chosen higher in {agrees:.1%} of the pairs")
     lines.append(f"next: palate data curate … --rules with  - reference_margin: {{file: {output}, keep: [easy, hard]}}")
-    print_done(
-        "\n".join(lines), {"output": str(output), **counts, "agrees": agrees, "average": average}, as_json=as_json
-    )
+    print_done("\n".join(lines), {"output": str(output), **counts, "agrees": agrees, "average": average})

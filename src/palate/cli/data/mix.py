@@ -1,16 +1,16 @@
-"""`palate data mix`: several sources as one dataset."""
+"""`palate data mix` and `join`: several sources as one dataset, and the shards of a candidates file in one file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, named_numbers
+from palate.charts.text import amount
+from palate.cli.arguments import named_numbers
 from palate.cli.console import print_done
-from palate.cli.dataset import Datasets, print_labels, reads_dataset
-from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
+from palate.cli.dataset import Datasets, Exclude, KeepEvaluation, held_out_files, print_labels, reads_dataset
 from palate.errors import UsageError
 from palate.records import DatasetRequest
 
@@ -18,23 +18,20 @@ from palate.records import DatasetRequest
 @reads_dataset(Datasets)
 def mix_command(
     request: DatasetRequest,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for mixed.jsonl and data.json.")
-    ],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder for mixed.jsonl and data.json.")],
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weight", metavar="SOURCE=W", help="Share of a source; give one for every source, or none."),
+        Option("--weight", metavar="SOURCE=W", help="Share of a source; give one for every source, or none."),
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="Instead of weights: shares in proportion to size^(1/T).")
+        float | None, Option("--temperature", help="Instead of weights: shares in proportion to size^(1/T).")
     ] = None,
-    caps: Annotated[list[str] | None, typer.Option("--cap", metavar="SOURCE=N", help="Most rows of a source.")] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Most rows in all.")] = None,
-    kind: Annotated[str, typer.Option("--kind", help="What rows become: pairs, demonstrations, rankings …")] = "pairs",
-    form: Annotated[str, typer.Option("--as", help="jsonl, parquet or arrow.")] = "jsonl",
+    caps: Annotated[list[str] | None, Option("--cap", metavar="SOURCE=N", help="Most rows of a source.")] = None,
+    rows: Annotated[int | None, Option("--rows", min=1, help="Most rows in all.")] = None,
+    kind: Annotated[str, Option("--kind", help="What rows become: pairs, demonstrations, rankings …")] = "pairs",
+    form: Annotated[str, Option("--as", help="jsonl, parquet or arrow.")] = "jsonl",
     exclude: Exclude = None,
     keep_evaluation: KeepEvaluation = False,
-    as_json: AsJson = False,
 ) -> None:
     """Combine datasets by weights, temperature and caps: evenly interleaved, no row twice, reproducible.
 
@@ -71,4 +68,19 @@ def mix_command(
         share = f"{count / total:.1%}"
         aside = f" ({', '.join(left)})" if left else ""
         lines.append(f"{count:>9,}  {share:>6}  {name}{aside}")
-    print_done("\n".join([*lines, f"{total:>9,}  rows in {done.output / f'mixed.{form}'}"]), done, as_json=as_json)
+    print_done("\n".join([*lines, f"{total:>9,}  rows in {done.output / f'mixed.{form}'}"]), done)
+
+
+def join_command(
+    shards: Annotated[list[Path], Argument(metavar="SHARD.jsonl...", help="All shards, in any order.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE.jsonl", help="The joined file.")],
+) -> None:
+    """Join the shards of `palate generate --shard` into the file of a run without shards.
+
+    Example: palate data join shards/*.jsonl --output candidates.jsonl
+    """
+    from palate.feedback.shards import join_shards
+
+    rows = join_shards(shards, output)
+    text = f"{output}: {amount(rows, 'row')} of {amount(len(shards), 'shard')}"
+    print_done(text, {"path": str(output), "rows": rows, "shards": len(shards)})

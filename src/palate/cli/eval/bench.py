@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, PrecisionName, TemplateName
-from palate.cli.columns import text_width
+from palate.cli.arguments import PrecisionName, TemplateName
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.eval.bench_text import bench_text
 from palate.cli.judge.options import asks_judge, judge_of
@@ -23,49 +22,44 @@ if TYPE_CHECKING:
     from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult
 
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Benchmark, e.g. truthfulqa; see the manual's list.")]
+Name = Annotated[str, Argument(metavar="NAME", help="Benchmark, e.g. truthfulqa; see the manual's list.")]
 Models = Annotated[
     list[str] | None,
-    typer.Argument(metavar="RUN|CHECKPOINT|MODEL", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
+    Argument(metavar="RUN|CHECKPOINT|MODEL", help="Runs, checkpoint folders, any models; openai:MODEL@URL."),
 ]
 Data = Annotated[
     list[Path] | None,
-    typer.Option("--data", help="File or folder of the benchmark; may be given again. Default: from the hub."),
+    Option("--data", help="File or folder of the benchmark; may be given again. Default: from the hub."),
 ]
 Harness = Annotated[
-    str | None, typer.Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME.")
+    str | None, Option("--harness", metavar="TASK", help="A task of lm-evaluation-harness, in place of NAME.")
 ]
-MaxSamples = Annotated[
-    int | None, typer.Option("--max-samples", min=1, help="Ask only this many items, drawn with --seed.")
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of --max-samples.")]
+MaxSamples = Annotated[int | None, Option("--max-samples", min=1, help="Ask only this many items, drawn with --seed.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Random seed of --max-samples.")]
 Prompt = Annotated[
     Literal["plain", "chat", "written"] | None,
-    typer.Option(
+    Option(
         "--prompt", help="Answers scored as plain text or in a chat, or written ones. Default: the benchmark's own."
     ),
 ]
-NoReference = Annotated[
-    bool, typer.Option("--no-reference", help="With one run, do not measure its reference as 'before'.")
-]
+NoReference = Annotated[bool, Option("--no-reference", help="With one run, do not measure its reference as 'before'.")]
 CutoffLen = Annotated[
     int | None,
-    typer.Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens (4096); longer items are left out."),
+    Option("--cutoff-len", min=2, help="Longest prompt + answer, in tokens (4096); longer items are left out."),
 ]
 MaxNewTokens = Annotated[
-    int | None,
-    typer.Option("--max-new-tokens", min=1, help="Longest answer that a model writes. Default: the benchmark's."),
+    int | None, Option("--max-new-tokens", min=1, help="Longest answer that a model writes. Default: the benchmark's.")
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--output", "-o", metavar="FOLDER", help="Folder for bench-NAME.json and kept scores. With --judge: bench-NAME."
     ),
 ]
 
 
 def _judged(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel="Options of benchmarks with a judge", **settings)
+    return Option(*names, rich_help_panel="Options of benchmarks with a judge", **settings)
 
 
 JudgeName = Annotated[
@@ -116,7 +110,6 @@ def command(
     pairwise: Pairwise = False,
     references: References = "all",
     compat: Compat = None,
-    as_json: AsJson = False,
 ) -> None:
     """Measure models on a benchmark: rates with intervals, and the change from before to after on the same items.
 
@@ -160,10 +153,10 @@ def command(
     )
     run = run_benchmark if harness is None else run_harness
     result = run(name, model_paths(models or []), options, on_progress=print_progress)
-    _print_result(result, folder, as_json=as_json)
+    _print_result(result, folder)
 
 
-def _print_result(result: BenchmarkResult, folder: Path | None, *, as_json: bool) -> None:
+def _print_result(result: BenchmarkResult, folder: Path | None) -> None:
     """Print notes and figures, and write the pages; raises EngineError if the judge has not replied about an item."""
     for note in result.notes:
         print_note(note)
@@ -171,7 +164,7 @@ def _print_result(result: BenchmarkResult, folder: Path | None, *, as_json: bool
         _note_left_out(model, result.items)
         for note in model.notes:
             print_note(f"{model.name}: {note}" if len(result.models) > 1 else note)
-    print_done(bench_text(result, text_width()), result.to_json(), as_json=as_json)
+    print_done(bench_text(result), result.to_json())
     if folder is not None:
         _write_pages(result, folder)
         print_progress(f"result    {folder / f'bench-{result.benchmark}.json'}")

@@ -20,8 +20,8 @@ _MANY = 10
 """With more categories of a metric than this, its rates by category are only in the JSON result."""
 
 
-def bench_text(result: BenchmarkResult, width: int | None) -> str:
-    """Data and protocol, rates of each model, and comparisons; `width` is None where nothing is wrapped."""
+def bench_text(result: BenchmarkResult) -> str:
+    """Data and protocol, rates of each model, and comparisons."""
     asked = f"{amount(result.items, 'item')}"
     if result.seed is not None:
         asked = f"{result.items} of {amount(result.of, 'item')} (seed {result.seed})"
@@ -33,26 +33,26 @@ def bench_text(result: BenchmarkResult, width: int | None) -> str:
         *(("deviation", text) for text in result.deviations),
         *(("metric", f"{name}: {meaning}") for name, meaning in result.metrics.items() if name in measured),
     ]
-    parts = [wrapped(f"{result.title} ({result.paper}): {asked}", hang=2, width=width)]
-    parts.append("\n".join(two_columns(facts, width=width, indent=0)))
-    parts.append(_rates(result, width))
+    parts = [wrapped(f"{result.title} ({result.paper}): {asked}", hang=2)]
+    parts.append(two_columns(facts, indent=0))
+    parts.append(_rates(result))
     for model in result.models:
-        parts += _judged_figures(model, width)
-    parts += [_comparison(comparison, result, width) for comparison in result.comparisons]
+        parts += _judged_figures(model)
+    parts += [_comparison(comparison, result) for comparison in result.comparisons]
     return "\n\n".join(parts)
 
 
-def _judged_figures(model: ModelResult, width: int | None) -> list[str]:
+def _judged_figures(model: ModelResult) -> list[str]:
     """The figures of a win rate, and those of the benchmark's own definition."""
     parts = []
     if model.winrate is not None:
         from palate.report.pages.winrate import figure_rows
 
         heading = f"{model.name} (A) against {model.winrate['b']['name']} (B)"
-        parts.append("\n".join([heading, *two_columns(figure_rows(model.winrate), width=width)]))
+        parts.append("\n".join([heading, two_columns(figure_rows(model.winrate))]))
     if model.published:
         heading = f"{model.name}, as the benchmark's own program defines it"
-        parts.append("\n".join([heading, *two_columns([_published(one) for one in model.published], width=width)]))
+        parts.append("\n".join([heading, two_columns([_published(one) for one in model.published])]))
     return parts
 
 
@@ -61,7 +61,7 @@ def _published(one: Published) -> tuple[str, str]:
     return one.name, f"{value}; {one.note}"
 
 
-def _rates(result: BenchmarkResult, width: int | None) -> str:
+def _rates(result: BenchmarkResult) -> str:
     """The rates of each model; by category only without a comparison, whose table has them."""
     listed = [(model, rate) for model in result.models for rate in model.rates]
     counts = Counter((model.name, rate.metric) for model, rate in listed if rate.category is not None)
@@ -78,11 +78,11 @@ def _rates(result: BenchmarkResult, width: int | None) -> str:
         if rate.category is None or (few and not result.comparisons)
     ]
     name = "mean (95 %)" if any(rate.metric in result.grades for _, rate in listed) else "rate (95 %)"
-    found = table(["metric", "items", "model", name, "n"], rows, right=(4,), width=width)
+    found = table(["metric", "items", "model", name, "n"], rows, right=(4,))
     if few:
         return found
     line = f"The rates of {max(counts.values())} categories are in the JSON result (--output or --json)."
-    return f"{found}\n\n{wrapped(line, hang=2, width=width)}"
+    return f"{found}\n\n{wrapped(line, hang=2)}"
 
 
 def _mean(mean: Interval, grade: bool) -> str:
@@ -92,7 +92,7 @@ def _mean(mean: Interval, grade: bool) -> str:
     return f"{mean.estimate:.2f}{ends}"
 
 
-def _comparison(comparison: Comparison, result: BenchmarkResult, width: int | None) -> str:
+def _comparison(comparison: Comparison, result: BenchmarkResult) -> str:
     listed = comparison.differences
     counts = Counter(one.metric for one in listed if one.category is not None)
     few = max(counts.values(), default=0) <= _MANY
@@ -100,17 +100,16 @@ def _comparison(comparison: Comparison, result: BenchmarkResult, width: int | No
         f"{comparison.before} → {comparison.after}, paired on {amount(comparison.items, 'item')} (95 % intervals; p of "
         "categories adjusted by Holm)",
         hang=2,
-        width=width,
     )
     rows = [_row(one, one.metric in result.grades) for one in listed if few or one.category is None]
     if not rows:
         return f"{heading}\n\nNo item was scored for both models."
     points = "difference, grades" if any(one.metric in result.grades for one in listed) else "difference, points"
     names = ["metric", "items", "before", "after", points, "p", "n"]
-    lines = [heading, table(names, rows, right=(5, 6), width=width)]
+    lines = [heading, table(names, rows, right=(5, 6))]
     if any(one.test == "paired_t" and one.difference.n < _LARGE for one in listed if one.category is None):
         note = f"The paired t test assumes {_LARGE} items or more; with fewer, its p is approximate."
-        lines.append(wrapped(note, hang=2, width=width))
+        lines.append(wrapped(note, hang=2))
     return "\n\n".join(lines)
 
 

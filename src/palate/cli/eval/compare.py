@@ -5,33 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount, p_value
-from palate.cli.arguments import AsJson
-from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.columns import table, wrapped
+from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from palate.evaluation.logs.compare import Comparison, MetricComparison
 
-First = Annotated[Path, typer.Argument(metavar="LOG", help="The result before: a file or a folder.")]
-Second = Annotated[Path, typer.Argument(metavar="LOG", help="The result after, on the same items.")]
+First = Annotated[Path, Argument(metavar="LOG", help="The result before: a file or a folder.")]
+Second = Annotated[Path, Argument(metavar="LOG", help="The result after, on the same items.")]
 Adjust = Annotated[
     Literal["holm", "bh"],
-    typer.Option(
-        "--adjust", help="p-values of several metrics: holm for claims, bh (false discovery rate) to explore."
-    ),
+    Option("--adjust", help="p-values of several metrics: holm for claims, bh (false discovery rate) to explore."),
 ]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")]
+Seed = Annotated[int, Option("--seed", help="Seed of the bootstrap.")]
 
 _ADJUSTED = {"holm": "p Holm", "bh": "p BH"}
 _IDS = 8
 """Ids of unmatched items that are printed; --json has all of them."""
 
 
-def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 0, as_json: AsJson = False) -> None:
+def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 0) -> None:
     """Compare two results item by item: of palate, lm-evaluation-harness (--log_samples) or Inspect (.eval, .json).
 
     Example: palate eval compare before/samples.jsonl after/samples.jsonl
@@ -42,13 +39,12 @@ def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 
     from palate.evaluation.logs.read import read_log
 
     found = compare_items(read_log(first), read_log(second), adjustment=adjust, seed=seed)
-    if as_json:
+    if wants_json():
         print_json({"first_path": str(first), "second_path": str(second), **found.to_json()})
         return
     for line in _notes(found):
         print_note(line)
-    width = text_width()
-    print_result(f"{wrapped(_heading(found), hang=4, width=width)}\n\n{_table(found, width)}\n\n{_tests(found, width)}")
+    print_result(f"{wrapped(_heading(found), hang=4)}\n\n{_table(found)}\n\n{_tests(found)}")
 
 
 def _heading(found: Comparison) -> str:
@@ -60,7 +56,7 @@ def _heading(found: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _table(found: Comparison, width: int | None) -> str:
+def _table(found: Comparison) -> str:
     names = ["metric", "A", "B", "B − A", "95 %", "p", _ADJUSTED[found.adjustment], "MDE"]
     rows = []
     for one in found.metrics:
@@ -77,16 +73,16 @@ def _table(found: Comparison, width: int | None) -> str:
                 "–" if result.detectable is None else f"{result.detectable:.3f}",
             ]
         )
-    return table(names, rows, right=range(1, len(names)), width=width)
+    return table(names, rows, right=range(1, len(names)))
 
 
-def _tests(found: Comparison, width: int | None) -> str:
+def _tests(found: Comparison) -> str:
     """How each metric was tested, and what the columns mean."""
     lines = [_test(one) for one in found.metrics]
     if len(found.metrics) > 1:
         lines.append(f"{_ADJUSTED[found.adjustment]}: adjusted for {len(found.metrics)} tests")
     lines.append("MDE: minimum detectable effect, the true difference that these items show in 80 % of studies")
-    return wrapped("\n".join(lines), hang=2, width=width)
+    return wrapped("\n".join(lines), hang=2)
 
 
 def _test(one: MetricComparison) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
-from palate.cli.columns import table, text_width, wrapped
+from palate.cli.arguments import CutoffLen, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName
+from palate.cli.columns import table, wrapped
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.generate import K
@@ -21,24 +21,22 @@ if TYPE_CHECKING:
     from palate.records import RewardFunction
 
 Models = Annotated[
-    list[str], typer.Argument(metavar="RUN|CHECKPOINT|MODEL", help="Finished runs, checkpoint folders, any models.")
+    list[str], Argument(metavar="RUN|CHECKPOINT|MODEL", help="Finished runs, checkpoint folders, any models.")
 ]
-Prompts = Annotated[str, typer.Option("--prompts", help="A file, folder, hub id or registered dataset to answer.")]
+Prompts = Annotated[str, Option("--prompts", help="A file, folder, hub id or registered dataset to answer.")]
 RewardNames = Annotated[
     list[str],
-    typer.Option(
+    Option(
         "--reward",
         metavar="REWARD",
         help="length:…, lexicon:…, module:function, file.py:function or a reward model's folder; may be given again.",
     ),
 ]
-Reference = Annotated[
-    str | None, typer.Option("--reference", help="Reference of the KL. Default: the runs' own reference.")
-]
-Checkpoints = Annotated[bool, typer.Option("--checkpoints", help="Also every complete checkpoint of each run.")]
-XScale = Annotated[Literal["sqrt", "linear", "log"], typer.Option("--x-scale", help="Scale of the figure's KL axis.")]
+Reference = Annotated[str | None, Option("--reference", help="Reference of the KL. Default: the runs' own reference.")]
+Checkpoints = Annotated[bool, Option("--checkpoints", help="Also every complete checkpoint of each run.")]
+XScale = Annotated[Literal["sqrt", "linear", "log"], Option("--x-scale", help="Scale of the figure's KL axis.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder for figures, answers and the page.")
+    Path | None, Option("--output", "-o", metavar="FOLDER", help="Folder for figures, answers and the page.")
 ]
 
 
@@ -57,7 +55,6 @@ def command(
     cutoff_len: CutoffLen = 2048,
     x_scale: XScale = "sqrt",
     output: Output = None,
-    as_json: AsJson = False,
 ) -> None:
     """Reward against KL to the reference, for runs, their checkpoints and other models: a figure and a table.
 
@@ -91,7 +88,7 @@ def command(
         rows = [{**row, "prompt_id": asked[row["prompt"]].id} for row in found.answer_rows()]
         write_frontier(output, facts, rows, x_scale=x_scale)
         print_progress(f"report    {output / 'report.html'}")
-    print_done(_table(facts, text_width()), facts, as_json=as_json)
+    print_done(_table(facts), facts)
 
 
 def _rewards(names: list[str], precision: str) -> dict[str, RewardFunction]:
@@ -115,7 +112,7 @@ def _note_left_out(found: Frontier, prompts: int, cutoff_len: int) -> None:
         print_note(f"{found.left_out} of {prompts} prompts are left out, too long for --cutoff-len {cutoff_len}")
 
 
-def _table(facts: dict[str, Any], width: int | None) -> str:
+def _table(facts: dict[str, Any]) -> str:
     """Estimates ± half their intervals."""
     from palate.artifacts import plain
     from palate.report.pages.frontier import half_width
@@ -127,5 +124,5 @@ def _table(facts: dict[str, Any], width: int | None) -> str:
         intervals = [*(point["rewards"][name] for name in known["rewards"]), point["kl"]]
         shares = [f"{100 * point[name]['estimate']:.0f} %" for name in ("ended", "distinct")]
         rows.append([point["name"], *map(half_width, intervals), *shares, f"{point['tokens']['estimate']:.1f}"])
-    heading = wrapped("reward against KL, nats per answer (± 95 % over prompts)", hang=2, width=width)
-    return f"{heading}\n\n{table(names, rows, right=range(1, len(names)), width=width)}"
+    heading = wrapped("reward against KL, nats per answer (± 95 % over prompts)", hang=2)
+    return f"{heading}\n\n{table(names, rows, right=range(1, len(names)))}"

@@ -6,25 +6,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, BaseUrl, MaxNewTokens, PrecisionName, TemplateName
+from palate.cli.arguments import BaseUrl, MaxNewTokens, PrecisionName, TemplateName
 from palate.cli.console import print_done
 from palate.cli.models import model_path
 from palate.errors import DataError
 
 
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Run, version, model folder, or the engine's name.")],
-    prompts: Annotated[
-        Path, typer.Option("--prompts", metavar="FILE", help="Rows with a prompt, and `must` or `must_not`.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="For `loop gate --must-pass`.")],
+    model: Annotated[str, Argument(metavar="MODEL", help="Run, version, model folder, or the engine's name.")],
+    prompts: Annotated[Path, Option("--prompts", metavar="FILE", help="Rows with a prompt, and `must` or `must_not`.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FILE", help="For `loop gate --must-pass`.")],
     max_new_tokens: MaxNewTokens = 256,
     base_url: BaseUrl = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Check greedy answers for regular expressions that they must, or must not, have.
 
@@ -46,4 +43,4 @@ def command(
     write_json(output, result)
     lines = [f"passed  {len(checked) - len(failed):,} of {len(checked):,}"]
     lines += [f"{one['id']}: {'; '.join(one['misses'])}" for one in failed]
-    print_done("\n".join([*lines, f"result  {output}"]), result, as_json=as_json)
+    print_done("\n".join([*lines, f"result  {output}"]), result)

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, CampaignName, StoreUrl, opened_store
-from palate.cli.columns import table, text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.arguments import CampaignName, StoreUrl, opened_store
+from palate.cli.columns import table, wrapped
+from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 from palate.feedback.votes import VoterKind
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from palate.feedback.votes import Vote
 
 VotesPaths = Annotated[
-    list[Path] | None, typer.Argument(metavar="VOTES", help="Files of votes, or folders of `palate eval winrate`.")
+    list[Path] | None, Argument(metavar="VOTES", help="Files of votes, or folders of `palate eval winrate`.")
 ]
 CandidatesFile = Annotated[
     Path | None,
-    typer.Option("--candidates", metavar="FILE.jsonl", help="Answers of the votes. Default: candidates.jsonl beside."),
+    Option("--candidates", metavar="FILE.jsonl", help="Answers of the votes. Default: candidates.jsonl beside."),
 ]
 Anchor = Annotated[
-    str | None, typer.Option("--anchor", metavar="MODEL", help="Model with 1000 points. Default: the first one.")
+    str | None, Option("--anchor", metavar="MODEL", help="Model with 1000 points. Default: the first one.")
 ]
-Kind = Annotated[VoterKind | None, typer.Option("--kind", help="Only votes of this kind of voter.")]
-LengthControl = Annotated[bool, typer.Option("--length-control", help="Rate at equal length of the answers.")]
+Kind = Annotated[VoterKind | None, Option("--kind", help="Only votes of this kind of voter.")]
+LengthControl = Annotated[bool, Option("--length-control", help="Rate at equal length of the answers.")]
 
 
 def command(
@@ -41,7 +41,6 @@ def command(
     anchor: Anchor = None,
     kind: Kind = None,
     length_control: LengthControl = False,
-    as_json: AsJson = False,
 ) -> None:
     """Rate models by Bradley and Terry's model: ratings with intervals and ranks, from votes on pairs of their answers.
 
@@ -56,12 +55,11 @@ def command(
         sources.append(_of_store(store, campaign))
     verdicts = read_verdicts(sources, kind=kind)
     groups = rank(verdicts, anchor=anchor, length_control=length_control)
-    if as_json:
+    if wants_json():
         facts = {"votes": len(verdicts.rows), "kinds": verdicts.kinds, "left_out": verdicts.left_out}
         print_json({**facts, "groups": [asdict(group) for group in groups]})
     else:
-        width = text_width()
-        print_result("\n\n".join(wrapped(_group_text(group, width), hang=2, width=width) for group in groups))
+        print_result("\n\n".join(wrapped(_group_text(group), hang=2) for group in groups))
     for reason, count in verdicts.left_out.items():
         print_note(f"votes left out: {count:,}: {reason}")
     if len(verdicts.kinds) > 1:
@@ -91,7 +89,7 @@ def _of_store(store: str | None, campaign: str | None) -> tuple[tuple[Candidates
     return read.candidates, read.votes
 
 
-def _group_text(group: RatedGroup, width: int | None) -> str:
+def _group_text(group: RatedGroup) -> str:
     apart = [f"rated apart: {group.apart}"] if group.apart else []
     if group.result is None or not group.result.ratings:
         reason = [] if group.result is None else [f"no ratings: {group.result.reason}"]
@@ -106,7 +104,7 @@ def _group_text(group: RatedGroup, width: int | None) -> str:
         ]
         for one in group.result.ratings
     ]
-    lines = [table(["rank", "model", "rating", "95 %", "votes"], rows, right=(0, 2, 3, 4), width=width), ""]
+    lines = [table(["rank", "model", "rating", "95 %", "votes"], rows, right=(0, 2, 3, 4)), ""]
     lines.append(f"{group.votes:,} votes on {group.prompts:,} prompts; {group.result.anchor} has 1000 points")
     named = [("first slot gains", group.result.order), *(("length gains", one) for one in group.result.covariates)]
     lines += [

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from palate.artifacts import check_writable, file_name
 from palate.charts.text import amount, by_endpoint
-from palate.cli.arguments import AsJson, MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
+from palate.cli.arguments import MaxNewTokens, PrecisionName, SamplingSeed, TemplateName, opened_store
 from palate.cli.console import print_note, print_progress
 from palate.cli.dataset import read_prompts, reads_dataset
 from palate.cli.eval.winrate_output import print_next_step, print_one, print_sweep, write_result
@@ -24,7 +24,6 @@ from palate.records import DatasetRequest, Record
 
 if TYPE_CHECKING:
     from palate.evaluation.winrate.folder import WinRateFolder
-    from palate.evaluation.winrate.leaks import Leaks
     from palate.evaluation.winrate.result import Result
     from palate.evaluation.winrate.run import Plan
     from palate.evaluation.winrate.sides import Side
@@ -36,41 +35,38 @@ MAX_NEW_TOKENS, SEED = 256, 42
 
 SideA = Annotated[
     str,
-    typer.Argument(
+    Argument(
         metavar="A", help="Run, checkpoint, model folder, hub id, openai:MODEL@URL, or a candidates file (.jsonl)."
     ),
 ]
-SideB = Annotated[str, typer.Argument(metavar="B", help="What A is compared with; as A.")]
+SideB = Annotated[str, Argument(metavar="B", help="What A is compared with; as A.")]
 Prompts = Annotated[
     str | None,
-    typer.Option(
-        "--prompts", help="File, folder, hub id or registered dataset to answer. Default: those of recorded A."
-    ),
+    Option("--prompts", help="File, folder, hub id or registered dataset to answer. Default: those of recorded A."),
 ]
 JudgeSpec = Annotated[
-    str,
-    typer.Option("--judge", help="As `palate judge` has it, or `people` for votes of people (--votes, --campaign)."),
+    str, Option("--judge", help="As `palate judge` has it, or `people` for votes of people (--votes, --campaign).")
 ]
 Votes = Annotated[
     Path | None,
-    typer.Option("--votes", metavar="FILE.jsonl", help="Votes of people: the judge `people`, or to correct a judge."),
+    Option("--votes", metavar="FILE.jsonl", help="Votes of people: the judge `people`, or to correct a judge."),
 ]
 Campaign = Annotated[
-    str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store whose votes of people are read.")
+    str | None, Option("--campaign", metavar="NAME", help="Campaign of the store whose votes of people are read.")
 ]
 Temperatures = Annotated[
-    str, typer.Option("--temperatures", metavar="T,T", help="Sampling temperatures of the answers; a row for each.")
+    str, Option("--temperatures", metavar="T,T", help="Sampling temperatures of the answers; a row for each.")
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Folder of answers, verdicts and result. Default: A-vs-B."),
+    Option("--output", "-o", metavar="FOLDER", help="Folder of answers, verdicts and result. Default: A-vs-B."),
 ]
-Category = Annotated[str, typer.Option("--by", metavar="COLUMN", help="Column of the prompts' categories.")]
+Category = Annotated[str, Option("--by", metavar="COLUMN", help="Column of the prompts' categories.")]
 Cluster = Annotated[
-    str, typer.Option("--cluster", metavar="COLUMN", help="Column that groups prompts which depend on each other.")
+    str, Option("--cluster", metavar="COLUMN", help="Column that groups prompts which depend on each other.")
 ]
-Style = Annotated[bool, typer.Option("--style", help="Also control for headers, lists and bold text.")]
-Regressions = Annotated[bool, typer.Option("--regressions", help="Also print the worst 20 losses side by side.")]
+Style = Annotated[bool, Option("--style", help="Also control for headers, lists and bold text.")]
+Regressions = Annotated[bool, Option("--regressions", help="Also print the worst 20 losses side by side.")]
 
 
 @reads_dataset(Prompts, optional=True, prompts_only=True)
@@ -94,14 +90,13 @@ def command(
     output: Output = None,
     template: TemplateName = None,
     precision: PrecisionName = "auto",
-    as_json: AsJson = False,
 ) -> None:
     """Win rate of A against B, raw and length-controlled, with intervals; by a judge in both orders, or by people.
 
     Example: palate eval winrate runs/dpo runs/sft --prompts p.jsonl --judge rm
     """
     from palate.evaluation.winrate.folder import WinRateFolder
-    from palate.evaluation.winrate.run import Plan, answer_all, check_plan, check_sides, find_leaks
+    from palate.evaluation.winrate.run import Plan, answer_all, check_plan, check_sides, find_leaks, measure_answers
     from palate.evaluation.winrate.sides import read_side
     from palate.feedback.calibration.card import unmeasured_note
     from palate.models.generation.decoding import Decoding
@@ -133,16 +128,19 @@ def command(
     check_writable(folder.path / "winrate.json")
     answer_all(plan, folders, on_progress=print_progress)
     if asked_judge is None and people is None:
-        print_next_step(folders, as_json=as_json)
+        print_next_step(folders)
         return
     leaks = find_leaks(plan)
-    results = {heat: _measured(plan, place, asked_judge, people, leaks, heat) for heat, place in folders.items()}
+    results = {
+        heat: measure_answers(plan, place, asked_judge, temperature=heat, leaks=leaks, people=people)
+        for heat, place in folders.items()
+    }
     by_endpoint("judged", endpoint_counts(asked_judge), print_progress)
     written = {heat: write_result(folders[heat], result) for heat, result in results.items()}
     if len(heats) > 1:
-        print_sweep(folder, written, as_json=as_json)
+        print_sweep(folder, written)
     else:
-        print_one(folder, written[heats[0]], with_regressions=regressions, as_json=as_json)
+        print_one(folder, written[heats[0]], with_regressions=regressions)
     note = None if asked_judge is None else unmeasured_note(asked_judge, settings.store)
     if note is not None:
         print_note(note)
@@ -165,22 +163,6 @@ def _judge(spec: str, settings: ApiSettings, folder: WinRateFolder, campaign: st
     return judge_of(
         spec, own if campaign is not None and not is_api_judge(spec) else settings, folder.votes, check=True
     )
-
-
-def _measured(
-    plan: Plan,
-    folder: WinRateFolder,
-    judge: Judge | None,
-    people: PeopleVotes | None,
-    leaks: list[Leaks],
-    temperature: float,
-) -> Result:
-    from palate.evaluation.winrate.run import measure_judged, measure_people
-
-    if judge is not None:
-        return measure_judged(plan, folder, judge, temperature=temperature, leaks=leaks, people=people)
-    assert people is not None  # checked by the caller
-    return measure_people(plan, folder, people, temperature=temperature, leaks=leaks)
 
 
 def _temperatures(text: str) -> list[float]:

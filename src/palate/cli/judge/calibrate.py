@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, opened_store
-from palate.cli.columns import text_width, two_columns
+from palate.cli.arguments import opened_store
+from palate.cli.columns import two_columns
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.errors import UsageError
@@ -21,33 +21,30 @@ if TYPE_CHECKING:
 
 CandidatesFile = Annotated[
     Path,
-    typer.Argument(
+    Argument(
         metavar="CANDIDATES.jsonl|PAIRS.json", help="Candidates that people voted on, or labelled pairs with the label."
     ),
 ]
 Votes = Annotated[
-    Path | None, typer.Option("--votes", metavar="FILE.jsonl", help="Votes of people. Not needed for labelled pairs.")
+    Path | None, Option("--votes", metavar="FILE.jsonl", help="Votes of people. Not needed for labelled pairs.")
 ]
 Gold = Annotated[
-    Path | None, typer.Option("--gold", metavar="FILE.jsonl", help="Known outcomes of gold questions, as votes.")
+    Path | None, Option("--gold", metavar="FILE.jsonl", help="Known outcomes of gold questions, as votes.")
 ]
 Output = Annotated[
     Path | None,
-    typer.Option(
-        "--output", "-o", metavar="CARD.json", help="The card; a page is beside it. Default: CANDIDATES.card.json."
-    ),
+    Option("--output", "-o", metavar="CARD.json", help="The card; a page is beside it. Default: CANDIDATES.card.json."),
 ]
 Unlabelled = Annotated[
     int | None,
-    typer.Option("--unlabelled", min=0, help="Most questions without votes, for corrected win rates. Default: all."),
+    Option("--unlabelled", min=0, help="Most questions without votes, for corrected win rates. Default: all."),
 ]
-Repeats = Annotated[int, typer.Option("--repeats", min=0, help="Most questions that are asked again.")]
+Repeats = Annotated[int, Option("--repeats", min=0, help="Most questions that are asked again.")]
 Spread = Annotated[
-    int,
-    typer.Option("--spread", min=0, help="Most questions that are asked with each prompt of the judge; 0 for none."),
+    int, Option("--spread", min=0, help="Most questions that are asked with each prompt of the judge; 0 for none.")
 ]
-Canaries = Annotated[int, typer.Option("--canaries", min=0, help="Most canaries of each kind.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed of what is drawn.")]
+Canaries = Annotated[int, Option("--canaries", min=0, help="Most canaries of each kind.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Random seed of what is drawn.")]
 
 
 @asks_judge
@@ -63,7 +60,6 @@ def command(
     spread: Spread = 50,
     canaries: Canaries = 20,
     seed: Seed = 42,
-    as_json: AsJson = False,
 ) -> None:
     """Measure a judge: agreement with people, biases, stability, canaries, corrected win rates. Writes a judge card.
 
@@ -91,8 +87,8 @@ def command(
         database.write(lambda session: save_card(session, card))
     page = write_text(path.with_suffix(".html"), judge_card_page(card))
     print_progress(f"card      {path}\npage      {page}")
-    text = "\n".join(two_columns(lines(card), width=text_width()))
-    print_done(text, {"card": str(path), "page": str(page), **card.to_json()}, as_json=as_json)
+    text = two_columns(lines(card))
+    print_done(text, {"card": str(path), "page": str(page), **card.to_json()})
     if card.verdict != "may_decide_alone":
         print_note(f"judge {card.judge.name}: {card.verdict.replace('_', ' ')}")
 

@@ -7,30 +7,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, ShardName
+from palate.cli.arguments import ShardName
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import UsageError
 from palate.feedback.judges.settings import ApiSettings
 
 CandidatesFile = Annotated[
-    Path, typer.Argument(metavar="CANDIDATES.jsonl", help="Candidates, as `palate generate` writes them.")
+    Path, Argument(metavar="CANDIDATES.jsonl", help="Candidates, as `palate generate` writes them.")
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE.jsonl", help="File of votes. Default: CANDIDATES.votes.jsonl."),
+    Path | None, Option("--output", "-o", metavar="FILE.jsonl", help="File of votes. Default: CANDIDATES.votes.jsonl.")
 ]
-Pairs = Annotated[Path | None, typer.Option("--pairs", metavar="FILE.jsonl", help="Also write pairs to train on.")]
+Pairs = Annotated[Path | None, Option("--pairs", metavar="FILE.jsonl", help="Also write pairs to train on.")]
 SelectName = Annotated[
     Literal["all", "extremes"],
-    typer.Option("--select", help="Pairs that --pairs writes: all with a majority, or best against worst (extremes)."),
+    Option("--select", help="Pairs that --pairs writes: all with a majority, or best against worst (extremes)."),
 ]
 PerPrompt = Annotated[
-    int | None, typer.Option("--per-prompt", min=1, help="Compare at most this many pairs of answers per prompt.")
+    int | None, Option("--per-prompt", min=1, help="Compare at most this many pairs of answers per prompt.")
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Random seed, for --per-prompt.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Random seed, for --per-prompt.")]
 
 _NO_PAIR: Mapping[str, str] = {
     "tie": "tied",
@@ -50,7 +49,6 @@ def command(
     per_prompt: PerPrompt = None,
     seed: Seed = 42,
     shard: ShardName = None,
-    as_json: AsJson = False,
 ) -> None:
     """Let a judge compare the answers to each prompt, two at a time and in both orders; resumable.
 
@@ -86,4 +84,4 @@ def command(
         if left_out:
             why = ", ".join(f"{count} {_NO_PAIR.get(reason, reason)}" for reason, count in left_out.items())
             lines.append(f"no pair              {sum(left_out.values())} of {len(asked) // 2}: {why}")
-    print_votes(collected, asked_judge, path, store=settings.store, lines=lines, numbers=numbers, as_json=as_json)
+    print_votes(collected, asked_judge, path, store=settings.store, lines=lines, numbers=numbers)

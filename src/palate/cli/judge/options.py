@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Option
 
 from palate.cli.arguments import StoreUrl, with_options
 from palate.cli.console import print_progress
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 JudgeSpec = Annotated[
     str,
-    typer.Option(
+    Option(
         "--judge",
         help="length:shorter, lexicon:FILE, module:function, file.py:function, a reward model's folder, openai:MODEL, "
         "openai:MODEL@URL,URL=2, or jury:JUDGE,JUDGE.",
@@ -28,7 +28,7 @@ JudgeSpec = Annotated[
 
 
 def _option(*names: str, **settings: Any) -> Any:
-    return typer.Option(*names, rich_help_panel="Options of judges over an API", **settings)
+    return Option(*names, rich_help_panel="Options of judges over an API", **settings)
 
 
 def api_settings(

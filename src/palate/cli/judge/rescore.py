@@ -5,29 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson
 from palate.cli.judge.options import JudgeSpec, asks_judge, judge_of
 from palate.cli.judge.result import print_votes
 from palate.errors import DataError, UsageError
 from palate.feedback.judges.settings import ApiSettings
 
-VotesFile = Annotated[Path, typer.Argument(metavar="VOTES.jsonl", help="Votes, as `palate judge` writes them.")]
+VotesFile = Annotated[Path, Argument(metavar="VOTES.jsonl", help="Votes, as `palate judge` writes them.")]
 CandidatesFile = Annotated[
-    Path | None,
-    typer.Option("--candidates", metavar="FILE.jsonl", help="Default: X.jsonl for the votes X.votes.jsonl."),
+    Path | None, Option("--candidates", metavar="FILE.jsonl", help="Default: X.jsonl for the votes X.votes.jsonl.")
 ]
 
 
 @asks_judge
-def command(
-    votes: VotesFile,
-    judge: JudgeSpec,
-    settings: ApiSettings,
-    candidates: CandidatesFile = None,
-    as_json: AsJson = False,
-) -> None:
+def command(votes: VotesFile, judge: JudgeSpec, settings: ApiSettings, candidates: CandidatesFile = None) -> None:
     """Ask another judge, or with another prompt, about the answers in a votes file; appends votes to it.
 
     Nothing is generated again and no vote is changed: votes of each judge and prompt have their own name.
@@ -56,7 +48,7 @@ def command(
         raise UsageError(f"{votes}: has no vote")
     asked_judge = judge_of(judge, settings, votes)
     collected = collect_votes(asked, asked_judge, votes)
-    print_votes(collected, asked_judge, votes, store=settings.store, lines=[], numbers={}, as_json=as_json)
+    print_votes(collected, asked_judge, votes, store=settings.store, lines=[], numbers={})
 
 
 def _candidates_of(votes: Path) -> Path:

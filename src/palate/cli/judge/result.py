@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from palate.charts.text import amount, counts_text
-from palate.cli.columns import text_width, wrapped
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.columns import wrapped
+from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import EngineError
 
 if TYPE_CHECKING:
@@ -22,14 +22,7 @@ _SHOWN_REASON = 120
 
 
 def print_votes(
-    collected: Collected,
-    judge: Judge,
-    path: Path,
-    *,
-    store: str | None,
-    lines: list[str],
-    numbers: dict[str, Any],
-    as_json: bool,
+    collected: Collected, judge: Judge, path: Path, *, store: str | None, lines: list[str], numbers: dict[str, Any]
 ) -> None:
     """Print the counts, what is missing, and what was used.
 
@@ -45,7 +38,7 @@ def print_votes(
 
     summary = summarise(collected.votes)
     missing, usage = collected.missing, _usage(judge)
-    if as_json:
+    if wants_json():
         counts = asdict(summary)
         counts["count"] = counts.pop("votes")
         listed = [
@@ -74,7 +67,7 @@ def print_votes(
         if unread is not None:
             shown.append(f"first unparsed       {unread.item}: {_one_line(unread.reason)}")
         rows = [*shown, *usage[0], *lines, *collected.missing_lines()]
-        print_result("\n".join(wrapped(row, hang=_HANG, width=text_width()) for row in rows))
+        print_result("\n".join(wrapped(row, hang=_HANG) for row in rows))
     note = unmeasured_note(judge, store)
     if note is not None:
         print_note(note)

@@ -7,9 +7,8 @@ import typer
 from palate.cli.arguments import verb_group
 from palate.cli.label import users
 from palate.cli.label.campaign import assign_command, create_command, status_command
-from palate.cli.label.export import export_command
 from palate.cli.label.serve import serve_command
-from palate.cli.label.transfer import import_command
+from palate.cli.label.transfer import export_command, import_command
 
 app = typer.Typer(cls=verb_group("label"), no_args_is_help=True)
 

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, StoreUrl, opened_store
-from palate.cli.columns import table, text_width
-from palate.cli.console import print_done, print_json, print_note, print_result
+from palate.cli.arguments import StoreUrl, opened_store
+from palate.cli.columns import table
+from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 from palate.errors import ConfigError, DataError, UsageError
 
 if TYPE_CHECKING:
@@ -22,25 +22,23 @@ if TYPE_CHECKING:
     from palate.stats.intervals import Interval
     from palate.store import Store
 
-CampaignName = Annotated[str, typer.Argument(metavar="CAMPAIGN", help="Name of the campaign.")]
+CampaignName = Annotated[str, Argument(metavar="CAMPAIGN", help="Name of the campaign.")]
 SchemaFile = Annotated[
-    Path | None, typer.Option("--schema", metavar="FILE.yaml", help="YAML file with the keys of the schema.")
+    Path | None, Option("--schema", metavar="FILE.yaml", help="YAML file with the keys of the schema.")
 ]
-Update = Annotated[
-    bool, typer.Option("--update", help="The campaign exists: make this the next version of its schema.")
-]
-Criteria = Annotated[str | None, typer.Option("--criteria", help="What makes an answer better; the page shows it.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="A reason that people can choose; repeatable.")]
-Dimensions = Annotated[list[str] | None, typer.Option("--dimension", help="A score for each answer; repeatable.")]
-VotesPerItem = Annotated[int | None, typer.Option("--votes-per-item", help="Votes of different people on each task.")]
-GoldShare = Annotated[float | None, typer.Option("--gold-share", help="Share of tasks with a known answer.")]
-RepeatShare = Annotated[float | None, typer.Option("--repeat-share", help="Share of tasks shown again, sides swapped.")]
-OrderName = Annotated[str | None, typer.Option("--order", help="random, uncertain or disagreement.")]
-PerPrompt = Annotated[int | None, typer.Option("--per-prompt", help="Maximum number of answer pairs per prompt.")]
+Update = Annotated[bool, Option("--update", help="The campaign exists: make this the next version of its schema.")]
+Criteria = Annotated[str | None, Option("--criteria", help="What makes an answer better; the page shows it.")]
+Tags = Annotated[list[str] | None, Option("--tag", help="A reason that people can choose; repeatable.")]
+Dimensions = Annotated[list[str] | None, Option("--dimension", help="A score for each answer; repeatable.")]
+VotesPerItem = Annotated[int | None, Option("--votes-per-item", help="Votes of different people on each task.")]
+GoldShare = Annotated[float | None, Option("--gold-share", help="Share of tasks with a known answer.")]
+RepeatShare = Annotated[float | None, Option("--repeat-share", help="Share of tasks shown again, sides swapped.")]
+OrderName = Annotated[str | None, Option("--order", help="random, uncertain or disagreement.")]
+PerPrompt = Annotated[int | None, Option("--per-prompt", help="Maximum number of answer pairs per prompt.")]
 LeaseMinutes = Annotated[
-    int | None, typer.Option("--lease-minutes", help="Minutes for which a task is reserved for a person.")
+    int | None, Option("--lease-minutes", help="Minutes for which a task is reserved for a person.")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Random seed of order, sides, gold and repeats.")]
+Seed = Annotated[int | None, Option("--seed", help="Random seed of order, sides, gold and repeats.")]
 
 
 def create_command(
@@ -58,7 +56,6 @@ def create_command(
     lease_minutes: LeaseMinutes = None,
     seed: Seed = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Create a campaign, or change its schema with --update; options override the schema file.
 
@@ -84,7 +81,7 @@ def create_command(
         if not update:
             opened.write(lambda session: create_campaign(session, name, _schema(values, schema), "command line"))
             text = f"campaign {name} created; next: palate label import --candidates FILE.jsonl --campaign {name}"
-            print_done(text, {"campaign": name, "version": 1}, as_json=as_json)
+            print_done(text, {"campaign": name, "version": 1})
             return
 
         def change(session: Any) -> int:
@@ -97,7 +94,6 @@ def create_command(
             f"campaign {name}: schema version {version}; a new order, --per-prompt or --seed applies after "
             f"`palate label assign {name}`",
             {"campaign": name, "version": version},
-            as_json=as_json,
         )
 
 
@@ -122,14 +118,12 @@ def _schema(values: dict[str, Any], path: Path | None) -> CampaignSchema:
 def assign_command(
     name: CampaignName,
     gold: Annotated[
-        Path | None,
-        typer.Option("--gold", metavar="VOTES.jsonl", help="Votes of experts; their tasks become gold tasks."),
+        Path | None, Option("--gold", metavar="VOTES.jsonl", help="Votes of experts; their tasks become gold tasks.")
     ] = None,
-    person: Annotated[str | None, typer.Option("--person", help="Reserve the next tasks for this person.")] = None,
-    tasks: Annotated[int, typer.Option("--tasks", min=1, help="With --person: number of tasks.")] = 50,
-    days: Annotated[float, typer.Option("--days", min=0.01, help="With --person: reserved for so many days.")] = 7.0,
+    person: Annotated[str | None, Option("--person", help="Reserve the next tasks for this person.")] = None,
+    tasks: Annotated[int, Option("--tasks", min=1, help="With --person: number of tasks.")] = 50,
+    days: Annotated[float, Option("--days", min=0.01, help="With --person: reserved for so many days.")] = 7.0,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make the labelling tasks of a campaign, in the order of its schema; or reserve tasks for a person.
 
@@ -145,7 +139,7 @@ def assign_command(
     answers = known_answers(read_votes(gold)) if gold is not None else None
     with opened_store(store) as opened:
         if person is not None:
-            _reserve(opened, name, person, tasks, days, as_json=as_json)
+            _reserve(opened, name, person, tasks, days)
             return
         made = opened.write(lambda session: make_tasks(session, find_campaign(session, name), answers))
     if made.unranked:
@@ -155,10 +149,10 @@ def assign_command(
     if made.without_pair:
         print_note(f"{amount(made.without_pair, 'item')} without two different answers: no task")
     text = f"{amount(made.new, 'new task')}, {made.same:,} there before; gold tasks among all: {made.gold:,}"
-    print_done(text, made, as_json=as_json)
+    print_done(text, made)
 
 
-def _reserve(store: Store, name: str, person: str, tasks: int, days: float, *, as_json: bool) -> None:
+def _reserve(store: Store, name: str, person: str, tasks: int, days: float) -> None:
     from sqlalchemy import select
     from sqlalchemy.orm import Session
 
@@ -176,13 +170,11 @@ def _reserve(store: Store, name: str, person: str, tasks: int, days: float, *, a
 
     count = store.write(work)
     text = f"{amount(count, 'task')} reserved for {person} until {until:%Y-%m-%d %H:%M} UTC"
-    print_done(text, {"reserved": count, "person": person, "until": until.isoformat()}, as_json=as_json)
+    print_done(text, {"reserved": count, "person": person, "until": until.isoformat()})
 
 
 def status_command(
-    campaign: Annotated[str | None, typer.Option("--campaign", help="Only this campaign.")] = None,
-    store: StoreUrl = None,
-    as_json: AsJson = False,
+    campaign: Annotated[str | None, Option("--campaign", help="Only this campaign.")] = None, store: StoreUrl = None
 ) -> None:
     """Show the progress of campaigns, how far people agree, and each person's votes, speed and biases.
 
@@ -211,7 +203,7 @@ def status_command(
         (name, version, counts, people_agreement(people_votes(votes)), persons)
         for name, version, counts, votes, persons in read
     ]
-    if as_json:
+    if wants_json():
         from dataclasses import asdict
 
         rows = [
@@ -263,7 +255,7 @@ def _status(
         )
         for row in persons
     ]
-    return "\n".join([*lines, "", table(names, rows, right=range(1, len(names)), width=text_width())])
+    return "\n".join([*lines, "", table(names, rows, right=range(1, len(names)))])
 
 
 def _percent(share: Interval | None) -> str:

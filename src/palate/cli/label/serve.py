@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from palate.charts.text import amount
 from palate.cli.arguments import (
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 CandidatesFile = Annotated[
     Path | None,
-    typer.Option("--candidates", metavar="FILE.jsonl", help="Candidates to label, as `palate generate` writes them."),
+    Option("--candidates", metavar="FILE.jsonl", help="Candidates to label, as `palate generate` writes them."),
 ]
 Models = Annotated[
     tuple[str, str] | None,
-    typer.Option(
+    Option(
         "--models",
         metavar="A B",
         callback=two_names,
@@ -48,14 +48,14 @@ Models = Annotated[
 ]
 Save = Annotated[
     Path | None,
-    typer.Option("--save", metavar="FILE.jsonl", help="Append each decided pair to this file at once, to train on."),
+    Option("--save", metavar="FILE.jsonl", help="Append each decided pair to this file at once, to train on."),
 ]
 VotesPerItem = Annotated[
-    int | None, typer.Option("--votes-per-item", min=1, help="Votes for each pair, of different people. Default: 1.")
+    int | None, Option("--votes-per-item", min=1, help="Votes for each pair, of different people. Default: 1.")
 ]
-Temperature = Annotated[float, typer.Option("--temperature", min=0, help="Sampling temperature of free prompts.")]
-TopP = Annotated[float, typer.Option("--top-p", min=0.01, max=1, help="Nucleus (top-p) sampling of free prompts.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Base of the seeds of free prompts' answers.")]
+Temperature = Annotated[float, Option("--temperature", min=0, help="Sampling temperature of free prompts.")]
+TopP = Annotated[float, Option("--top-p", min=0.01, max=1, help="Nucleus (top-p) sampling of free prompts.")]
+Seed = Annotated[int, Option("--seed", min=0, help="Base of the seeds of free prompts' answers.")]
 
 
 def serve_command(

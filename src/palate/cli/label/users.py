@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from typer import Argument, Option, Typer
 
-from palate.cli.arguments import AsJson, StoreUrl, check_installed, opened_store, verb_group
-from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_done, print_json, print_note, print_result
+from palate.cli.arguments import StoreUrl, check_installed, opened_store, verb_group
+from palate.cli.columns import two_columns
+from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 
 PASSWORD_VARIABLE = "PALATE_PASSWORD"  # noqa: S105 - the name of a variable
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name that the person logs in with.")]
+Name = Annotated[str, Argument(metavar="NAME", help="Name that the person logs in with.")]
 RoleName = Annotated[
     Literal["annotator", "reviewer", "admin"],
-    typer.Option("--role", help="annotator labels; reviewer also decides conflicts; admin also sees and changes all."),
+    Option("--role", help="annotator labels; reviewer also decides conflicts; admin also sees and changes all."),
 ]
-app = typer.Typer(
+app = Typer(
     cls=verb_group("label", "users"),
     help="Accounts of the people who label.\n\nExample: palate label users add anna --role reviewer",
     no_args_is_help=True,
@@ -29,7 +30,7 @@ app = typer.Typer(
 
 
 @app.command("add")
-def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None, as_json: AsJson = False) -> None:
+def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None) -> None:
     """Add an account. The password is asked for, or read from PALATE_PASSWORD.
 
     Example: palate label users add anna --role reviewer
@@ -41,13 +42,11 @@ def add_command(name: Name, role: RoleName = "annotator", store: StoreUrl = None
     now = utc_now()
     with opened_store(store, create=True) as database:
         person = database.write(lambda session: accounts.add_account(session, name, stored, role, now))
-    print_done(
-        f"{person.name} can log in; role {person.role}", {"name": person.name, "role": person.role}, as_json=as_json
-    )
+    print_done(f"{person.name} can log in; role {person.role}", {"name": person.name, "role": person.role})
 
 
 @app.command("list")
-def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
+def list_command(store: StoreUrl = None) -> None:
     """List accounts: name, role, since when, and whether they are disabled.
 
     Example: palate label users list
@@ -56,7 +55,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
     with opened_store(store) as database:
         found = database.read(accounts.list_accounts)
-    if as_json:
+    if wants_json():
         rows = [
             {"name": user.name, "role": user.role, "active": user.active, "created": user.created.isoformat()}
             for user in found
@@ -69,11 +68,11 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
             (user.name, f"{user.role}, since {user.created:%Y-%m-%d}{'' if user.active else ', disabled'}")
             for user in found
         ]
-        print_result("\n".join(two_columns(lines, width=text_width())))
+        print_result(two_columns(lines))
 
 
 @app.command("passwd")
-def passwd_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def passwd_command(name: Name, store: StoreUrl = None) -> None:
     """Change a password; the person is logged out everywhere. Asked for, or read from PALATE_PASSWORD.
 
     Example: palate label users passwd anna
@@ -83,15 +82,14 @@ def passwd_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) 
     stored = _new_hash(name)
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_password(session, name, stored))
-    print_done(f"{person.name}: new password; logged out everywhere", {"name": person.name}, as_json=as_json)
+    print_done(f"{person.name}: new password; logged out everywhere", {"name": person.name})
 
 
 @app.command("disable")
 def disable_command(
     name: Name,
-    undo: Annotated[bool, typer.Option("--undo", help="Let the person log in again.")] = False,
+    undo: Annotated[bool, Option("--undo", help="Let the person log in again.")] = False,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Disable an account: the person is logged out and cannot log in; votes stay.
 
@@ -102,7 +100,7 @@ def disable_command(
     with opened_store(store) as database:
         person = database.write(lambda session: accounts.set_active(session, name, active=undo))
     state = "can log in again" if undo else "is logged out and cannot log in any more"
-    print_done(f"{person.name} {state}", {"name": person.name, "active": undo}, as_json=as_json)
+    print_done(f"{person.name} {state}", {"name": person.name, "active": undo})
 
 
 @app.command("erase")
@@ -110,14 +108,13 @@ def erase_command(
     name: Name,
     files: Annotated[
         list[Path] | None,
-        typer.Option("--files", metavar="FILE", help="A .jsonl or .json file with votes or a judge card; repeatable."),
+        Option("--files", metavar="FILE", help="A .jsonl or .json file with votes or a judge card; repeatable."),
     ] = None,
     with_copies: Annotated[
-        bool, typer.Option("--with-copies", help="Also delete copies of the database from before upgrades.")
+        bool, Option("--with-copies", help="Also delete copies of the database from before upgrades.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Put a pseudonym in place of a person's name, and empty the reasons that the person wrote; votes stay.
 
@@ -132,7 +129,7 @@ def erase_command(
             typer.confirm(f"Erase the name {name} from {database.url}? This cannot be undone.", abort=True, err=True)
         done = erase_account(database, name, files=files or (), with_copies=with_copies)
     lines = [f"{place:<24} {count:,} changed" for place, count in {**done.rows, **done.files}.items()]
-    print_done("\n".join([f"{name} is {done.pseudonym} now", *lines]), done, as_json=as_json)
+    print_done("\n".join([f"{name} is {done.pseudonym} now", *lines]), done)
     for line in done.remaining:
         print_note(f"still there: {line}")
 

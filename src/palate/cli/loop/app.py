@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from palate.cli.arguments import verb_group
-from palate.cli.loop import canary, cycle, debug, decide, gate, mix
+from palate.cli.loop import cycle, debug, decide, gate, mix
 
 app = typer.Typer(cls=verb_group("loop"), no_args_is_help=True)
 
@@ -27,6 +27,6 @@ app.command("gate")(gate.gate_command)
 app.command("sign")(decide.sign_command)
 app.command("force")(decide.force_command)
 app.command("reject")(decide.reject_command)
-app.command("canary")(canary.canary_command)
+app.command("canary")(decide.canary_command)
 app.command("mix")(mix.mix_command)
 app.command("debug")(debug.debug_command)

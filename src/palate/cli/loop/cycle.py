@@ -6,16 +6,16 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Exit, Option
 
-from palate.cli.arguments import AsJson, opened_store
+from palate.cli.arguments import opened_store
 from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_done, print_error, print_json, print_note, print_progress, print_result
+from palate.cli.console import print_done, print_error, print_json, print_note, print_progress, print_result, wants_json
 from palate.errors import ConfigError, Stopped, UsageError
 
 if TYPE_CHECKING:
@@ -27,31 +27,26 @@ if TYPE_CHECKING:
 WIDTH = 80
 _SHOWN = 40
 """Longest figure in the table; the JSON has paths and hashes too."""
-LoopFile = Annotated[Path, typer.Argument(metavar="LOOP.yaml", help="The loop's config.")]
-StepName = Annotated[str | None, typer.Option("--until", metavar="STEP", help="Stop after this step.")]
+LoopFile = Annotated[Path, Argument(metavar="LOOP.yaml", help="The loop's config.")]
+StepName = Annotated[str | None, Option("--until", metavar="STEP", help="Stop after this step.")]
 
 
 def init_command(
-    train: Annotated[
-        str, typer.Option("--train", metavar="CONFIG", help="Config of `palate train`, relative to LOOP.yaml.")
-    ],
+    train: Annotated[str, Option("--train", metavar="CONFIG", help="Config of `palate train`, relative to LOOP.yaml.")],
     prompts: Annotated[
-        str, typer.Option("--prompts", metavar="FILE", help="Evaluation prompts, 100 or more; never trained on.")
+        str, Option("--prompts", metavar="FILE", help="Evaluation prompts, 100 or more; never trained on.")
     ],
-    judge: Annotated[str, typer.Option("--judge", help="Judge of the evaluation, or `people`.")],
+    judge: Annotated[str, Option("--judge", help="Judge of the evaluation, or `people`.")],
     file: LoopFile = Path("loop.yaml"),
-    name: Annotated[str, typer.Option("--name", help="Name of the loop.")] = "main",
-    people: Annotated[bool, typer.Option("--people/--no-people", help="Whether people annotate.")] = True,
-    annotator: Annotated[
-        str | None, typer.Option("--annotator", metavar="JUDGE", help="A judge that annotates too.")
-    ] = None,
+    name: Annotated[str, Option("--name", help="Name of the loop.")] = "main",
+    people: Annotated[bool, Option("--people/--no-people", help="Whether people annotate.")] = True,
+    annotator: Annotated[str | None, Option("--annotator", metavar="JUDGE", help="A judge that annotates too.")] = None,
     collect: Annotated[
-        str | None, typer.Option("--collect", metavar="FILE", help="Prompts, in place of recorded interactions.")
+        str | None, Option("--collect", metavar="FILE", help="Prompts, in place of recorded interactions.")
     ] = None,
     schedule: Annotated[
-        Literal["week", "none"], typer.Option("--schedule", help="Monday to Friday, or each step at once.")
+        Literal["week", "none"], Option("--schedule", help="Monday to Friday, or each step at once.")
     ] = "week",
-    as_json: AsJson = False,
 ) -> None:
     """Write a commented config of a loop, and gate.yaml if it is missing; then say what is still to do.
 
@@ -93,16 +88,15 @@ def init_command(
     for line in to_do:
         print_note(f"still to do: {line}")
     text = f"palate loop tick {file} --dry-run shows the commands of a cycle; palate loop tick {file} begins"
-    print_done(text, {"config": str(file), "gate": str(folder / "gate.yaml"), "to_do": to_do}, as_json=as_json)
+    print_done(text, {"config": str(file), "gate": str(folder / "gate.yaml"), "to_do": to_do})
 
 
 def tick_command(
     file: LoopFile = Path("loop.yaml"),
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the commands with requests, time and cost; run nothing.")
+        bool, Option("--dry-run", help="Print the commands with requests, time and cost; run nothing.")
     ] = False,
     until: StepName = None,
-    as_json: AsJson = False,
 ) -> None:
     """Run every step that is ready, and exit; exit code 0 also while the cycle waits, 1 if a step failed.
 
@@ -116,18 +110,17 @@ def tick_command(
 
             planned = plan(loop, utc_now(), until=_step(until))
             text = "\n".join(line for step in planned for line in _planned(step))
-            print_done(text, {"steps": planned}, as_json=as_json)
+            print_done(text, {"steps": planned})
             return
         with _stoppable(loop):
             ticked = _tick(loop, until)
-        _print_ticked(ticked, as_json=as_json)
+        _print_ticked(ticked)
 
 
 def run_command(
     file: LoopFile = Path("loop.yaml"),
     until: StepName = None,
-    every: Annotated[float, typer.Option("--every", min=1, help="Seconds between ticks while it waits.")] = 60.0,
-    as_json: AsJson = False,
+    every: Annotated[float, Option("--every", min=1, help="Seconds between ticks while it waits.")] = 60.0,
 ) -> None:
     """Tick until the cycle ends, a step fails, or people must act; waits for days and for traffic.
 
@@ -141,10 +134,10 @@ def run_command(
                 if not waits or (until is not None and until in ticked.done):
                     break
                 time.sleep(every)
-        _print_ticked(ticked, as_json=as_json)
+        _print_ticked(ticked)
 
 
-def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) -> None:
+def status_command(file: LoopFile = Path("loop.yaml")) -> None:
     """Show what each step did, what or whom the cycle waits for, and the next act.
 
     Example: palate loop status
@@ -153,13 +146,11 @@ def status_command(file: LoopFile = Path("loop.yaml"), as_json: AsJson = False) 
 
     with _opened(file) as loop:
         found = loop.store.read(lambda session: loop_status(session, loop.config.name))
-    print_done("\n".join(_status(found)), found, as_json=as_json)
+    print_done("\n".join(_status(found)), found)
 
 
 def abandon_command(
-    reason: Annotated[str, typer.Option("--reason", help="Why; kept with the cycle.")],
-    file: LoopFile = Path("loop.yaml"),
-    as_json: AsJson = False,
+    reason: Annotated[str, Option("--reason", help="Why; kept with the cycle.")], file: LoopFile = Path("loop.yaml")
 ) -> None:
     """End the cycle that goes on, and its canary; its interactions are collected again by the next one.
 
@@ -170,7 +161,7 @@ def abandon_command(
 
     with _opened(file) as loop:
         cycle, name = abandon(loop, reason, utc_now()), loop.config.name
-    print_done(f"cycle {cycle} of {name}: abandoned", {"loop": name, "abandoned": cycle}, as_json=as_json)
+    print_done(f"cycle {cycle} of {name}: abandoned", {"loop": name, "abandoned": cycle})
 
 
 @contextlib.contextmanager
@@ -225,9 +216,9 @@ def _step(name: str | None) -> str | None:
     return name
 
 
-def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:
+def _print_ticked(ticked: Ticked) -> None:
     waiting = ticked.waiting
-    if as_json:
+    if wants_json():
         print_json(ticked)
     elif ticked.busy:
         print_result("another tick works on this loop; nothing done")
@@ -238,12 +229,12 @@ def _print_ticked(ticked: Ticked, *, as_json: bool) -> None:
             rows.append(("next", waiting.next_act or "palate loop tick looks again"))
         if ticked.outcome is not None:
             rows.append(("outcome", f"{ticked.outcome}: {ticked.why}"))
-        print_result("\n".join(two_columns(rows, width=text_width() or WIDTH, indent=0)))
+        print_result(_columns(rows))
     if ticked.edited:
         print_note("the configs were edited; this cycle keeps those that it began with, the next one takes the new")
     if ticked.failed is not None:
         print_error(f"{ticked.failed[0]}: {ticked.failed[1]}; the next tick tries again")
-        raise typer.Exit(1)
+        raise Exit(1)
 
 
 def _planned(step: PlannedStep) -> list[str]:
@@ -251,11 +242,10 @@ def _planned(step: PlannedStep) -> list[str]:
     seconds = "unknown" if step.seconds is None else f"{step.seconds:,.0f} s last time"
     rows = [*(("waits for", reason) for reason in step.waits), ("asks", step.requests or "nothing")]
     rows += [("time", seconds if step.commands else "none"), ("cost", cost)]
-    return [step.name, *(f"  $ {text}" for text in step.commands), *two_columns(rows, width=None), ""]
+    return [step.name, *(f"  $ {text}" for text in step.commands), two_columns(rows, width=None), ""]
 
 
 def _status(found: LoopStatus) -> list[str]:
-    width = text_width() or WIDTH
     cycle = found.cycle
     head = [("loop", found.loop)]
     if cycle is not None:
@@ -263,9 +253,12 @@ def _status(found: LoopStatus) -> list[str]:
     steps = [(step.name, f"{step.state:<9}  {_detail(step)}".rstrip()) for step in found.steps]
     rest = [("waits for", found.waits_for or "nothing"), ("next", found.next_act)]
     past = [(f"cycle {one.number}", _cycle(one)) for one in found.past]
-    lines = [*two_columns(head, width=width, indent=0), "", *two_columns(steps, width=width), ""]
-    lines += two_columns(rest, width=width, indent=0)
-    return [*lines, *(["", *two_columns(past, width=width, indent=0)] if past else [])]
+    lines = [_columns(head), "", *([_columns(steps, indent=2)] if steps else []), "", _columns(rest)]
+    return [*lines, *(["", _columns(past)] if past else [])]
+
+
+def _columns(rows: Sequence[tuple[str, str]], *, indent: int = 0) -> str:
+    return two_columns(rows, width=text_width() or WIDTH, indent=indent)
 
 
 def _cycle(cycle: CycleFacts) -> str:

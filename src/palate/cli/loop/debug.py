@@ -5,28 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, StoreUrl, store_if_any
+from palate.cli.arguments import StoreUrl, store_if_any
 from palate.cli.console import print_done
 from palate.errors import UsageError
 
 
 def debug_command(
     results: Annotated[
-        list[Path],
-        typer.Argument(metavar="CYCLE|RESULT", help="A cycle's folder, or result folders, a run, data, votes."),
+        list[Path], Argument(metavar="CYCLE|RESULT", help="A cycle's folder, or result folders, a run, data, votes.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="For debug.html, .md and .json.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="For debug.html, .md and .json.")],
     last: Annotated[
         list[Path] | None,
-        typer.Option("--last", metavar="CYCLE|RUN", help="The cycle before, to compare the data with; repeatable."),
+        Option("--last", metavar="CYCLE|RUN", help="The cycle before, to compare the data with; repeatable."),
     ] = None,
     campaign: Annotated[
-        str | None, typer.Option("--campaign", metavar="NAME", help="Campaign of the store, for conflicting votes.")
+        str | None, Option("--campaign", metavar="NAME", help="Campaign of the store, for conflicting votes.")
     ] = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Report why a candidate was not deployed: open checks, regressions, label conflicts, data, health, next acts.
 
@@ -48,8 +46,4 @@ def debug_command(
     facts = debug_facts(now, find_cycle_results(last) if last else None)
     written = write_debug(facts, output)
     lines = [f"{at}. {one['act']}\n   {one['why']}" for at, one in enumerate(facts["acts"], 1)]
-    print_done(
-        "\n".join([*lines, *map(str, written)]),
-        {"files": list(map(str, written)), "acts": facts["acts"]},
-        as_json=as_json,
-    )
+    print_done("\n".join([*lines, *map(str, written)]), {"files": list(map(str, written)), "acts": facts["acts"]})

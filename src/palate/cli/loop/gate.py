@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Exit, Option
 
-from palate.cli.arguments import AsJson, StoreUrl, store_if_any
-from palate.cli.columns import table, text_width, wrapped
+from palate.cli.arguments import StoreUrl, store_if_any
+from palate.cli.columns import table, wrapped
 from palate.cli.console import print_done, print_note
 from palate.errors import UsageError
 
@@ -22,42 +22,36 @@ EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
 
 
 def gate_command(
-    config: Annotated[Path, typer.Option("--config", metavar="GATE.yaml", help="What was fixed before the run.")],
+    config: Annotated[Path, Option("--config", metavar="GATE.yaml", help="What was fixed before the run.")],
     results: Annotated[
         list[Path] | None,
-        typer.Argument(
-            metavar="RESULT",
-            help="Folders of `palate eval winrate` and `eval bench`; none: check the config.",
-        ),
+        Argument(metavar="RESULT", help="Folders of `palate eval winrate` and `eval bench`; none: check the config."),
     ] = None,
     card: Annotated[
-        Path | None, typer.Option("--card", metavar="CARD.json", help="The judge's card (`palate judge calibrate`).")
+        Path | None, Option("--card", metavar="CARD.json", help="The judge's card (`palate judge calibrate`).")
     ] = None,
     must_pass: Annotated[
-        Path | None, typer.Option("--must-pass", metavar="LOG", help="Result of the must-pass prompts; 1 is passed.")
+        Path | None, Option("--must-pass", metavar="LOG", help="Result of the must-pass prompts; 1 is passed.")
     ] = None,
     latency: Annotated[
         tuple[float, float] | None,
-        typer.Option("--latency", metavar="OLD NEW", help="95th percentile of the latency of incumbent and candidate."),
+        Option("--latency", metavar="OLD NEW", help="95th percentile of the latency of incumbent and candidate."),
     ] = None,
     attempt: Annotated[
         int | None,
-        typer.Option(
-            "--attempt", min=1, help="2 for the first retry; each halves alpha. Default: counted in the store."
-        ),
+        Option("--attempt", min=1, help="2 for the first retry; each halves alpha. Default: counted in the store."),
     ] = None,
     candidate: Annotated[
         str | None,
-        typer.Option("--candidate", metavar="VERSION", help="Whose results they are, if they do not name a version."),
+        Option("--candidate", metavar="VERSION", help="Whose results they are, if they do not name a version."),
     ] = None,
     incumbent: Annotated[
-        str | None, typer.Option("--incumbent", metavar="VERSION", help="The same for the model in use.")
+        str | None, Option("--incumbent", metavar="VERSION", help="The same for the model in use.")
     ] = None,
     store: StoreUrl = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Default: gate.json in the win rate's folder.")
+        Path | None, Option("--output", "-o", metavar="FILE", help="Default: gate.json in the win rate's folder.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Decide PASS (exit code 0), FAIL (1) or INCONCLUSIVE (3) from a candidate's results.
 
@@ -76,7 +70,7 @@ def gate_command(
     asked = prompts_hash(prompts)
     digest = gate_hash(read, asked)
     if not results:
-        _print_config(digest, chances(read, read.alpha / 2 ** ((attempt or 1) - 1)), as_json=as_json)
+        _print_config(digest, chances(read, read.alpha / 2 ** ((attempt or 1) - 1)))
         return
     if latency is not None and min(latency) <= 0:
         raise UsageError("--latency: needs two numbers above 0")
@@ -101,14 +95,22 @@ def gate_command(
             **asdict(verdict),
             "reasons": verdict.reasons,
             "chances": chances(read, verdict.alpha),
-            "prompts_file": str(Path(read.prompts).resolve()),
+            "prompts_file": _prompts_file(read.prompts),
             "versions": None if versions is None else dict(zip(("candidate", "incumbent"), versions)),
             "when": now(),
         }
         _record(registry, versions, facts)  # before anything is printed: what was seen was decided
     write_json(path, facts)
-    print_done(_text(verdict, facts, path), facts, as_json=as_json)
-    raise typer.Exit(EXIT_CODES[verdict.outcome])
+    print_done(_text(verdict, facts, path), facts)
+    raise Exit(EXIT_CODES[verdict.outcome])
+
+
+def _prompts_file(prompts: str) -> str | None:
+    """The file that the prompts are in; None of a hub dataset or of several files."""
+    from palate.data.sources.spec import find_sources
+
+    files = [file for source in find_sources(prompts) for file in source.files]
+    return str(files[0].resolve()) if len(files) == 1 else None
 
 
 def _record(registry: Store | None, versions: tuple[str, str] | None, facts: Mapping[str, Any]) -> None:
@@ -167,17 +169,16 @@ def _check_attempt(path: Path, attempt: int, inputs: dict[str, str], *, sequenti
         )
 
 
-def _print_config(digest: str, can_find: dict[str, float], *, as_json: bool) -> None:
+def _print_config(digest: str, can_find: dict[str, float]) -> None:
     gain, *guards = can_find.items()
     lines = [f"config hash   {digest}", f"smallest gain that is found in 80 % of gates: {100 * gain[1]:.1f} points"]
     if guards:
         rows = [[name, f"{100 * chance:.0f} %"] for name, chance in guards]
-        lines += ["", table(["guard", "an equal model passes"], rows, right=(1,), width=text_width())]
-    print_done("\n".join(lines), {"config_hash": digest, "chances": can_find}, as_json=as_json)
+        lines += ["", table(["guard", "an equal model passes"], rows, right=(1,))]
+    print_done("\n".join(lines), {"config_hash": digest, "chances": can_find})
 
 
 def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
-    width = text_width()
     names = ["check", "state", "found", "lower", "upper", "needed"]
     rows = [
         [
@@ -191,10 +192,10 @@ def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
     head = f"{verdict.outcome}: {facts['candidate']} in place of {facts['incumbent']}"
     raw = "no verdict" if verdict.raw is None else verdict.raw.percent()
     bounds = f"bounds are one-sided at {100 * (1 - verdict.alpha):g} %; raw win rate {raw}"
-    parts = [head, table(names, rows, right=(2, 3, 4), width=width), bounds]
+    parts = [head, table(names, rows, right=(2, 3, 4)), bounds]
     if verdict.reasons:
         parts.append("\n".join(verdict.reasons))
-    return "\n\n".join(wrapped(part, hang=2, width=width) for part in [*parts, f"verdict  {path}"])
+    return "\n\n".join(wrapped(part, hang=2) for part in [*parts, f"verdict  {path}"])
 
 
 def _cell(check: Check, value: float | None) -> str:

@@ -6,30 +6,28 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, named_numbers, named_values
-from palate.cli.columns import table, text_width
+from palate.cli.arguments import named_numbers, named_values
+from palate.cli.columns import table
 from palate.cli.console import print_done
-from palate.cli.held_out import Exclude, KeepEvaluation, held_out_files
+from palate.cli.dataset import Exclude, KeepEvaluation, held_out_files
 from palate.errors import UsageError
 
 
 def mix_command(
     sources: Annotated[
-        list[str],
-        typer.Argument(metavar="NAME=FILE", help="people, judge, edits, choices, thumbs, or an imported set."),
+        list[str], Argument(metavar="NAME=FILE", help="people, judge, edits, choices, thumbs, or an imported set.")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder to write.")],
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weight", metavar="NAME=W", help="Factor on the weight of a source's rows. Default: 1."),
+        Option("--weight", metavar="NAME=W", help="Factor on the weight of a source's rows. Default: 1."),
     ] = None,
-    kto: Annotated[bool, typer.Option("--kto", help="For `stage: kto`, which also trains on thumbs.")] = False,
+    kto: Annotated[bool, Option("--kto", help="For `stage: kto`, which also trains on thumbs.")] = False,
     exclude: Exclude = None,
     keep_evaluation: KeepEvaluation = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed of the order of the rows.")] = 0,
-    as_json: AsJson = False,
+    seed: Annotated[int, Option("--seed", min=0, help="Random seed of the order of the rows.")] = 0,
 ) -> None:
     """Make one training set of preferences of people, judges and others; every row keeps who compared.
 
@@ -62,9 +60,9 @@ def mix_command(
         **{f"unusable: {reason}": count for reason, count in done.unusable.items()},
     }
     lines = [
-        table(columns, rows, right=(2, 3, 4, 5), width=text_width()),
+        table(columns, rows, right=(2, 3, 4, 5)),
         f"compared by  {', '.join(f'{count:,} {kind}' for kind, count in done.kinds.items())}",
         *(f"left out     {count:,} {reason}" for reason, count in left_out.items() if count),
         f"dataset      {', '.join(map(str, done.datasets))}",
     ]
-    print_done("\n".join(lines), {**asdict(done), "kinds": done.kinds}, as_json=as_json)
+    print_done("\n".join(lines), {**asdict(done), "kinds": done.kinds})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, StoreUrl, opened_store
+from palate.cli.arguments import StoreUrl, opened_store
 from palate.cli.console import print_done
 from palate.cli.model.options import Reason, VersionName, Who, canary_line, move_line, user
 from palate.errors import UsageError
@@ -20,16 +20,15 @@ if TYPE_CHECKING:
 def promote_command(
     name: VersionName,
     reason: Reason,
-    alias: Annotated[str, typer.Option("--alias", help="production, candidate, or a name of your own.")] = "production",
+    alias: Annotated[str, Option("--alias", help="production, candidate, or a name of your own.")] = "production",
     force: Annotated[
-        bool, typer.Option("--force", help="Also if its last verdict is no PASS or was rejected; this is recorded.")
+        bool, Option("--force", help="Also if its last verdict is no PASS or was rejected; this is recorded.")
     ] = False,
     expect: Annotated[
-        str | None, typer.Option("--expect", metavar="VERSION", help="Only if the alias names this version now.")
+        str | None, Option("--expect", metavar="VERSION", help="Only if the alias names this version now.")
     ] = None,
     who: Who = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Let an alias name a version, after its files were checked. What production named before becomes previous.
 
@@ -42,10 +41,10 @@ def promote_command(
     with opened_store(store) as registry:
         before = registry.read(lambda session: canary_of(session, alias))
         done = promote(registry, name, alias=alias, reason=reason, who=user(who), force=force, expect=expect)
-    _print(done, before, f"{alias} is {name} already", as_json)
+    _print(done, before, f"{alias} is {name} already")
 
 
-def rollback_command(reason: Reason, who: Who = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def rollback_command(reason: Reason, who: Who = None, store: StoreUrl = None) -> None:
     """Let production name the version of previous again, after its files were checked. A canary of production ends.
 
     Example: palate model rollback --reason "refuses too much"
@@ -55,22 +54,21 @@ def rollback_command(reason: Reason, who: Who = None, store: StoreUrl = None, as
     with opened_store(store) as registry:
         before = registry.read(canary_of)
         done = rollback(registry, reason=reason, who=user(who))
-    _print(done, before, "", as_json)
+    _print(done, before, "")
 
 
 def canary_command(
     version: Annotated[
-        str | None, typer.Argument(metavar="VERSION", help="Name of a version, or an alias; none: show the canary.")
+        str | None, Argument(metavar="VERSION", help="Name of a version, or an alias; none: show the canary.")
     ] = None,
     share: Annotated[
-        float | None, typer.Option("--share", min=0, max=1, help="Share of the alias's people: 0.1 is 10 %.")
+        float | None, Option("--share", min=0, max=1, help="Share of the alias's people: 0.1 is 10 %.")
     ] = None,
-    end: Annotated[bool, typer.Option("--end", help="End the canary: all people get the alias's version.")] = False,
-    reason: Annotated[str, typer.Option("--reason", help="Why; recorded with the share.")] = "",
-    alias: Annotated[str, typer.Option("--alias", help="Whose people they are.")] = "production",
+    end: Annotated[bool, Option("--end", help="End the canary: all people get the alias's version.")] = False,
+    reason: Annotated[str, Option("--reason", help="Why; recorded with the share.")] = "",
+    alias: Annotated[str, Option("--alias", help="Whose people they are.")] = "production",
     who: Who = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Let a version answer a share of an alias's people, always the same ones, while `palate serve` runs.
 
@@ -88,11 +86,11 @@ def canary_command(
             version, share = state.version, 0.0
         if version is not None and share is not None:
             state = set_canary(registry, version, share, alias=alias, who=user(who), reason=reason)
-    print_done(f"{alias} has no canary" if state is None else canary_line(state), {"canary": state}, as_json=as_json)
+    print_done(f"{alias} has no canary" if state is None else canary_line(state), {"canary": state})
 
 
-def _print(moves: Sequence[Move], ended: CanaryState | None, nothing: str, as_json: bool) -> None:
+def _print(moves: Sequence[Move], ended: CanaryState | None, nothing: str) -> None:
     lines = [*map(move_line, moves)] or [f"{nothing}; nothing moved"]
     lines += [] if ended is None else [f"{ended.alias}: the canary {ended.version} ended"]
     facts = {"moves": moves, "ended_canary": None if ended is None else ended.version}
-    print_done("\n".join(lines), facts, as_json=as_json)
+    print_done("\n".join(lines), facts)

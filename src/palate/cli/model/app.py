@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option, Typer
 
-from palate.cli.arguments import AsJson, verb_group
+from palate.cli.arguments import verb_group
 from palate.cli.console import print_done
 from palate.cli.model import aliases, export, versions
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("model"),
     help="Keep models as versions with aliases (production, candidate, previous), and export them.\n\n"
     "Example: palate model add runs/dpo",
@@ -29,11 +29,10 @@ app.command("gc")(versions.gc_command)
 app.command("export")(export.command)
 
 
-@app.command()
+@app.command("convert")
 def convert(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A model or adapter folder with pickled weights.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder.")],
-    as_json: AsJson = False,
+    folder: Annotated[Path, Argument(metavar="FOLDER", help="A model or adapter folder with pickled weights.")],
+    output: Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="The new folder.")],
 ) -> None:
     """Copy a model with pickled weights (.bin, .pth, .pt, .ckpt) to safetensors, without running code from the pickles.
 
@@ -45,5 +44,4 @@ def convert(
     print_done(
         f"{done.folder}: {done.tensors} tensors, {done.size / 1e6:.1f} MB, in {', '.join(done.files)}",
         {"folder": str(done.folder), "files": list(done.files), "tensors": done.tensors, "bytes": done.size},
-        as_json=as_json,
     )

@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, StoreUrl, TemplateName, opened_store
+from palate.cli.arguments import StoreUrl, TemplateName, opened_store
 from palate.cli.console import print_done, print_note, print_progress
 from palate.cli.dataset import MaxDropped, reads_dataset
 from palate.cli.models import model_path
@@ -23,58 +23,52 @@ _PAIRS = 256
 
 @reads_dataset(
     Annotated[
-        str | None,
-        typer.Option("--dataset", "--data", help="Pairs to compare on. Default: the run's own held-out pairs."),
+        str | None, Option("--dataset", "--data", help="Pairs to compare on. Default: the run's own held-out pairs.")
     ],
     optional=True,
 )
 def command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Version, alias, run, checkpoint, folder or hub id.")],
+    model: Annotated[str, Argument(metavar="MODEL", help="Version, alias, run, checkpoint, folder or hub id.")],
     request: DatasetRequest,
-    merged: Annotated[bool, typer.Option("--merged", help="The whole model, adapters merged, in one dtype.")] = False,
-    adapter: Annotated[
-        bool, typer.Option("--adapter", help="Only the LoRA adapter, with the name of its base.")
-    ] = False,
+    merged: Annotated[bool, Option("--merged", help="The whole model, adapters merged, in one dtype.")] = False,
+    adapter: Annotated[bool, Option("--adapter", help="Only the LoRA adapter, with the name of its base.")] = False,
     gguf: Annotated[
-        Path | None,
-        typer.Option("--gguf", metavar="LLAMA_CPP_FOLDER", help="A GGUF file, by this checkout of llama.cpp."),
+        Path | None, Option("--gguf", metavar="LLAMA_CPP_FOLDER", help="A GGUF file, by this checkout of llama.cpp.")
     ] = None,
     hub: Annotated[
-        str | None,
-        typer.Option("--hub", metavar="OWNER/NAME", help="Upload to this repository (private if it is new)."),
+        str | None, Option("--hub", metavar="OWNER/NAME", help="Upload to this repository (private if it is new).")
     ] = None,
     mlflow: Annotated[
         str | None,
-        typer.Option("--mlflow", metavar="URI|FOLDER", help="Log a version with its lineage and accuracy in MLflow."),
+        Option("--mlflow", metavar="URI|FOLDER", help="Log a version with its lineage and accuracy in MLflow."),
     ] = None,
     mlflow_name: Annotated[
-        str, typer.Option("--mlflow-name", help="Of the experiment and of the registered model.")
+        str, Option("--mlflow-name", help="Of the experiment and of the registered model.")
     ] = "palate",
-    files: Annotated[bool, typer.Option("--files/--no-files", help="With --mlflow: copy the files too.")] = True,
-    public: Annotated[bool, typer.Option("--public", help="With --hub: allow or create a public repository.")] = False,
+    files: Annotated[bool, Option("--files/--no-files", help="With --mlflow: copy the files too.")] = True,
+    public: Annotated[bool, Option("--public", help="With --hub: allow or create a public repository.")] = False,
     dtype: Annotated[
         Literal["bf16", "fp16", "fp32"] | None,
-        typer.Option("--dtype", help="Of the merged weights. Default: that of the base's files."),
+        Option("--dtype", help="Of the merged weights. Default: that of the base's files."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="PATH", help="New folder, or the .gguf file.")
+        Path | None, Option("--output", "-o", metavar="PATH", help="New folder, or the .gguf file.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check/--no-check", help="Compare the export on held-out pairs.")] = True,
+    check: Annotated[bool, Option("--check/--no-check", help="Compare the export on held-out pairs.")] = True,
     max_difference: Annotated[
         float | None,
-        typer.Option(
+        Option(
             "--max-difference",
             min=0,
             help="Largest difference of an answer's log-probability, nats per token. Default: by dtype.",
         ),
     ] = None,
     cutoff_len: Annotated[
-        int | None, typer.Option("--cutoff-len", min=2, help="Longest pair, in tokens. Default: the run's, or 2048.")
+        int | None, Option("--cutoff-len", min=2, help="Longest pair, in tokens. Default: the run's, or 2048.")
     ] = None,
     template: TemplateName = None,
     max_dropped: MaxDropped = 0.5,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write a model for other programs, and compare it on held-out pairs with the original before it is kept.
 
@@ -83,7 +77,7 @@ def command(
     if mlflow is not None:
         if merged or adapter or gguf or hub or output:
             raise UsageError("--mlflow logs a version as it is: no other form and no --output with it")
-        _log_in_mlflow(model, mlflow, mlflow_name, files, store, as_json)
+        _log_in_mlflow(model, mlflow, mlflow_name, files, store)
         return
     form: Literal["merged", "adapter", "gguf"] = "gguf" if gguf else "adapter" if adapter else "merged"
     if merged + adapter + bool(gguf) > 1 or not (merged or adapter or gguf or hub):
@@ -97,12 +91,12 @@ def command(
 
     from palate.evaluation.accuracy.evaluate import pairs_to_score
     from palate.evaluation.export.model import ExportOptions, export_model
-    from palate.evaluation.subject import is_checkpoint, is_run, read_checkpoint, read_run
+    from palate.evaluation.subject import find_run
 
     name = model_path(model, store)
     pairs = None
     if check:
-        run = read_run(name) if is_run(name) else read_checkpoint(name) if is_checkpoint(name) else None
+        run = find_run(name)
         if run is None and not request.dataset:
             raise UsageError(
                 f"{model} is no run or checkpoint here, and has no held-out pairs to compare on: name some with "
@@ -124,10 +118,10 @@ def command(
     done = export_model(name, options, pairs, on_progress=print_progress)
     for line in done.notices:
         print_note(line)
-    print_done("\n".join(_lines(form, done)), _as_json(form, done), as_json=as_json)
+    print_done("\n".join(_lines(form, done)), _as_json(form, done))
 
 
-def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: str | None, as_json: bool) -> None:
+def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: str | None) -> None:
     from palate.registry import resolve
     from palate.registry.mlflow import log_version
 
@@ -138,7 +132,6 @@ def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: 
     print_done(
         f"{version.name}: model {done.name}, version {done.number}, run {done.run_id}{there}",
         {"version": version.name, **asdict(done)},
-        as_json=as_json,
     )
 
 

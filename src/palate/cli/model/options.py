@@ -6,7 +6,7 @@ import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
-import typer
+from typer import Argument, Option
 
 if TYPE_CHECKING:
     from palate.registry import CanaryState
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 ModelsDir: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--models-dir",
         metavar="FOLDER",
         envvar="PALATE_MODELS",
         help="Folder of the versions. Default: palate-models beside palate.db.",
     ),
 ]
-Who: TypeAlias = Annotated[str | None, typer.Option("--who", help="Who does it. Default: the user of this machine.")]
-Reason: TypeAlias = Annotated[str, typer.Option("--reason", help="Why the alias moves; recorded with the move.")]
-VersionName: TypeAlias = Annotated[str, typer.Argument(metavar="VERSION", help="Name of a version, or an alias.")]
+Who: TypeAlias = Annotated[str | None, Option("--who", help="Who does it. Default: the user of this machine.")]
+Reason: TypeAlias = Annotated[str, Option("--reason", help="Why the alias moves; recorded with the move.")]
+VersionName: TypeAlias = Annotated[str, Argument(metavar="VERSION", help="Name of a version, or an alias.")]
 
 
 def models_dir(given: Path | None, store: Store) -> Path:

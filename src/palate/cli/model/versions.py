@@ -8,11 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson, PrecisionName, StoreUrl, opened_store
-from palate.cli.columns import table, text_width, two_columns
-from palate.cli.console import print_done, print_json, print_result
+from palate.cli.arguments import PrecisionName, StoreUrl, opened_store
+from palate.cli.columns import table, two_columns
+from palate.cli.console import print_done, print_json, print_result, wants_json
 from palate.cli.model.options import ModelsDir, VersionName, Who, canary_line, models_dir, move_line, user
 from palate.errors import ArtifactError, UsageError
 
@@ -24,15 +24,14 @@ _TIME = "%Y-%m-%d %H:%M"
 
 
 def add_command(
-    source: Annotated[Path, typer.Argument(metavar="RUN|FOLDER", help="A run, checkpoint, model or adapter folder.")],
+    source: Annotated[Path, Argument(metavar="RUN|FOLDER", help="A run, checkpoint, model or adapter folder.")],
     name: Annotated[
-        str | None, typer.Option("--name", help="Name of the version. Default: the next number, from v1.0.")
+        str | None, Option("--name", help="Name of the version. Default: the next number, from v1.0.")
     ] = None,
-    note: Annotated[str, typer.Option("--note", help="Free text about the version.")] = "",
+    note: Annotated[str, Option("--note", help="Free text about the version.")] = "",
     who: Who = None,
     folder: ModelsDir = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Copy a model into the registry as a version that never changes, with the hashes of all files and its lineage.
 
@@ -48,11 +47,10 @@ def add_command(
         f"{version.name}{there}: {version.kind}, {len(version.files)} files, {version.size / 1e6:.1f} MB, "
         f"{version.content_hash[:_HASH]}, in {version.folder}",
         {**asdict(done.version), "new": done.new, "restored": done.restored},
-        as_json=as_json,
     )
 
 
-def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
+def list_command(store: StoreUrl = None) -> None:
     """List versions with their aliases.
 
     Example: palate model list
@@ -63,7 +61,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
     with opened_store(store) as registry:
         found = versions(registry)
         running = registry.read(canaries)
-    if as_json:
+    if wants_json():
         print_json({"versions": found, "canaries": running})
     elif not found:
         print_result("no versions; palate model add makes one of a run")
@@ -82,7 +80,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
             for version in found
         ]
         names = ["version", "aliases", "kind", "hash", "MB", "from", "added", "note"]
-        print_result(table(names, rows, right=(4,), width=text_width()))
+        print_result(table(names, rows, right=(4,)))
 
 
 def _shares(version: Version, running: Sequence[CanaryState]) -> list[str]:
@@ -92,13 +90,12 @@ def _shares(version: Version, running: Sequence[CanaryState]) -> list[str]:
 
 def show_command(
     name: Annotated[
-        str, typer.Argument(metavar="VERSION|ID", help="A version, an alias, or an interaction that one answered.")
+        str, Argument(metavar="VERSION|ID", help="A version, an alias, or an interaction that one answered.")
     ],
     votes: Annotated[
-        bool, typer.Option("--votes", help="List the votes and interactions that it and its bases learnt from.")
+        bool, Option("--votes", help="List the votes and interactions that it and its bases learnt from.")
     ] = False,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show a version with its lineage: bases, run, datasets, votes, verdicts, decisions, moves of aliases, canaries.
 
@@ -127,7 +124,7 @@ def show_command(
         }
         for one in chain
     ]
-    if as_json:
+    if wants_json():
         shown = {"ids": ids, "in_store": here}
         facts = {**asdict(version), "from": [one.name for one in chain[1:]], "votes": shown, "moves": history}
         facts |= {"canaries": shares, "verdicts": judged}
@@ -141,7 +138,7 @@ def show_command(
         lines += [("decision", f"{one.at:{_TIME}} {one.action} by {one.who}: {one.reason}") for one in run.decisions]
     lines += [("canary", f"{one.since:{_TIME}} {canary_line(one)}, by {one.who}: {one.reason}") for one in shares]
     lines += [("moved", f"{move.at:{_TIME}} {move_line(move)}, by {move.who}: {move.reason}") for move in history]
-    print_result("\n".join(two_columns(lines, width=text_width(), indent=0)))
+    print_result(two_columns(lines, indent=0))
     if votes:
         print_result("\n".join(["", *(line for one in learnt_from for line in _learnt_lines(one))]))
 
@@ -193,10 +190,9 @@ def _data_lines(lineage: Any) -> list[tuple[str, str]]:
 
 def verify_command(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="VERSION", help="Versions or aliases. Default: all versions.")
+        list[str] | None, Argument(metavar="VERSION", help="Versions or aliases. Default: all versions.")
     ] = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Read every file of the versions and compare hashes; exit code 1 if a file changed, is missing or was added.
 
@@ -209,15 +205,13 @@ def verify_command(
     found = {version.name: problems(version) for version in chosen}
     text = "\n".join(f"{name}: {'; '.join(lines) or 'every file has its hash'}" for name, lines in found.items())
     facts = [{"name": name, "problems": lines} for name, lines in found.items()]
-    print_done(text or "no versions", {"versions": facts}, as_json=as_json)
+    print_done(text or "no versions", {"versions": facts})
     damaged = [name for name, lines in found.items() if lines]
     if damaged:
         raise ArtifactError(f"{len(damaged)} of {len(found)} versions are damaged: {', '.join(damaged)}")
 
 
-def probe_command(
-    name: VersionName, precision: PrecisionName = "auto", store: StoreUrl = None, as_json: AsJson = False
-) -> None:
+def probe_command(name: VersionName, precision: PrecisionName = "auto", store: StoreUrl = None) -> None:
     """Keep an adapter's log-probabilities of fixed texts, with which `palate serve` checks what an engine serves.
 
     Example: palate model probe v1.1
@@ -236,18 +230,16 @@ def probe_command(
     print_done(
         f"{version.name}: {tokens} tokens; the adapter changes them by {moved:.3g} nats in the mean",
         {"version": version.name, "tokens": tokens, "difference_from_base": moved, "probes": probes},
-        as_json=as_json,
     )
 
 
 def gc_command(
     older_than: Annotated[
-        float, typer.Option("--older-than", min=0, metavar="DAYS", help="Delete only versions added before that.")
+        float, Option("--older-than", min=0, metavar="DAYS", help="Delete only versions added before that.")
     ] = 30.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be deleted.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only list what would be deleted.")] = False,
     folder: ModelsDir = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete versions that no alias names or ever named, that were no canary, and that no other was trained from.
 
@@ -264,4 +256,4 @@ def gc_command(
     text = f"{len(names)} versions {what}, {size}: {', '.join(names) or 'none'}"
     if done.kept:
         text += f"\nstay: {', '.join(f'{name} ({reason})' for name, reason in done.kept.items())}"
-    print_done(text, {"removed": names, "dry_run": dry_run, "kept": done.kept}, as_json=as_json)
+    print_done(text, {"removed": names, "dry_run": dry_run, "kept": done.kept})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from palate.cli.columns import text_width, two_columns, wrapped
+from palate.cli.columns import two_columns, wrapped
 from palate.config.objectives.docs import HEADINGS, ONLINE_HEADING, default_text, start_text
 from palate.config.objectives.lookup import OBJECTIVES, OPTIONS, Objective
 from palate.config.objectives.online import ONLINE_OBJECTIVES, OnlineObjective
@@ -26,7 +26,7 @@ def all_objectives() -> str:
         needs = f"needs a reference; {', '.join(online.options)}"
         sections[ONLINE_HEADING] += [(online.name, online.summary), ("", online.formula), ("", needs)]
     parts = [_section(f"{heading}:", lines) for heading, lines in sections.items()]
-    return "\n\n".join([*parts, wrapped(SYMBOLS, hang=2, width=text_width())])
+    return "\n\n".join([*parts, wrapped(SYMBOLS, hang=2)])
 
 
 def _needs(row: Objective) -> str:
@@ -76,5 +76,4 @@ def online_text(row: OnlineObjective) -> str:
 
 
 def _section(heading: str, lines: Sequence[tuple[str, str]]) -> str:
-    width = text_width()
-    return "\n".join([wrapped(heading, hang=2, width=width), *two_columns(lines, width=width)])
+    return "\n".join([wrapped(heading, hang=2), two_columns(lines)])

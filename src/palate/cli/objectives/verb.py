@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-import typer
+from typer import Argument, Option
 
-from palate.cli.arguments import AsJson
 from palate.cli.console import print_done
 
-Name: TypeAlias = Annotated[
-    str | None, typer.Argument(metavar="NAME", help="One objective, with its options. Default: all.")
-]
+Name: TypeAlias = Annotated[str | None, Argument(metavar="NAME", help="One objective, with its options. Default: all.")]
 
-Full: TypeAlias = Annotated[bool, typer.Option("--full", help="Show all of them with their options.")]
+Full: TypeAlias = Annotated[bool, Option("--full", help="Show all of them with their options.")]
 
 
-def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> None:
+def command(name: Name = None, full: Full = False) -> None:
     """List the training objectives, or show one: loss, options, loss at step 0, paper, and the same option in TRL.
 
     Example: palate objectives simpo
@@ -37,4 +34,4 @@ def command(name: Name = None, full: Full = False, as_json: AsJson = False) -> N
     else:
         row = objective(name)
         value, text = plain(row), objective_text(row)
-    print_done(text, value, as_json=as_json)
+    print_done(text, value)

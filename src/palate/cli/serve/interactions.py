@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option, Typer
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group, with_options
+from palate.cli.arguments import StoreUrl, opened_store, verb_group, with_options
 from palate.cli.console import print_done, print_json, print_note
 from palate.errors import UsageError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from palate.serving.recording.erasure import Erased
     from palate.serving.recording.listing import Filter
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("interactions"),
     help="List and delete what the gateway has recorded.\n\nExample: palate interactions list --thumbs down",
     no_args_is_help=True,
@@ -26,11 +27,9 @@ app = typer.Typer(
 
 Files = Annotated[
     list[Path] | None,
-    typer.Option("--files", metavar="FILE.jsonl", help="Another file to remove the rows from, as one of --save."),
+    Option("--files", metavar="FILE.jsonl", help="Another file to remove the rows from, as one of --save."),
 ]
-WithCopies = Annotated[
-    bool, typer.Option("--with-copies", help="Also delete copies of the database from before upgrades.")
-]
+WithCopies = Annotated[bool, Option("--with-copies", help="Also delete copies of the database from before upgrades.")]
 
 
 def _time(option: str, text: str | None) -> datetime | None:
@@ -44,22 +43,20 @@ def _time(option: str, text: str | None) -> datetime | None:
 
 def read_filter(
     *,
-    model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Only of this version (name or content hash).")
-    ] = None,
+    model: Annotated[str | None, Option("--model", "-m", help="Only of this version (name or content hash).")] = None,
     state: Annotated[
         Literal["reserved", "streaming", "complete", "cancelled", "refused", "unreachable", "upstream_error", "partial"]
         | None,
-        typer.Option("--state", help="Only in this state."),
+        Option("--state", help="Only in this state."),
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", metavar="TIME", help="Only from this time on (ISO 8601, UTC).")
+        str | None, Option("--since", metavar="TIME", help="Only from this time on (ISO 8601, UTC).")
     ] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="TIME", help="Only before this time.")] = None,
-    thumbs: Annotated[Literal["up", "down"] | None, typer.Option("--thumbs", help="Only with this feedback.")] = None,
-    key: Annotated[str | None, typer.Option("--key", help="Only of this API key.")] = None,
+    until: Annotated[str | None, Option("--until", metavar="TIME", help="Only before this time.")] = None,
+    thumbs: Annotated[Literal["up", "down"] | None, Option("--thumbs", help="Only with this feedback.")] = None,
+    key: Annotated[str | None, Option("--key", help="Only of this API key.")] = None,
     route: Annotated[
-        str | None, typer.Option("--route", help="Only of this route, as canary:production for both arms of a canary.")
+        str | None, Option("--route", help="Only of this route, as canary:production for both arms of a canary.")
     ] = None,
 ) -> Filter:
     """Which interactions, as it is given on the command line."""
@@ -73,9 +70,8 @@ def read_filter(
 @with_options("wanted", read_filter)
 def list_command(
     wanted: Filter,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Newest interactions to show; 0 for all.")] = 50,
+    limit: Annotated[int, Option("--limit", min=0, help="Newest interactions to show; 0 for all.")] = 50,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """List interactions, oldest first.
 
@@ -88,22 +84,20 @@ def list_command(
         shown = ids[-limit:] if limit else ids
         found = opened.read(lambda session: [one.to_json() for one in read_interactions(session, shown)])
     text = "\n".join(_line(one) for one in found) or "no interactions"
-    print_done(text, {"found": len(ids), "interactions": found}, as_json=as_json)
+    print_done(text, {"found": len(ids), "interactions": found})
     if len(shown) < len(ids):
         print_note(f"the newest {len(shown):,} of {len(ids):,}; --limit 0 shows all")
 
 
 @app.command("show")
 def show_command(
-    id: Annotated[str, typer.Argument(metavar="ID", help="Of the interaction, which is that of its completion.")],
+    id: Annotated[str, Argument(metavar="ID", help="Of the interaction, which is that of its completion.")],
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Print an interaction with its answers and feedback, as JSON with or without --json.
 
     Example: palate interactions show chatcmpl-0123456789abcdef0123456789abcdef
     """
-    del as_json
     from palate.serving.recording.listing import read_interactions
 
     with opened_store(store) as opened:
@@ -117,12 +111,11 @@ def show_command(
 @with_options("wanted", read_filter)
 def delete_command(
     wanted: Filter,
-    ids: Annotated[list[str] | None, typer.Argument(metavar="ID", help="Of interactions.")] = None,
+    ids: Annotated[list[str] | None, Argument(metavar="ID", help="Of interactions.")] = None,
     files: Files = None,
     with_copies: WithCopies = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, Option("--yes", "-y", help="Do not ask.")] = False,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete interactions, by id or by filter, and everything that was made of them.
 
@@ -140,16 +133,15 @@ def delete_command(
         if not yes:
             typer.confirm(f"Delete {amount(len(given), 'interaction')} of {opened.url}?", abort=True, err=True)
         done = erase(opened, utc_now(), ids=given, files=files or (), with_copies=with_copies)
-    _print_erased(done, as_json)
+    _print_erased(done)
 
 
 @app.command("forget")
 def forget_command(
-    user: Annotated[str, typer.Option("--user", metavar="ID", help="What clients send as `user`.")],
+    user: Annotated[str, Option("--user", metavar="ID", help="What clients send as `user`.")],
     files: Files = None,
     with_copies: WithCopies = False,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete everything of a person: interactions, feedback, campaign items, rows of exported files.
 
@@ -164,16 +156,15 @@ def forget_command(
     with opened_store(store) as opened:
         person = Recorder(opened, secret=shared_secret(opened)).user_hash(user, None)
         done = erase(opened, utc_now(), user=person, files=files or (), with_copies=with_copies)
-    _print_erased(done, as_json)
+    _print_erased(done)
 
 
 @app.command("purge")
 def purge_command(
     days: Annotated[
-        int | None, typer.Option("--days", min=0, help="For interactions whose key has no retention of its own.")
+        int | None, Option("--days", min=0, help="For interactions whose key has no retention of its own.")
     ] = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Delete the interactions that are older than the retention of their key, as the gateway does each hour.
 
@@ -184,11 +175,11 @@ def purge_command(
 
     with opened_store(store) as opened:
         deleted = purge(opened, utc_now(), days)
-    print_done(f"{amount(deleted, 'interaction')} deleted", {"interactions": deleted}, as_json=as_json)
+    print_done(f"{amount(deleted, 'interaction')} deleted", {"interactions": deleted})
 
 
 @app.command("inventory")
-def inventory_command(as_json: AsJson = False) -> None:
+def inventory_command() -> None:
     """List every column of the store that can hold something of a person, and what `forget` does with it.
 
     Example: palate interactions inventory
@@ -207,7 +198,7 @@ def inventory_command(as_json: AsJson = False) -> None:
     names = ("table", "column", "holds", "forgotten")
     words = {True: "deleted with the person's rows", False: "kept: of an account, see palate label users erase"}
     text = "\n".join(f"{f'{table}.{column}':<32} {kind:<8} {words[gone]}" for table, column, kind, gone in found)
-    print_done(text, {"columns": [dict(zip(names, row)) for row in found]}, as_json=as_json)
+    print_done(text, {"columns": [dict(zip(names, row)) for row in found]})
 
 
 def _line(one: Mapping[str, Any]) -> str:
@@ -222,9 +213,9 @@ def _line(one: Mapping[str, Any]) -> str:
     return "  ".join(words)
 
 
-def _print_erased(done: Erased, as_json: bool) -> None:
+def _print_erased(done: Erased) -> None:
     lines = [f"{name:<24} {count:,} rows deleted" for name, count in {**done.rows, **done.files}.items()]
-    print_done("\n".join(lines) or "nothing was found", done, as_json=as_json)
+    print_done("\n".join(lines) or "nothing was found", done)
     for line in done.remaining:
         print_note(f"still there: {line}")
     if done.trained:

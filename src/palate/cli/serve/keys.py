@@ -5,35 +5,33 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option, Typer
 
-from palate.cli.arguments import AsJson, StoreUrl, opened_store, verb_group
-from palate.cli.columns import text_width, two_columns
-from palate.cli.console import print_done, print_json, print_note, print_result
+from palate.cli.arguments import StoreUrl, opened_store, verb_group
+from palate.cli.columns import two_columns
+from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the key, as of the program that uses it.")]
+Name = Annotated[str, Argument(metavar="NAME", help="Name of the key, as of the program that uses it.")]
 Record = Annotated[
     Literal["none", "metadata", "redacted", "full"],
-    typer.Option(
+    Option(
         "--record", metavar="LEVEL", help="Recorded of its requests: none, metadata (numbers), redacted (texts), full."
     ),
 ]
 Consent = Annotated[
-    bool, typer.Option("--consent/--no-consent", help="Whether its people consented to training, by default.")
+    bool, Option("--consent/--no-consent", help="Whether its people consented to training, by default.")
 ]
 RequestsPerMinute = Annotated[
-    int | None, typer.Option("--requests-per-minute", metavar="N", min=1, help="Default: no limit.")
+    int | None, Option("--requests-per-minute", metavar="N", min=1, help="Default: no limit.")
 ]
 TokensPerDay = Annotated[
-    int | None,
-    typer.Option("--tokens-per-day", metavar="N", min=1, help="Read and written, by UTC days. Default: no limit."),
+    int | None, Option("--tokens-per-day", metavar="N", min=1, help="Read and written, by UTC days. Default: no limit.")
 ]
 RetentionDays = Annotated[
-    int | None,
-    typer.Option("--retention-days", metavar="N", min=1, help="Older interactions are deleted. Default: kept."),
+    int | None, Option("--retention-days", metavar="N", min=1, help="Older interactions are deleted. Default: kept.")
 ]
 
-app = typer.Typer(
+app = Typer(
     cls=verb_group("keys"),
     help="API keys of `palate serve`.\n\nExample: palate keys create chat-ui --requests-per-minute 60",
     no_args_is_help=True,
@@ -49,7 +47,6 @@ def create_command(
     tokens_per_day: TokensPerDay = None,
     retention_days: RetentionDays = None,
     store: StoreUrl = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make a key and show it, once: the store has its hash only.
 
@@ -68,12 +65,12 @@ def create_command(
     now = utc_now()
     with opened_store(store, create=True) as opened:
         key = opened.write(lambda session: create_key(session, name, terms, now))
-    print_done(key, {"name": name, "key": key}, as_json=as_json)
+    print_done(key, {"name": name, "key": key})
     print_note("this key is not shown again; a running server without keys asks for it after a restart")
 
 
 @app.command("list")
-def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
+def list_command(store: StoreUrl = None) -> None:
     """List keys: what they record and allow, and when they were used last.
 
     Example: palate keys list
@@ -82,7 +79,7 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
 
     with opened_store(store) as opened:
         found = opened.read(list_keys)
-    if as_json:
+    if wants_json():
         rows = [
             {
                 "name": key.name,
@@ -104,11 +101,11 @@ def list_command(store: StoreUrl = None, as_json: AsJson = False) -> None:
             limits += [f"{key.tokens_per_day:,} tokens/day"] if key.tokens_per_day else []
             state = [] if key.active else ["revoked"]
             lines.append((key.name, ", ".join([f"records {key.recording}", *limits, used, *state])))
-        print_result("\n".join(two_columns(lines, width=text_width())))
+        print_result(two_columns(lines))
 
 
 @app.command("revoke")
-def revoke_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def revoke_command(name: Name, store: StoreUrl = None) -> None:
     """Revoke a key. A running server notices within five seconds.
 
     Example: palate keys revoke chat-ui
@@ -117,4 +114,4 @@ def revoke_command(name: Name, store: StoreUrl = None, as_json: AsJson = False) 
 
     with opened_store(store) as opened:
         opened.write(lambda session: revoke_key(session, name))
-    print_done(f"{name} is revoked", {"name": name, "active": False}, as_json=as_json)
+    print_done(f"{name} is revoked", {"name": name, "active": False})

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import typer
+from typer import Option
 
 from palate.cli.arguments import PrecisionName, StoreUrl, TemplateName, check_installed, opened_store
 from palate.cli.console import print_note, print_progress, print_result
@@ -19,41 +19,33 @@ if TYPE_CHECKING:
     from palate.serving.settings import ServeFields
 
 ConfigPath = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="serve.yaml", help="Several models, routes and limits; see docs/serve.md."),
+    Path | None, Option("--config", metavar="serve.yaml", help="Several models, routes and limits; see docs/serve.md.")
 ]
 ModelName = Annotated[
-    str | None,
-    typer.Option("--model", "-m", metavar="MODEL", help="Run, checkpoint, folder, hub id or version to serve."),
+    str | None, Option("--model", "-m", metavar="MODEL", help="Run, checkpoint, folder, hub id or version to serve.")
 ]
 AliasName = Annotated[
-    str | None, typer.Option("--alias", metavar="ALIAS", help="Alias of the registry; new versions are taken over.")
+    str | None, Option("--alias", metavar="ALIAS", help="Alias of the registry; new versions are taken over.")
 ]
 UpstreamUrl = Annotated[
-    str | None, typer.Option("--upstream", metavar="URL", help="OpenAI-compatible engine to stand before, up to /v1.")
+    str | None, Option("--upstream", metavar="URL", help="OpenAI-compatible engine to stand before, up to /v1.")
 ]
-UpstreamModel = Annotated[
-    str | None, typer.Option("--upstream-model", help="The engine's model. Default: all that it has.")
-]
-Host = Annotated[
-    str | None, typer.Option("--host", help="Address to listen on; beyond this machine only with API keys.")
-]
-Port = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="Port; 0 takes a free one. Default: 8000.")]
+UpstreamModel = Annotated[str | None, Option("--upstream-model", help="The engine's model. Default: all that it has.")]
+Host = Annotated[str | None, Option("--host", help="Address to listen on; beyond this machine only with API keys.")]
+Port = Annotated[int | None, Option("--port", min=0, max=65535, help="Port; 0 takes a free one. Default: 8000.")]
 HostNames = Annotated[
-    list[str] | None,
-    typer.Option("--name", metavar="HOST", help="Name under which a proxy reaches the server; repeatable."),
+    list[str] | None, Option("--name", metavar="HOST", help="Name under which a proxy reaches the server; repeatable.")
 ]
 Record = Annotated[
     Literal["none", "metadata", "redacted", "full"] | None,
-    typer.Option("--record", help="What is recorded of requests without an API key. Default: none."),
+    Option("--record", help="What is recorded of requests without an API key. Default: none."),
 ]
 Rollback = Annotated[
-    bool,
-    typer.Option("--rollback", help="Roll production back if a promoted version is worse; see docs/serve.md."),
+    bool, Option("--rollback", help="Roll production back if a promoted version is worse; see docs/serve.md.")
 ]
 _OWN = {"template": None, "precision": "auto", "max_rows": 16}
 """Options of a model in this process, with their defaults."""
-MaxRows = Annotated[int, typer.Option("--max-rows", min=1, help="Answers that the model writes together.")]
+MaxRows = Annotated[int, Option("--max-rows", min=1, help="Answers that the model writes together.")]
 
 
 def command(
@@ -141,7 +133,8 @@ def _settings(
         remedy = "write it under the model in the file" if config else "set it where the engine is started"
         raise UsageError(f"--{option} is of a model in this process; {remedy}")
     if config is not None:
-        return read_settings(config, given)
+        read = read_settings(config, {key: value for key, value in given.items() if key != "rollback"})
+        return read if "rollback" not in given or read.rollback is not None else read_settings(config, given)
     if url is not None:
         models = {name or url: {"upstream": url, "upstream_model": name}}  # without a name the engine is asked later
     elif alias is not None:

@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Option
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, TemplateName, named_values
+from palate.cli.arguments import TemplateName, named_values
 from palate.cli.config import SCHEMA_FILE, write_schema
 from palate.cli.console import print_done, print_note
 from palate.cli.dataset import Datasets, Workers
@@ -21,40 +21,35 @@ _PROBLEMS = 3
 
 def command(
     dataset: Datasets,
-    model: Annotated[str, typer.Option("--model", "-m", help="Model to train: a folder, run, version or hub id.")],
+    model: Annotated[str, Option("--model", "-m", help="Model to train: a folder, run, version or hub id.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE.yaml", help="Config to write; it must not exist.")
+        Path, Option("--output", "-o", metavar="FILE.yaml", help="Config to write; it must not exist.")
     ] = Path("run.yaml"),
     stage: Annotated[
         Literal["sft", "dpo", "kto", "rm", "ppo", "grpo"] | None,
-        typer.Option("--stage", help="sft, dpo, kto, rm, ppo or grpo. Default: by the kind of rows."),
+        Option("--stage", help="sft, dpo, kto, rm, ppo or grpo. Default: by the kind of rows."),
     ] = None,
     reward: Annotated[
-        str | None, typer.Option("--reward", help="What scores sampled answers, for data with prompts only.")
+        str | None, Option("--reward", help="What scores sampled answers, for data with prompts only.")
     ] = None,
     memory: Annotated[
         float | None,
-        typer.Option(
-            "--memory", metavar="GB", min=0.1, help="Memory of the GPU that will train. Default: this machine."
-        ),
+        Option("--memory", metavar="GB", min=0.1, help="Memory of the GPU that will train. Default: this machine."),
     ] = None,
     template: TemplateName = None,
     column: Annotated[
-        list[str] | None,
-        typer.Option("--column", metavar="NAME=COLUMN", help="Your name of a column: prompt=question."),
+        list[str] | None, Option("--column", metavar="NAME=COLUMN", help="Your name of a column: prompt=question.")
     ] = None,
     label: Annotated[
-        list[str] | None, typer.Option("--label", metavar="VALUE=MEANING", help="Meaning of a label: 0=response_1.")
+        list[str] | None, Option("--label", metavar="VALUE=MEANING", help="Meaning of a label: 0=response_1.")
     ] = None,
     dataset_dir: Annotated[
-        str | None,
-        typer.Option("--dataset-dir", metavar="FOLDER", help="Folder whose dataset_info.json names datasets."),
+        str | None, Option("--dataset-dir", metavar="FOLDER", help="Folder whose dataset_info.json names datasets.")
     ] = "data",
     schema: Annotated[
-        bool, typer.Option("--schema", help=f"Also write {SCHEMA_FILE} beside it, by which editors check its keys.")
+        bool, Option("--schema", help=f"Also write {SCHEMA_FILE} beside it, by which editors check its keys.")
     ] = False,
     workers: Workers = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write a commented first config for a dataset and a model.
 
@@ -110,5 +105,4 @@ def command(
     print_done(
         "\n".join([*said, f"written: {output}", f"next: palate train {shlex.quote(str(output))}"]),
         {"config": str(output), "values": {line.key: line.value for line in lines}},
-        as_json=as_json,
     )

@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import typer
+from typer import Option
 
-from palate.charts.text import amount
-from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import print_json, print_note, print_result
+from palate.cli.arguments import ConfigFile, Overrides, Words, config_and_overrides
+from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.cli.models import with_model_paths
+from palate.cli.train.plan_steps import planned_steps, steps_of_each
 from palate.cli.train.plan_text import as_config, as_pipeline, as_sweep, facts, pipeline_facts
-from palate.errors import DataError, ModelError, UsageError
-from palate.records import (
-    DatasetRequest,
-    Demonstration,
-    LabelledCompletion,
-    PreferencePair,
-    Ranking,
-    Record,
-    ScoredCompletion,
-)
+from palate.errors import UsageError
 
 if TYPE_CHECKING:
     from palate.capacity.estimate import Capacity
     from palate.config.run import RunConfig
-
-_KINDS: Mapping[str, type[Record]] = {"ranked": Ranking, "unpaired": LabelledCompletion}
-"""Records of other families than pairs."""
-_COUNTED = 100_000_000
-"""Bytes of data up to which the rows are counted."""
 
 
 def command(
@@ -41,22 +27,15 @@ def command(
     overrides: Overrides = None,
     hardware: Annotated[
         str | None,
-        typer.Option(
-            "--hardware", metavar="NAME", help="Estimate memory, time and disk on it: H100, H200, A100-80, this, …"
-        ),
+        Option("--hardware", metavar="NAME", help="Estimate memory, time and disk on it: H100, H200, A100-80, this, …"),
     ] = None,
-    devices: Annotated[int, typer.Option("--devices", min=1, help="Number of these devices.")] = 1,
-    price: Annotated[
-        float | None, typer.Option("--price", min=0, help="Price of a device and hour, for the cost.")
-    ] = None,
-    rows: Annotated[int | None, typer.Option("--rows", min=1, help="Rows, instead of those of the dataset.")] = None,
-    prompt_tokens: Annotated[
-        int | None, typer.Option("--prompt-tokens", min=0, help="Tokens of their prompts.")
-    ] = None,
+    devices: Annotated[int, Option("--devices", min=1, help="Number of these devices.")] = 1,
+    price: Annotated[float | None, Option("--price", min=0, help="Price of a device and hour, for the cost.")] = None,
+    rows: Annotated[int | None, Option("--rows", min=1, help="Rows, instead of those of the dataset.")] = None,
+    prompt_tokens: Annotated[int | None, Option("--prompt-tokens", min=0, help="Tokens of their prompts.")] = None,
     answer_tokens: Annotated[
-        int | None, typer.Option("--answer-tokens", min=1, help="Tokens of each of their answers.")
+        int | None, Option("--answer-tokens", min=1, help="Tokens of each of their answers.")
     ] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Check a config and show every key with its value, without running it; ignored keys are listed with the reason.
 
@@ -83,13 +62,20 @@ def command(
         planned = _planned_run(path, changes, devices, estimate)
     elif is_sweep(path, changes):
         sweep = load_sweep(path, changes)
-        points = [{"name": one.name, "config": one.config.resolved()} for one in sweep.points]
+        steps, doubts = steps_of_each({one.name: one.config for one in sweep.points})
+        points = [
+            {"name": one.name, "config": one.config.resolved(), "facts": {"optimiser steps": steps[one.name]}}
+            for one in sweep.points
+        ]
         known = {"kind": "sweep", "output_dir": str(sweep.output_dir), "points": points}
-        planned = Planned(sweep.notices, as_sweep(sweep), known)
+        planned = Planned([*sweep.notices, *doubts], as_sweep(sweep, steps), known)
     else:
         pipeline = load_pipeline(path, changes)
-        planned = Planned(pipeline.notices, as_pipeline(pipeline), pipeline_facts(pipeline))
-    if as_json:
+        sampled = {one.name for one in pipeline.runs if one.sampling is not None}
+        steps, doubts = steps_of_each({one.name: one.config for one in pipeline.runs}, sampled)
+        text, known = as_pipeline(pipeline, steps), pipeline_facts(pipeline, steps)
+        planned = Planned([*pipeline.notices, *doubts], text, known)
+    if wants_json():
         print_json({**planned.facts, "notices": list(planned.notices)})
         return
     for line in planned.notices:
@@ -111,69 +97,16 @@ def _planned_run(
     from palate.config.load import load_config
 
     loaded = load_config(path, changes)
-    steps, doubts = _steps(loaded.config, devices)
+    steps, doubts = planned_steps(loaded.config, devices)
     known = {**facts(loaded.config), "optimiser steps": steps}
     text, plain = as_config(loaded, known), {"config": loaded.config.resolved(), "facts": known}
     if estimate is not None:
-        from palate.capacity.text import as_lines
+        from palate.capacity.estimate import as_lines
 
         found = estimate(loaded.config)
         plain["capacity"] = found.to_json()
         text += "\n\n" + "\n".join(f"# {line}".rstrip() for line in as_lines(found))
     return Planned([*loaded.notices, *doubts], text, plain)
-
-
-def _steps(config: RunConfig, devices: int) -> tuple[str, list[str]]:
-    """The number of steps, and settings that do not fit it; of data that are small files on this machine."""
-    from palate.config.steps import doubtful_settings, step_count
-    from palate.data.sources.spec import find_sources
-    from palate.data.stream import RecordStream
-
-    request = DatasetRequest.of_run(config.resolved(), config.dataset)
-    try:
-        files = [source.files for source in find_sources(request)]
-        if not all(files) or sum(path.stat().st_size for each in files for path in each) > _COUNTED:
-            return "not counted: the data is large, or not on this machine", []
-        held = 0.0 if config.eval_dataset is not None else config.val_size
-        stream = RecordStream(
-            request, _kind(config), temperature=config.mix_temperature, caps=config.mix_caps, val_size=held
-        )
-    except DataError as error:
-        return f"not counted: {error}", []
-    rows, held_out = stream.count(held_out=False), stream.count(held_out=True)
-    doubts = doubtful_settings(
-        config,
-        rows,
-        held_out if config.eval_dataset is None else None,
-        devices=devices,
-        parameters=_parameters(config.model_name_or_path),
-    )
-    more = f" on {amount(devices, 'device')}" if devices > 1 else ""
-    counted = f"{rows:,} training rows" + (f" ({held_out:,} held out)" if held_out else "")
-    return f"{step_count(config, rows, devices):,} from {counted}{more}", list(doubts)
-
-
-def _parameters(model: str) -> int | None:
-    """The number of parameters of a model on this machine."""
-    from palate.capacity.shapes import SIZES, read_shape
-
-    try:
-        here = model.lower() in SIZES or (Path(model) / "config.json").is_file()
-        return read_shape(model).counts.total if here else None
-    except ModelError:
-        return None
-
-
-def _kind(config: RunConfig) -> type[Record]:
-    """The records that the run trains on."""
-    from palate.config.stages.preference import ObjectiveChoice
-
-    if config.stage == "sft":
-        return Demonstration
-    if not isinstance(config, ObjectiveChoice):
-        return Record
-    row = config.objectives[0].row
-    return ScoredCompletion if row.name == "reward_regression" else _KINDS.get(row.family, PreferencePair)
 
 
 def _capacity(

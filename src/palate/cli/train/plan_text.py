@@ -53,8 +53,8 @@ def as_config(loaded: LoadedConfig, known: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def as_pipeline(pipeline: Pipeline) -> str:
-    """The same for a pipeline: each run with the model it starts from; its defaults are left out."""
+def as_pipeline(pipeline: Pipeline, steps: Mapping[str, str]) -> str:
+    """The same for a pipeline: each run with its steps and the model it starts from; its defaults are left out."""
     first = pipeline.runs[0].config
     lines = [f"# {amount(len(pipeline.runs), 'run')}, each from the one before; --json shows the defaults of each"]
     lines += ["", _line("output_dir", str(pipeline.output_dir))]
@@ -64,14 +64,14 @@ def as_pipeline(pipeline: Pipeline) -> str:
     lines.append(f"{pipeline.kind}:")
     for planned in pipeline.runs:
         lines += [f"  # {planned.name}, in {planned.config.output_dir}"]
-        lines += [f"  # {name}: {fact}" for name, fact in facts(planned.config).items()]
+        lines += [f"  # {name}: {fact}" for name, fact in _run_facts(planned, steps).items()]
         keys = [_line(key, value) for key, value in _given(planned).items()]
         lines += [f"  {'-' if number == 0 else ' '} {line}" for number, line in enumerate(keys)]
     return "\n".join(lines)
 
 
-def as_sweep(sweep: Sweep) -> str:
-    """The same for a sweep: the keys that all runs share, and the values of each; its defaults are left out."""
+def as_sweep(sweep: Sweep, steps: Mapping[str, str]) -> str:
+    """The same for a sweep: the keys that all runs share, and the steps and values of each, without defaults."""
     from palate.config.reader import dump_yaml
 
     first = sweep.points[0].config
@@ -85,7 +85,8 @@ def as_sweep(sweep: Sweep) -> str:
     lines += [_line(key, value) for key, value in shared.items()]
     lines.append("sweep:")
     for point in sweep.points:
-        lines += [f"  # {point.config.output_dir}", f"  - {dump_yaml(dict(point.values))}"]
+        lines += [f"  # {point.config.output_dir}", f"  # optimiser steps: {steps[point.name]}"]
+        lines.append(f"  - {dump_yaml(dict(point.values))}")
     return "\n".join(lines)
 
 
@@ -104,14 +105,18 @@ def _given(planned: PlannedRun) -> dict[str, Any]:
     return {**values, **{key: value for key, value in sampling.items() if value is not None}}
 
 
-def pipeline_facts(pipeline: Pipeline) -> dict[str, Any]:
+def _run_facts(planned: PlannedRun, steps: Mapping[str, str]) -> dict[str, str]:
+    return {**facts(planned.config), "optimiser steps": steps[planned.name]}
+
+
+def pipeline_facts(pipeline: Pipeline, steps: Mapping[str, str]) -> dict[str, Any]:
     """Every run of a pipeline with all its defaults, for a program."""
     runs = [
         {
             "name": planned.name,
             "config": planned.config.resolved(),
             "sampling": None if planned.sampling is None else planned.sampling.model_dump(mode="json"),
-            "facts": facts(planned.config),
+            "facts": _run_facts(planned, steps),
         }
         for planned in pipeline.runs
     ]

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.charts.text import amount
-from palate.cli.arguments import AsJson, ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import is_main_process, print_json, print_note, print_progress, print_result
+from palate.cli.arguments import ConfigFile, Overrides, Words, config_and_overrides
+from palate.cli.console import is_main_process, print_json, print_note, print_progress, print_result, wants_json
 from palate.cli.models import with_model_paths
 from palate.errors import Stopped
 
@@ -25,9 +25,7 @@ SUMMARY = (
 """Final metrics that are printed, as far as the run has them."""
 
 
-def command(
-    words: Words = None, config_file: ConfigFile = None, overrides: Overrides = None, as_json: AsJson = False
-) -> None:
+def command(words: Words = None, config_file: ConfigFile = None, overrides: Overrides = None) -> None:
     """Train a model from a config file; the run directory gets the model, metrics, sampled answers and a report.
 
     Example: palate train run.yaml --set learning_rate=1e-5
@@ -40,15 +38,15 @@ def command(
 
     do = _sweep if is_sweep(path, changes) else _pipeline if is_pipeline(path, changes) else _run
     try:
-        do(path, changes, as_json=as_json)
+        do(path, changes)
     finally:
         if "torch" in sys.modules:  # a wrong config fails before it is imported
-            from palate.training.setup.environment import leave_processes
+            from palate.training.processes import leave_processes
 
             leave_processes()
 
 
-def _run(path: str, changes: Sequence[str], *, as_json: bool) -> None:
+def _run(path: str, changes: Sequence[str]) -> None:
     from palate.config.load import load_config
 
     loaded = load_config(path, changes)  # before torch is imported, so that a wrong config fails at once
@@ -65,7 +63,7 @@ def _run(path: str, changes: Sequence[str], *, as_json: bool) -> None:
         raise
     if is_main_process():
         done = replace(done, report=write_run_report(done.output_dir))
-    if as_json:
+    if wants_json():
         print_json(
             {
                 "status": done.status,
@@ -78,7 +76,7 @@ def _run(path: str, changes: Sequence[str], *, as_json: bool) -> None:
         print_result(summary(done))
 
 
-def _sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
+def _sweep(path: str, changes: Sequence[str]) -> None:
     from palate.config.sweep import load_sweep
 
     sweep = load_sweep(path, changes)
@@ -96,16 +94,16 @@ def _sweep(path: str, changes: Sequence[str], *, as_json: bool) -> None:
     finally:
         if is_main_process() and facts.exists():
             write_sweep_report(sweep.output_dir)
-    if as_json:
+    if wants_json():
         known = read_json(facts)
         points = [{**point, "output_dir": str(sweep.output_dir / str(point["name"]))} for point in known["points"]]
         print_json({"status": known["status"], "output_dir": str(sweep.output_dir), "report": report, "points": points})
     else:
-        runs = (f"run       {run}" for run in done.runs)
+        runs = (f"run       {run}" for run in done)
         print_result("\n".join(["status    completed", *runs, f"report    {report}"]))
 
 
-def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
+def _pipeline(path: str, changes: Sequence[str]) -> None:
     from palate.config.pipeline import load_pipeline
 
     pipeline = load_pipeline(path, changes)
@@ -124,7 +122,7 @@ def _pipeline(path: str, changes: Sequence[str], *, as_json: bool) -> None:
         if is_main_process() and is_pipeline_folder(pipeline.output_dir):
             write_pipeline_report(pipeline.output_dir)
     report = str(done.output_dir / "report.html")
-    if as_json:
+    if wants_json():
         print_json(
             {
                 "status": "completed",

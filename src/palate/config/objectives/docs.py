@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
+from palate.artifacts.markdown import with_generated
 from palate.config.objectives.online import ONLINE_OBJECTIVES, OnlineObjective
 from palate.config.objectives.options import OPTIONS, Option
 from palate.config.objectives.row import Objective
@@ -126,15 +127,6 @@ def markdown_table() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-BEGIN, END = "<!-- from config/objectives: begin -->", "<!-- from config/objectives: end -->"
-
-
-def with_table(page: str) -> str:
-    """`page` with the current tables between its two markers."""
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    return f"{before}{BEGIN}\n\n{markdown_table()}\n{END}{after}"
-
-
 if __name__ == "__main__":
     _page = Path(sys.argv[1])
-    _page.write_text(with_table(_page.read_text(encoding="utf-8")), encoding="utf-8")
+    _page.write_text(with_generated(_page.read_text(encoding="utf-8"), markdown_table()), encoding="utf-8")

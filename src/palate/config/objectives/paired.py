@@ -9,7 +9,6 @@ from functools import partial
 from palate.config.objectives.options import OPTIONS
 from palate.config.objectives.row import LOG2, Objective, Options, own
 
-_paired = partial(Objective, family="paired")
 _BETA, _SMOOTHING = OPTIONS["pref_beta"], OPTIONS["dpo_label_smoothing"]
 
 # Groups of modifiers. Per-token means have no tail to discount (ld_alpha), and their β is on another scale than that of
@@ -17,6 +16,8 @@ _BETA, _SMOOTHING = OPTIONS["pref_beta"], OPTIONS["dpo_label_smoothing"]
 ADDED = ("pref_ftx", "kl_coef", "use_weighting")
 SUMMED = (*ADDED, "pref_bco_weight", "ld_alpha")
 DIVERGENCE = ("f_divergence_type", "f_alpha_divergence_coef")
+_paired = partial(Objective, family="paired", modifiers=SUMMED)
+_of_difference = partial(_paired, modifiers=(*SUMMED, *DIVERGENCE))
 
 
 def _exo_start(options: Options, _: int) -> float:
@@ -25,37 +26,34 @@ def _exo_start(options: Options, _: int) -> float:
 
 
 DIFFERENCE = (
-    _paired(
+    _of_difference(
         name="sigmoid",
         aliases=("dpo", "cdpo"),
         formula="−(1−ε)·lσ(βΔ) − ε·lσ(−βΔ)",
         summary="DPO; with label smoothing, conservative DPO",
         options=own("pref_beta", "dpo_label_smoothing"),
-        modifiers=(*SUMMED, *DIVERGENCE),
         start=LOG2,
         source="2305.18290",
         reproduces="`sigmoid` of TRL and LLaMA-Factory, OpenRLHF's default. ε (cDPO) as LLaMA-Factory, OpenRLHF and "
         "torchtune; TRL ≥ 0.29 ignores it here.",
         when_to_use="The default; ε when some labels are wrong.",
     ),
-    _paired(
+    _of_difference(
         name="robust",
         aliases=("robust_dpo",),
         formula="[−(1−ε)·lσ(βΔ) + ε·lσ(−βΔ)] / (1−2ε)",
         summary="DPO corrected for a known share of flipped labels",
         options=own("pref_beta", "dpo_label_smoothing"),
-        modifiers=(*SUMMED, *DIVERGENCE),
         start=LOG2,
         source="2403.00409",
         reproduces="`robust` of TRL.",
         when_to_use="Noisy labels whose error rate you know; ε is that rate.",
     ),
-    _paired(
+    _of_difference(
         name="hinge",
         aliases=("slic",),
         formula="max(0, 1 − βΔ)",
         summary="hinge loss on the reward margin (SLiC)",
-        modifiers=(*SUMMED, *DIVERGENCE),
         start=1.0,
         source="2309.06657",
         reproduces="`hinge` of TRL and LLaMA-Factory; the hinge itself is SLiC's (2305.10425).",
@@ -86,24 +84,22 @@ DIFFERENCE = (
         reproduces="`sigmoid_norm` of TRL, which ignores ε here; `dpo_norm` of open-instruct.",
         when_to_use="Answers get longer with sigmoid, or the lengths in a pair differ much.",
     ),
-    _paired(
+    _of_difference(
         name="exo_pair",
         aliases=("exo",),
         formula="σ(βΔ)(lσ(βΔ) − log(1−ε)) + σ(−βΔ)(lσ(−βΔ) − log ε)",
         summary="EXO: reverse KL from the implied preference to the smoothed label",
         options=own("pref_beta", dpo_label_smoothing=replace(_SMOOTHING, default=1e-3, bounds={"gt": 0, "lt": 0.5})),
-        modifiers=(*SUMMED, *DIVERGENCE),
         start=_exo_start,
         source="2402.00856",
         reproduces="`exo_pair` of TRL.",
         when_to_use="Mode-seeking alignment; ε limits the margin.",
     ),
-    _paired(
+    _of_difference(
         name="discopop",
         formula="m·exp(−βΔ) + (1−m)·(−lσ(βΔ)), m = σ(βΔ/τ)",
         summary="DiscoPOP: a mix of logistic and exponential loss found by search",
         options=own("pref_beta", "discopop_tau"),
-        modifiers=(*SUMMED, *DIVERGENCE),
         start=0.5 * (1.0 + LOG2),
         source="2406.08414",
         reproduces="`discopop` of TRL.",
@@ -115,7 +111,6 @@ DIFFERENCE = (
         formula="−lσ(β(Δ − λ·max(0, a0 − a)))",
         summary="DPO-Positive: a penalty when chosen becomes less likely than under the reference",
         options=own("pref_beta", "dpop_lambda"),
-        modifiers=SUMMED,
         start=LOG2,
         source="2402.13228",
         reproduces="The paper, with its λ of 50.",
@@ -127,7 +122,6 @@ DIFFERENCE = (
         formula="−lσ(βΔ + α(nc − nr))",
         summary="length-regularised DPO",
         options=own("pref_beta", "rdpo_alpha"),
-        modifiers=SUMMED,
         start=lambda options, _: None if options["rdpo_alpha"] else LOG2,
         source="2403.19159",
         reproduces="The paper's objective; the sign follows from its reward β·log-ratio + α·length + const.",
@@ -141,7 +135,6 @@ SEPARATE = (
         aliases=("nca",),
         formula="−lσ(βΔc) − ½lσ(−βΔc) − ½lσ(−βΔr)",
         summary="noise contrastive alignment: keeps chosen likely while rejected falls",
-        modifiers=SUMMED,
         start=2.0 * LOG2,
         source="2402.05369",
         reproduces="`nca_pair` of TRL.",
@@ -164,7 +157,6 @@ SEPARATE = (
         aliases=("sppo",),
         formula="(Δc − 1/(2β))² + (Δr + 1/(2β))²",
         summary="self-play preference optimisation with hard labels",
-        modifiers=SUMMED,
         start=lambda options, _: 0.5 / options["pref_beta"] ** 2,
         source="2405.00675",
         reproduces="`sppo_hard` of TRL.",
@@ -198,7 +190,6 @@ SEPARATE = (
         name="apo_zero",
         formula="1 − σ(βΔc) + σ(βΔr)",
         summary="anchored preference optimisation: chosen up, rejected down",
-        modifiers=SUMMED,
         start=1.0,
         source="2408.06266",
         reproduces="`apo_zero` of TRL.",
@@ -208,7 +199,6 @@ SEPARATE = (
         name="apo_down",
         formula="σ(βΔc) + 1 − σ(β(Δc − Δr))",
         summary="anchored preference optimisation: both down, rejected more",
-        modifiers=SUMMED,
         start=1.0,
         source="2408.06266",
         reproduces="`apo_down` of TRL.",
@@ -219,7 +209,6 @@ SEPARATE = (
         formula="½λ_D(1 − σ(βΔc − z_r)) + ½λ_U(1 − σ(z_c − βΔr)), z = max(0, β·mean) of each half",
         summary="KTO on the two halves of pairs",
         options=own("pref_beta", "kto_chosen_weight", "kto_rejected_weight"),
-        modifiers=SUMMED,
         couples_batch=True,
         start=lambda options, _: 0.25 * (options["kto_chosen_weight"] + options["kto_rejected_weight"]),
         source="2402.01306",
@@ -246,6 +235,7 @@ REFERENCE_FREE = (
         formula="−ā − λ·lσ(logit(ā) − logit(b̄)), logit(v) = v − log(1 − eᵛ)",
         summary="odds-ratio preference optimisation: SFT and preference in one stage",
         options=own("orpo_lambda"),
+        modifiers=(),
         needs_reference=False,
         length_normalised=True,
         source="2403.07691",
@@ -272,7 +262,6 @@ MULTI_OBJECTIVE = (
         "or σ(Σ w_k(c_k − r_k)/T)",
         summary="DPO on several scored dimensions, with a soft label",
         options=own("pref_beta", "dimension_weights", "dimension_temperature"),
-        modifiers=SUMMED,
         start=LOG2,
         source="2305.18290",
         reproduces="Not in TRL or LLaMA-Factory. The weight of a dimension that a row lacks is shared among the "
@@ -285,7 +274,6 @@ MULTI_OBJECTIVE = (
         formula="−lσ((1/w_k)[βΔ − Σ_{j≠k} w_j(s_j(chosen) − s_j(rejected))]), the pair ordered by dimension k",
         summary="MODPO: one dimension orders the pair, the others are margins",
         options=own("pref_beta", "dimension_weights", "dimension"),
-        modifiers=SUMMED,
         source="2310.03708",
         reproduces="The paper. Ties in k are dropped; a missing score in another dimension counts as no difference.",
         when_to_use="Scores of all other dimensions in units of reward, on one scale.",

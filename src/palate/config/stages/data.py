@@ -4,68 +4,63 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from palate.config.base import Fields
+from palate.config.base import Fields, setting
 from palate.config.values import Dataset, Labels, PathText, RowCaps
 
 
 class DataFields(Fields):
     """Data: datasets, their columns, chat template and length."""
 
-    dataset: Dataset = Field(
-        description="Training data: a file, folder, hub id, built-in name or a name in dataset_info.json; a list (or "
-        "names with commas) of them; or a mapping of each to its weight in the mixture."
+    dataset: Dataset = setting(
+        ...,
+        "Training data: a file, folder, hub id, built-in name or a name in dataset_info.json; a list (or "
+        "names with commas) of them; or a mapping of each to its weight in the mixture.",
     )
-    dataset_dir: PathText | None = Field(
-        "data", description="Folder of dataset_info.json, if there is one, and of the dataset files that it names."
+    dataset_dir: PathText | None = setting(
+        "data", "Folder of dataset_info.json, if there is one, and of the dataset files that it names."
     )
-    eval_dataset: Dataset | None = Field(None, description="Held-out data, in the same forms as dataset.")
-    columns: dict[str, str] | None = Field(
-        None, description="Names of your columns, as palate's name: yours, e.g. {prompt: question, chosen: good}."
+    eval_dataset: Dataset | None = setting(None, "Held-out data, in the same forms as dataset.")
+    columns: dict[str, str] | None = setting(
+        None, "Names of your columns, as palate's name: yours, e.g. {prompt: question, chosen: good}."
     )
-    labels: Labels | None = Field(
+    labels: Labels | None = setting(
         None,
-        description="Meaning of each value in the label column, e.g. {0: response_1, 1: response_2, 2: tie}; desirable "
+        "Meaning of each value in the label column, e.g. {0: response_1, 1: response_2, 2: tie}; desirable "
         "or undesirable for single answers; none drops the row. By default inferred from all values of a dataset.",
     )
-    enable_thinking: bool | None = Field(
+    enable_thinking: bool | None = setting(
         None,
-        description="Passed to the chat template. With false, Qwen3's template writes an empty thinking block before "
-        "each answer.",
-        json_schema_extra={"default": "the template's"},
+        "Passed to the chat template. With false, Qwen3's template writes an empty thinking block before each answer.",
+        shown="the template's",
     )
-    template: str | None = Field(
-        None,
-        description="Chat template by name (qwen, chatml, llama3, …).",
-        json_schema_extra={"default": "the tokenizer's"},
-    )
-    cutoff_len: int = Field(2048, ge=2, description="Maximum length of prompt and answer together, in tokens.")
-    truncation: Literal["auto", "drop"] = Field(
+    template: str | None = setting(None, "Chat template by name (qwen, chatml, llama3, …).", shown="the tokenizer's")
+    cutoff_len: int = setting(2048, "Maximum length of prompt and answer together, in tokens.", ge=2)
+    truncation: Literal["auto", "drop"] = setting(
         "auto",
-        description="Treatment of longer rows: auto removes the oldest turns, then the start of the prompt, and drops "
+        "Treatment of longer rows: auto removes the oldest turns, then the start of the prompt, and drops "
         "rows whose answers still do not fit; drop drops all longer rows.",
     )
-    max_samples: int | None = Field(None, ge=1, description="Use only the first n rows of each dataset.")
-    mix_temperature: float | None = Field(
+    max_samples: int | None = setting(None, "Use only the first n rows of each dataset.", ge=1)
+    mix_temperature: float | None = setting(
         None,
-        gt=0,
-        description="Mix several datasets in proportion to size^(1/T) instead of by weights: T = 1 keeps their "
+        "Mix several datasets in proportion to size^(1/T) instead of by weights: T = 1 keeps their "
         "proportions, a large T mixes them evenly.",
-        json_schema_extra={"default": "the weights of dataset, or all rows"},
+        shown="the weights of dataset, or all rows",
+        gt=0,
     )
-    mix_caps: RowCaps = Field(
-        None, description="Maximum number of records from a dataset, by its name or path, e.g. {hh.jsonl: 5000}."
+    mix_caps: RowCaps = setting(
+        None, "Maximum number of records from a dataset, by its name or path, e.g. {hh.jsonl: 5000}."
     )
-    val_size: float = Field(
-        0.0, ge=0, description="Size of the held-out split, made by prompt: a share below 1, or a number of rows."
+    val_size: float = setting(
+        0.0, "Size of the held-out split, made by prompt: a share below 1, or a number of rows.", ge=0
     )
-    max_dropped: float = Field(
+    max_dropped: float = setting(
         0.5,
+        "Largest share of unusable rows, including ties and rows without a label; above it the run is refused.",
         ge=0,
         le=1,
-        description="Largest share of unusable rows, including ties and rows without a label; above it the run is "
-        "refused.",
     )
 
     @model_validator(mode="after")

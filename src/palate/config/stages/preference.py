@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
-from palate.config.base import Fields
+from palate.config.base import Fields, setting
 from palate.config.objectives.lookup import OPTIONS, Member, objective, resolve_mixture, resolve_options
 from palate.config.objectives.options import CommonOptions, PairOptions, RewardOptions
 from palate.config.values import AutoOffOrPath, AutoOrOff, PathText
@@ -100,9 +100,9 @@ class ObjectiveFields(PairOptions, CommonOptions, ObjectiveChoice):
 
     families = ("paired", "ranked")
 
-    pref_loss: Mixture = Field(
+    pref_loss: Mixture = setting(
         "sigmoid",
-        description="The objective; `palate objectives` lists them. A mapping of objectives to weights trains on the "
+        "The objective; `palate objectives` lists them. A mapping of objectives to weights trains on the "
         "weighted sum of several objectives on pairs.",
     )
 
@@ -112,7 +112,7 @@ class UnpairedObjectiveFields(CommonOptions, ObjectiveChoice):
 
     families = ("unpaired",)
 
-    pref_loss: ObjectiveName = Field("kto", description="The objective: kto, apo_zero_unpaired or bco.")
+    pref_loss: ObjectiveName = setting("kto", "The objective: kto, apo_zero_unpaired or bco.")
 
 
 class RewardObjectiveFields(RewardOptions, ObjectiveChoice):
@@ -120,16 +120,16 @@ class RewardObjectiveFields(RewardOptions, ObjectiveChoice):
 
     families = ("reward",)
 
-    pref_loss: ObjectiveName = Field(
+    pref_loss: ObjectiveName = setting(
         "bradley_terry",
-        description="The objective: bradley_terry (pairs), reward_plackett_luce (rankings) or reward_regression "
+        "The objective: bradley_terry (pairs), reward_plackett_luce (rankings) or reward_regression "
         "(answers with scores from 0 to 1).",
     )
-    margin_weight: float = Field(
+    margin_weight: float = setting(
         0.0,
-        ge=0,
-        description="Weight of a row's margin: with bradley_terry, r_chosen should exceed r_rejected by weight × "
+        "Weight of a row's margin: with bradley_terry, r_chosen should exceed r_rejected by weight × "
         "margin. 1 uses the margins of the data unchanged.",
+        ge=0,
     )
 
     @model_validator(mode="after")
@@ -145,23 +145,18 @@ class RewardObjectiveFields(RewardOptions, ObjectiveChoice):
 class ReferenceFields(Fields):
     """Reference: the reference model, and caches."""
 
-    ref_model: PathText | None = Field(
-        None,
-        description="Folder or hub id of a separate reference model.",
-        json_schema_extra={"default": "the initial policy"},
+    ref_model: PathText | None = setting(
+        None, "Folder or hub id of a separate reference model.", shown="the initial policy"
     )
-    reference_cache: AutoOffOrPath = Field(
+    reference_cache: AutoOffOrPath = setting(
         "auto",
-        description="Cache of reference log-probabilities: auto decides, off computes them in each step, a path names "
-        "the file.",
+        "Cache of reference log-probabilities: auto decides, off computes them in each step, a path names the file.",
     )
-    trunk_cache: AutoOrOff = Field(
-        "auto", description="Cache the outputs of frozen bottom layers (finetuning_type: freeze)."
-    )
+    trunk_cache: AutoOrOff = setting("auto", "Cache the outputs of frozen bottom layers (finetuning_type: freeze).")
 
 
 class SampleFields(Fields):
     """Samples: answers of policy and reference, before and after training."""
 
-    sample_prompts: int = Field(4, ge=0, description="Number of held-out prompts to answer; 0 for none.")
-    sample_max_new_tokens: int = Field(128, ge=1, description="Maximum length of a sample answer, in tokens.")
+    sample_prompts: int = setting(4, "Number of held-out prompts to answer; 0 for none.", ge=0)
+    sample_max_new_tokens: int = setting(128, "Maximum length of a sample answer, in tokens.", ge=1)

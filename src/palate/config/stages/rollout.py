@@ -6,7 +6,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from palate.config.base import Fields
+from palate.config.base import Fields, setting
 from palate.config.functions import names_function
 from palate.config.values import NamedOrPath, PathText
 
@@ -78,40 +78,36 @@ def check_engine(fields: Fields, prefix: str, *, adapters: bool) -> None:
 class RolloutFields(Fields):
     """Sampled answers: sampling during training, and rewards."""
 
-    rewards: Rewards = Field(
-        description="Rewards of an answer: module:function, file.py:function, lexicon:…, length:…, a reward model's "
-        "folder, openai:MODEL or jury:…; or a list of {reward: …, weight: …} and {judge: …, weight: …}, which are "
-        "added."
+    rewards: Rewards = setting(
+        ...,
+        "Rewards of an answer: module:function, file.py:function, lexicon:…, length:…, a reward model's folder, "
+        "openai:MODEL or jury:…; or a list of {reward: …, weight: …} and {judge: …, weight: …}, which are added.",
     )
-    max_new_tokens: int = Field(128, ge=1, description="Maximum length of a sampled answer, in tokens.")
-    temperature: float = Field(
-        1.0, gt=0, description="Sampling temperature. The methods assume 1, the policy's own distribution."
+    max_new_tokens: int = setting(128, "Maximum length of a sampled answer, in tokens.", ge=1)
+    temperature: float = setting(
+        1.0, "Sampling temperature. The methods assume 1, the policy's own distribution.", gt=0
     )
-    top_p: float = Field(1.0, gt=0, le=1, description="Nucleus (top-p) sampling.")
-    missing_eos_penalty: float = Field(
-        0.0, ge=0, description="Penalty on the reward of an answer that did not end within max_new_tokens."
+    top_p: float = setting(1.0, "Nucleus (top-p) sampling.", gt=0, le=1)
+    missing_eos_penalty: float = setting(
+        0.0, "Penalty on the reward of an answer that did not end within max_new_tokens.", ge=0
     )
-    ref_model: PathText | None = Field(
+    ref_model: PathText | None = setting(
+        None, "Folder or hub id of the reference model for the KL.", shown="the initial policy"
+    )
+    rollout_url: str | None = setting(
         None,
-        description="Folder or hub id of the reference model for the KL.",
-        json_schema_extra={"default": "the initial policy"},
+        "URL of an OpenAI-compatible engine that samples the answers, up to /v1; several as URL,URL=2.",
+        shown="palate samples in this process",
     )
-    rollout_url: str | None = Field(
+    rollout_model: str | None = setting(None, "The engine's name for the policy.", shown="none")
+    rollout_sync: NamedOrPath | None = setting(
         None,
-        description="URL of an OpenAI-compatible engine that samples the answers, up to /v1; several as URL,URL=2.",
-        json_schema_extra={"default": "palate samples in this process"},
-    )
-    rollout_model: str | None = Field(
-        None, description="The engine's name for the policy.", json_schema_extra={"default": "none"}
-    )
-    rollout_sync: NamedOrPath | None = Field(
-        None,
-        description="How the engine gets the policy's weights before each batch of answers: lora (vLLM's run-time "
+        "How the engine gets the policy's weights before each batch of answers: lora (vLLM's run-time "
         "adapters); module:function or file.py:function, called with a folder and rollout_model; or none, which "
         "leaves the engine's weights as they are.",
-        json_schema_extra={"default": "none; needed with rollout_url"},
+        shown="none; needed with rollout_url",
     )
-    cliprange: float = Field(0.2, gt=0, lt=1, description="Clip range of the probability ratio.")
+    cliprange: float = setting(0.2, "Clip range of the probability ratio.", gt=0, lt=1)
 
     @model_validator(mode="after")
     def _check_reward_names(self) -> Any:

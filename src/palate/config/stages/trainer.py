@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
-from palate.config.base import Fields
+from palate.config.base import Fields, setting
 from palate.config.values import Interval, PathText, Trackers, When
 
 # evaluation metric → whether a larger value is better
@@ -36,18 +36,16 @@ BestMetric: TypeAlias = Annotated[str, AfterValidator(_metric_name)]
 class OutputFields(Fields):
     """Output: the run directory."""
 
-    output_dir: PathText = Field(min_length=1, description="The run directory, for model, metrics, samples and report.")
-    overwrite_output_dir: bool = Field(False, description="Replace an existing run directory.")
-    resume_from_checkpoint: bool | PathText | None = Field(
-        None, description="true resumes from the newest complete checkpoint in output_dir, a path from that checkpoint."
+    output_dir: PathText = setting(..., "The run directory, for model, metrics, samples and report.", min_length=1)
+    overwrite_output_dir: bool = setting(False, "Replace an existing run directory.")
+    resume_from_checkpoint: bool | PathText | None = setting(
+        None, "true resumes from the newest complete checkpoint in output_dir, a path from that checkpoint."
     )
-    push_to_hub: bool = Field(False, description="Upload the model (with lora, the adapter) to the hub after the run.")
-    hub_model_id: str | None = Field(
-        None, description="The hub repository, owner/name; needed with push_to_hub. HF_TOKEN is its token."
+    push_to_hub: bool = setting(False, "Upload the model (with lora, the adapter) to the hub after the run.")
+    hub_model_id: str | None = setting(
+        None, "The hub repository, owner/name; needed with push_to_hub. HF_TOKEN is its token."
     )
-    hub_private_repo: bool = Field(
-        True, description="A new repository is private, and nothing is uploaded to a public one."
-    )
+    hub_private_repo: bool = setting(True, "A new repository is private, and nothing is uploaded to a public one.")
 
     @model_validator(mode="after")
     def _check_hub(self) -> Any:
@@ -59,50 +57,44 @@ class OutputFields(Fields):
 class LogFields(Fields):
     """Logging: terminal and trackers."""
 
-    logging_steps: Interval = Field(
-        10, description="Steps (below 1: share of all steps) between two lines on the terminal and in the trackers."
+    logging_steps: Interval = setting(
+        10, "Steps (below 1: share of all steps) between two lines on the terminal and in the trackers."
     )
-    report_to: Trackers = Field(
+    report_to: Trackers = setting(
         ["tensorboard"],
-        description="tensorboard, wandb, mlflow, trackio, several of them or none. metrics.jsonl is always written.",
+        "tensorboard, wandb, mlflow, trackio, several of them or none. metrics.jsonl is always written.",
     )
-    wandb_project: str | None = Field(None, description="Project name in W&B.")
-    project: str | None = Field(
-        None, description="Project name in Trackio. MLFLOW_EXPERIMENT_NAME names the experiment in MLflow."
+    wandb_project: str | None = setting(None, "Project name in W&B.")
+    project: str | None = setting(
+        None, "Project name in Trackio. MLFLOW_EXPERIMENT_NAME names the experiment in MLflow."
     )
-    run_name: str | None = Field(None, description="Run name in the trackers.")
+    run_name: str | None = setting(None, "Run name in the trackers.")
 
 
 class EvaluationFields(Fields):
     """Evaluation and checkpoints: during training."""
 
-    eval_strategy: When = Field("no", description="Evaluate every eval_steps, after each epoch, or only at the end.")
-    eval_steps: Interval = Field(
-        default_factory=lambda data: data.get("logging_steps", 10),
-        description="Steps (below 1: share of all steps) between two evaluations.",
-        json_schema_extra={"default": "logging_steps"},
+    eval_strategy: When = setting("no", "Evaluate every eval_steps, after each epoch, or only at the end.")
+    eval_steps: Interval = setting(
+        lambda data: data.get("logging_steps", 10),
+        "Steps (below 1: share of all steps) between two evaluations.",
+        shown="logging_steps",
     )
-    save_strategy: When = Field("steps", description="Write a checkpoint every save_steps, after each epoch, or never.")
-    save_steps: Interval = Field(500, description="Steps (below 1: share of all steps) between two checkpoints.")
-    save_total_limit: int | None = Field(None, ge=1, description="Keep only the newest n checkpoints.")
-    save_only_model: bool = Field(
-        False, description="Save no optimiser state: checkpoints are smaller, but cannot be resumed."
-    )
-    load_best_model_at_end: bool = Field(False, description="Use the best checkpoint at the end of the run.")
-    metric_for_best_model: BestMetric | None = Field(
+    save_strategy: When = setting("steps", "Write a checkpoint every save_steps, after each epoch, or never.")
+    save_steps: Interval = setting(500, "Steps (below 1: share of all steps) between two checkpoints.")
+    save_total_limit: int | None = setting(None, "Keep only the newest n checkpoints.", ge=1)
+    save_only_model: bool = setting(False, "Save no optimiser state: checkpoints are smaller, but cannot be resumed.")
+    load_best_model_at_end: bool = setting(False, "Use the best checkpoint at the end of the run.")
+    metric_for_best_model: BestMetric | None = setting(
         None,
-        description="Evaluation metric that decides which checkpoint is best, with or without eval_: e.g. "
+        "Evaluation metric that decides which checkpoint is best, with or without eval_: e.g. "
         "rewards/accuracies (or accuracy), rewards/margins.",
-        json_schema_extra={"default": "loss"},
+        shown="loss",
     )
-    greater_is_better: bool | None = Field(
-        None,
-        description="A larger value of metric_for_best_model is better.",
-        json_schema_extra={"default": "known for palate's metrics"},
+    greater_is_better: bool | None = setting(
+        None, "A larger value of metric_for_best_model is better.", shown="known for palate's metrics"
     )
-    early_stopping_patience: int | None = Field(
-        None, ge=1, description="Stop after this many evaluations without improvement."
-    )
+    early_stopping_patience: int | None = setting(None, "Stop after this many evaluations without improvement.", ge=1)
 
     @property
     def best_metric(self) -> tuple[str, bool]:
@@ -149,13 +141,13 @@ class EvaluationFields(Fields):
 class DeviceFields(Fields):
     """Devices: data loading, processes and sharding."""
 
-    dataloader_num_workers: int = Field(
-        0, ge=0, description="Number of processes that prepare batches; at most one per core is useful."
+    dataloader_num_workers: int = setting(
+        0, "Number of processes that prepare batches; at most one per core is useful.", ge=0
     )
-    ddp_timeout: int = Field(1800, ge=1, description="Seconds that a process waits for the others.")
-    deepspeed: PathText | dict[str, Any] | None = Field(None, description="DeepSpeed config: a JSON file or a mapping.")
-    fsdp: bool | str | list[str] | None = Field(None, description="Fully sharded data parallel, as in transformers.")
-    fsdp_config: PathText | dict[str, Any] | None = Field(None, description="FSDP config: a JSON file or a mapping.")
+    ddp_timeout: int = setting(1800, "Seconds that a process waits for the others.", ge=1)
+    deepspeed: PathText | dict[str, Any] | None = setting(None, "DeepSpeed config: a JSON file or a mapping.")
+    fsdp: bool | str | list[str] | None = setting(None, "Fully sharded data parallel, as in transformers.")
+    fsdp_config: PathText | dict[str, Any] | None = setting(None, "FSDP config: a JSON file or a mapping.")
 
     @model_validator(mode="after")
     def _check_sharding(self) -> Any:

@@ -7,10 +7,9 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeAlias
 
 from palate.artifacts import JsonlWriter, plain, read_jsonl
 from palate.errors import ArtifactError, EngineRefused, PalateError
@@ -20,6 +19,9 @@ from palate.records import Answer, Messages, as_turns
 _BATCH = 16
 # Prompts that an engine may refuse before it has answered any.
 _REFUSALS = 3
+
+_Waiting: TypeAlias = Mapping[str, tuple[Messages, str | None]]
+"""Prompt and tools of each answer to ask for, by its key."""
 
 
 class AnsweringModel(Protocol):
@@ -119,14 +121,11 @@ class AnswerFile:
         """Drop the loaded model, so that the next one has its memory."""
         self._models.pop(source.name, None)
 
-    def close(self) -> None:
-        self._file.close()
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def _load(self, source: ModelSource) -> AnsweringModel:
         model = self._models.get(source.name)
@@ -140,9 +139,7 @@ class AnswerFile:
                 )
         return model
 
-    def _ask_in_batches(
-        self, source: ModelSource, model: AnsweringModel, waiting: Mapping[str, tuple[Messages, str | None]], seed: int
-    ) -> None:
+    def _ask_in_batches(self, source: ModelSource, model: AnsweringModel, waiting: _Waiting, seed: int) -> None:
         keys = list(waiting)
         for start in range(0, len(keys), _BATCH):
             batch = keys[start : start + _BATCH]
@@ -150,9 +147,7 @@ class AnswerFile:
             for key, answer in zip(batch, model.ask(prompts, seed=seed, tools=tools), strict=True):
                 self._keep(source, model, key, answer)
 
-    def _ask_each(
-        self, source: ModelSource, model: AnsweringModel, waiting: Mapping[str, tuple[Messages, str | None]], seed: int
-    ) -> None:
+    def _ask_each(self, source: ModelSource, model: AnsweringModel, waiting: _Waiting, seed: int) -> None:
         """One request per prompt; after a failure, those in flight are awaited and kept, and no more are sent."""
         rest = dict(waiting)
         refused: dict[str, str] = {}
@@ -172,9 +167,7 @@ class AnswerFile:
         for key, reason in refused.items():
             self._keep(source, model, key, Answer("", "refused"), reason)
 
-    def _ask_at_once(
-        self, source: ModelSource, model: AnsweringModel, waiting: Mapping[str, tuple[Messages, str | None]], seed: int
-    ) -> dict[str, str]:
+    def _ask_at_once(self, source: ModelSource, model: AnsweringModel, waiting: _Waiting, seed: int) -> dict[str, str]:
         """Asks in several threads and keeps the answers; returns the refused requests with the engine's words."""
         stop = threading.Event()
 
@@ -212,14 +205,7 @@ class AnswerFile:
         return refused
 
     def _keep(self, source: ModelSource, model: AnsweringModel, key: str, answer: Answer, refused: str = "") -> None:
-        row: dict[str, Any] = {
-            "key": key,
-            "model": source.name,
-            "identity": model.identity,
-            "text": answer.text,
-            "finish_reason": answer.finish_reason,
-            "tokens": answer.tokens,
-        }
+        row = {"key": key, "model": source.name, "identity": model.identity, **asdict(answer)}
         if refused:
             row["refused"] = refused
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from palate.data.augment.answers import AnswerFile, KeptAnswer, ModelSource
 from palate.data.augment.made import MadeByModels, rng_for
@@ -36,13 +36,10 @@ class CritiqueAndRevise:
         principles: one is drawn for each prompt, by the seed and the row's id.
     """
 
+    how: ClassVar[str] = "critique"
     writer: ModelSource
     critic: ModelSource
     principles: tuple[Principle, ...]
-
-    @property
-    def how(self) -> str:
-        return "critique"
 
     def settings(self) -> dict[str, Any]:
         return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from palate.data.augment.answers import AnswerFile, KeptAnswer, ModelSource
 from palate.data.augment.made import MadeByModels
@@ -23,12 +23,9 @@ class StrongOverWeak:
         strong, weak: the models; that `strong` is stronger is the caller's knowledge.
     """
 
+    how: ClassVar[str] = "delta"
     strong: ModelSource
     weak: ModelSource
-
-    @property
-    def how(self) -> str:
-        return "delta"
 
     def settings(self) -> dict[str, Any]:
         return {"strong": self.strong.name, "weak": self.weak.name, "decoding": dict(self.strong.decoding)}

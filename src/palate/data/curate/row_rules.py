@@ -33,7 +33,6 @@ WEAK_PHRASES = (
 class MinLength(RowRule):
     """Every answer has more characters than this."""
 
-    name: ClassVar[str] = "min_length"
     characters: int = Field(60, ge=0, description="an answer must be longer than this")
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -44,7 +43,6 @@ class MinLength(RowRule):
 class MaxLength(RowRule):
     """No answer has more characters than this."""
 
-    name: ClassVar[str] = "max_length"
     characters: int = Field(8000, ge=1, description="no answer may be longer than this")
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -55,7 +53,6 @@ class MaxLength(RowRule):
 class LengthDifference(RowRule):
     """The lengths of the answers differ by at least this."""
 
-    name: ClassVar[str] = "length_difference"
     characters: int = Field(10, ge=0, description="least difference in characters")
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -66,7 +63,6 @@ class LengthDifference(RowRule):
 class LengthRatio(RowRule):
     """The longer answer is at most this many times as long as the shorter one."""
 
-    name: ClassVar[str] = "length_ratio"
     largest: float = Field(4.0, ge=1, description="length of the longest over the shortest answer, in characters")
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -78,7 +74,6 @@ class LengthRatio(RowRule):
 class EditDifference(RowRule):
     """The answers differ in at least this share of their words."""
 
-    name: ClassVar[str] = "edit_difference"
     smallest: float = Field(0.4, ge=0, le=1, description="share of words outside the longest common subsequence")
     words: int = Field(300, ge=1, description="words of each answer that are compared")
 
@@ -93,7 +88,6 @@ class EditDifference(RowRule):
 class VectorDifference(RowRule):
     """The counts of character trigrams differ between the answers: 1 − cosine is at least this."""
 
-    name: ClassVar[str] = "vector_difference"
     smallest: float = Field(0.2, ge=0, le=1, description="1 − cosine of the trigram counts")
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -109,7 +103,6 @@ class VectorDifference(RowRule):
 class Overlap(RowRule):
     """The answers have few words in common."""
 
-    name: ClassVar[str] = "overlap"
     largest: float = Field(0.5, ge=0, le=1, description="Jaccard similarity of the sets of words")
 
     def fails(self, record: Record, measures: Measures) -> str:
@@ -123,7 +116,6 @@ class StopWords(RowRule):
     These limits do not fit other languages, whose lists are shorter and whose words are inflected more.
     """
 
-    name: ClassVar[str] = "stop_words"
     languages: ClassVar[tuple[str, ...]] = ("en",)
     smallest: float = Field(0.2, ge=0, le=1, description="least share of stop words")
     largest: float = Field(0.7, ge=0, le=1, description="largest share of stop words")
@@ -143,7 +135,6 @@ class StopWords(RowRule):
 class MoreNounsAndVerbs(RowRule):
     """The chosen answer has more nouns and verbs than the rejected one. English only; needs textblob."""
 
-    name: ClassVar[str] = "more_nouns_and_verbs"
     languages: ClassVar[tuple[str, ...]] = ("en",)
     more: int = Field(1, ge=0, description="least difference")
 
@@ -160,7 +151,6 @@ class MoreNounsAndVerbs(RowRule):
 class WeakPhrases(RowRule):
     """The chosen answer has none of these phrases; the default list is English."""
 
-    name: ClassVar[str] = "weak_phrases"
     languages: ClassVar[tuple[str, ...]] = ("en",)
     phrases: tuple[str, ...] = Field(WEAK_PHRASES, description="matched as whole words, ignoring case")
 
@@ -177,7 +167,6 @@ class WeakPhrases(RowRule):
 class Languages(RowRule):
     """Prompt and chosen answer are in one of these languages."""
 
-    name: ClassVar[str] = "languages"
     keep: tuple[str, ...] = Field(("en",), description="ISO 639-1 codes")
     unknown: bool = Field(True, description="keep rows whose language is unknown")
 
@@ -191,8 +180,6 @@ class Languages(RowRule):
 class SameLanguage(RowRule):
     """All answers are in one language."""
 
-    name: ClassVar[str] = "same_language"
-
     def fails(self, record: Record, measures: Measures) -> str:
         known = sorted({answer.language for answer in measures.answers} - {"und"})
         return f"answers in {' and '.join(known)}" if len(known) > 1 else ""
@@ -201,16 +188,12 @@ class SameLanguage(RowRule):
 class FormattingOnly(RowRule):
     """The answers differ in more than formatting."""
 
-    name: ClassVar[str] = "formatting_only"
-
     def fails(self, record: Record, measures: Measures) -> str:
         return "the same words in both answers" if measures.pair is not None and measures.pair.formatting_only else ""
 
 
 class LengthOnly(RowRule):
     """The answers differ in more than length: neither is the other one, truncated or repeated."""
-
-    name: ClassVar[str] = "length_only"
 
     def fails(self, record: Record, measures: Measures) -> str:
         same = measures.pair is not None and measures.pair.length_only
@@ -220,8 +203,6 @@ class LengthOnly(RowRule):
 class OffTopic(RowRule):
     """The rejected answer is on topic."""
 
-    name: ClassVar[str] = "off_topic"
-
     def fails(self, record: Record, measures: Measures) -> str:
         return "the rejected answer is about something else" if measures.pair and measures.pair.off_topic else ""
 
@@ -229,7 +210,6 @@ class OffTopic(RowRule):
 class Refusals(RowRule):
     """Not all answers decline (or with `side`: chosen, rejected, any). English only."""
 
-    name: ClassVar[str] = "refusals"
     languages: ClassVar[tuple[str, ...]] = ("en",)
     side: Sides = Field("both", description="answers that must not decline: both at once, chosen, rejected or any")
 
@@ -240,7 +220,6 @@ class Refusals(RowRule):
 class Toxicity(RowRule):
     """The chosen answer (or with `side` another one) has no insult, slur or threat of the word list."""
 
-    name: ClassVar[str] = "toxicity"
     languages: ClassVar[tuple[str, ...]] = TOXIC_LANGUAGES
     side: Sides = Field("chosen", description="answers to check: chosen, rejected, any, or both at once")
 
@@ -253,7 +232,6 @@ class Toxicity(RowRule):
 class PersonalData(RowRule):
     """No personal data and no secret anywhere in the row."""
 
-    name: ClassVar[str] = "personal_data"
     kinds: tuple[str, ...] = Field(
         ("key", "email", "phone", "iban", "card", "ssn", "ip"), description="kinds to search for"
     )
@@ -266,7 +244,6 @@ class PersonalData(RowRule):
 class Margin(RowRule):
     """The stated margin is at least this."""
 
-    name: ClassVar[str] = "margin"
     smallest: float = Field(0.5, description="in the source's own units")
     without: bool = Field(True, description="keep rows that state no margin")
 

@@ -21,29 +21,15 @@ _KEYS = ("preset", "without", "rules")
 RULES: Mapping[str, type[Rule]] = {rule.name: rule for rule in (*ROW_RULES, *BATCH_RULES, *SET_RULES)}
 """Every rule by name."""
 
-PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
+_PRESETS = {
     # Pairs with a large, clear difference, as in published recipes with a thousand strong pairs.
-    "strong": (
-        {"exact_duplicates": {}},
-        {"contradictions": {}},
-        {"min_length": {}},
-        {"length_difference": {}},
-        {"edit_difference": {}},
-        {"overlap": {}},
-        {"stop_words": {}},
-        {"more_nouns_and_verbs": {}},
-        {"weak_phrases": {}},
-    ),
+    "strong": "exact_duplicates contradictions min_length length_difference edit_difference overlap stop_words "
+    "more_nouns_and_verbs weak_phrases",
     # Leaves out only rows that are bad for any purpose.
-    "clean": (
-        {"exact_duplicates": {}},
-        {"contradictions": {}},
-        {"near_duplicates": {}},
-        {"formatting_only": {}},
-        {"length_only": {}},
-        {"toxicity": {}},
-        {"personal_data": {}},
-    ),
+    "clean": "exact_duplicates contradictions near_duplicates formatting_only length_only toxicity personal_data",
+}
+PRESETS: Mapping[str, tuple[Mapping[str, Mapping[str, Any]], ...]] = {
+    preset: tuple({rule: {}} for rule in rules.split()) for preset, rules in _PRESETS.items()
 }
 """Lists of rules by preset name, in the order in which they are applied."""
 

@@ -23,11 +23,11 @@ from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
 from palate.data.measures.pairs import measure
 from palate.data.parallel import ordered_chunks
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError
-from palate.records import DatasetRequest, DatasetSpec, Dropped, PreferencePair, Record
+from palate.records import DatasetRequest, DatasetSpec, Dropped, PreferencePair, Record, SourceReport
 
 KEPT, REJECTED = "kept.jsonl", "rejected.jsonl"
 

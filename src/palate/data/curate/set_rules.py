@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -18,7 +18,6 @@ from palate.data.mix import drawn_key
 class ExactDuplicates(SetRule):
     """Keeps the first of rows with the same texts."""
 
-    name: ClassVar[str] = "exact_duplicates"
     of: Literal["row", "prompt"] = Field("row", description="what is compared: the whole row or its prompt")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
@@ -35,7 +34,6 @@ class ExactDuplicates(SetRule):
 class NearDuplicates(SetRule):
     """Keeps the first of rows that are nearly the same (MinHash of the last question and the answers)."""
 
-    name: ClassVar[str] = "near_duplicates"
     threshold: float = Field(0.8, gt=0, le=1, description="least estimated Jaccard similarity of near-duplicates")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
@@ -47,8 +45,6 @@ class NearDuplicates(SetRule):
 
 class Contradictions(SetRule):
     """Leaves out both of two rows with the same answers and opposite preference."""
-
-    name: ClassVar[str] = "contradictions"
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
         by_content: dict[bytes, list[int]] = defaultdict(list)
@@ -66,7 +62,6 @@ class Contradictions(SetRule):
 class CapPerPrompt(SetRule):
     """Keeps at most this number of rows per prompt: those with the largest margin, then the first."""
 
-    name: ClassVar[str] = "cap_per_prompt"
     rows: int = Field(1, ge=1, description="rows to keep per prompt")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
@@ -83,7 +78,6 @@ class CapPerPrompt(SetRule):
 class BalanceSources(SetRule):
     """Limits each source to this multiple of the rows of the smallest source; the rows to keep are sampled."""
 
-    name: ClassVar[str] = "balance_sources"
     largest_ratio: float = Field(1.0, ge=1, description="rows of a source relative to those of the smallest source")
     seed: int = Field(0, description="seed of the sample")
 
@@ -100,10 +94,9 @@ class BalanceSources(SetRule):
         return out
 
 
-class SampleRows(SetRule):
+class Sample(SetRule):
     """Keeps this number of rows: a random sample, or those with the least word overlap or the largest margin."""
 
-    name: ClassVar[str] = "sample"
     rows: int = Field(1000, ge=1, description="rows to keep")
     by: Literal["chance", "overlap", "margin"] = Field("chance", description="which rows to keep")
     seed: int = Field(0, description="seed of the sample")
@@ -123,5 +116,5 @@ class SampleRows(SetRule):
 
 
 SET_RULES: tuple[type[SetRule], ...] = (
-    ExactDuplicates, NearDuplicates, Contradictions, CapPerPrompt, BalanceSources, SampleRows,
+    ExactDuplicates, NearDuplicates, Contradictions, CapPerPrompt, BalanceSources, Sample,
 )  # fmt: skip

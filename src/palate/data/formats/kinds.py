@@ -8,10 +8,11 @@ from dataclasses import fields
 from itertools import combinations
 from typing import Any, TypeVar, cast
 
-from palate.data.formats.rows import RatedAnswers, Reading, same_text
+from palate.data.formats.rows import RatedAnswers, same_text
 from palate.data.turns.cells import RowError
 from palate.errors import UsageError
 from palate.records import (
+    DatasetRequest,
     Demonstration,
     LabelledCompletion,
     Messages,
@@ -20,6 +21,7 @@ from palate.records import (
     Record,
     Rollouts,
     ScoredCompletion,
+    completions_of,
 )
 
 R = TypeVar("R", bound=Record)
@@ -66,7 +68,7 @@ def can_become(kind: type[Record], target: type[Record]) -> bool:
     return kind is target or target is Record or target in _TARGETS.get(kind, ())
 
 
-def as_kind(record: Record, target: type[R], reading: Reading) -> list[R]:
+def as_kind(record: Record, target: type[R], request: DatasetRequest) -> list[R]:
     """Converts a record into records of the `target` kind, which `can_become` must allow.
 
     Raises:
@@ -79,7 +81,7 @@ def as_kind(record: Record, target: type[R], reading: Reading) -> list[R]:
         return [cast(R, Record(**{**shared_fields(record), "prompt": prompt}))]
     if isinstance(record, Rollouts):
         record = RatedAnswers(**shared_fields(record), completions=record.completions, scores=record.rewards)
-    return cast("list[R]", _CONVERTERS[target](record, reading))
+    return cast("list[R]", _CONVERTERS[target](record, request))
 
 
 def _whole_prompt(record: Demonstration) -> Messages:
@@ -96,52 +98,47 @@ def shared_fields(record: Record, suffix: str = "") -> dict[str, Any]:
     return {**shared, "id": f"{record.id}{suffix}"}
 
 
-def _to_demonstration(record: PreferencePair | Ranking | RatedAnswers | LabelledCompletion, _: Reading) -> list[Record]:
+def _to_demonstration(record: Record, _: DatasetRequest) -> list[Record]:
     """The best answer of the record."""
-    if isinstance(record, PreferencePair):
-        best = record.chosen
-    elif isinstance(record, LabelledCompletion):
-        if not record.desirable:
-            raise RowError("undesirable", "the label says that this answer is not to be imitated")
-        best = record.completion
-    else:
-        best = record.completions[0 if isinstance(record, Ranking) else record.scores.index(max(record.scores))]
-    return [Demonstration(**shared_fields(record), completion=best)]
+    if isinstance(record, LabelledCompletion) and not record.desirable:
+        raise RowError("undesirable", "the label says that this answer is not to be imitated")
+    best = record.scores.index(max(record.scores)) if isinstance(record, RatedAnswers) else 0
+    return [Demonstration(**shared_fields(record), completion=completions_of(record)[best])]
 
 
-def _to_labelled(record: PreferencePair | Ranking | RatedAnswers, reading: Reading) -> list[Record]:
+def _to_labelled(record: PreferencePair | Ranking | RatedAnswers, request: DatasetRequest) -> list[Record]:
     """Both answers of each pair, chosen as desirable and rejected as undesirable."""
     return [
         LabelledCompletion(**shared_fields(pair, f"#{name}"), completion=answer, desirable=name == "chosen")
-        for pair in as_kind(record, PreferencePair, reading)
+        for pair in as_kind(record, PreferencePair, request)
         for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected))
     ]
 
 
-def _to_pairs(record: Ranking | RatedAnswers, reading: Reading) -> Sequence[Record]:
-    """The best answer of a ranking with the worst one; pairs of rated answers by `reading.ratings`."""
+def _to_pairs(record: Ranking | RatedAnswers, request: DatasetRequest) -> Sequence[Record]:
+    """The best answer of a ranking with the worst one; pairs of rated answers by `request.ratings`."""
     if isinstance(record, RatedAnswers):
-        return _rated_to_pairs(record, reading)
+        return _rated_to_pairs(record, request)
     return [PreferencePair(**shared_fields(record), chosen=record.completions[0], rejected=record.completions[-1])]
 
 
-def _rated_to_pairs(record: RatedAnswers, reading: Reading) -> list[PreferencePair]:
-    """Pairs by `reading.ratings`, without equal scores, equal texts or differences below `reading.min_margin`."""
+def _rated_to_pairs(record: RatedAnswers, request: DatasetRequest) -> list[PreferencePair]:
+    """Pairs by `request.ratings`, without equal scores, equal texts or differences below `request.min_margin`."""
     by_score = sorted(range(len(record.scores)), key=lambda index: -record.scores[index])
     better = [
         (best, worst)
         for best, worst in combinations(by_score, 2)
         if record.scores[best] > record.scores[worst]
-        and record.scores[best] - record.scores[worst] >= reading.min_margin
+        and record.scores[best] - record.scores[worst] >= request.min_margin
         and not same_text(record.completions[best], record.completions[worst])
     ]
     if not better:
-        raise RowError("tie", f"no two answers differ by {reading.min_margin:g} or more: scores {record.scores}")
-    if reading.ratings == "all_pairs":
+        raise RowError("tie", f"no two answers differ by {request.min_margin:g} or more: scores {record.scores}")
+    if request.ratings == "all_pairs":
         return [_rated_pair(record, best, worst, f"#{best}>{worst}") for best, worst in better]
     with_best = [pair for pair in better if pair[0] == better[0][0]]
-    if reading.ratings == "best_random":
-        return [_rated_pair(record, *random.Random(f"{reading.seed}:{record.id}").choice(with_best))]  # noqa: S311
+    if request.ratings == "best_random":
+        return [_rated_pair(record, *random.Random(f"{request.seed}:{record.id}").choice(with_best))]  # noqa: S311
     return [_rated_pair(record, *with_best[-1])]
 
 
@@ -159,7 +156,7 @@ def _rated_pair(record: RatedAnswers, best: int, worst: int, suffix: str = "") -
     )
 
 
-def _to_ranking(record: PreferencePair | RatedAnswers, _: Reading) -> list[Record]:
+def _to_ranking(record: PreferencePair | RatedAnswers, _: DatasetRequest) -> list[Record]:
     """Best first. Only the first of several answers with one score or one text is kept: a ranking has no ties."""
     if isinstance(record, PreferencePair):
         return [Ranking(**shared_fields(record), completions=(record.chosen, record.rejected))]
@@ -175,7 +172,7 @@ def _to_ranking(record: PreferencePair | RatedAnswers, _: Reading) -> list[Recor
     return [Ranking(**shared_fields(record), completions=tuple(kept))]
 
 
-def _to_scored(record: LabelledCompletion | RatedAnswers, _: Reading) -> list[Record]:
+def _to_scored(record: LabelledCompletion | RatedAnswers, _: DatasetRequest) -> list[Record]:
     """Scores divided by the top of the scale; without a known top they must be in 0 … 1. A label is 1 or 0."""
     if isinstance(record, LabelledCompletion):
         score = float(record.desirable)
@@ -190,7 +187,7 @@ def _to_scored(record: LabelledCompletion | RatedAnswers, _: Reading) -> list[Re
     ]
 
 
-_CONVERTERS: Mapping[type[Record], Callable[[Any, Reading], Sequence[Record]]] = {
+_CONVERTERS: Mapping[type[Record], Callable[[Any, DatasetRequest], Sequence[Record]]] = {
     PreferencePair: _to_pairs,
     Demonstration: _to_demonstration,
     LabelledCompletion: _to_labelled,

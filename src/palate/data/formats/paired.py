@@ -187,11 +187,11 @@ def safety_cells(row: Row, reading: Reading) -> LabelCells:
 
 
 def read_safety_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
-    """PKU-SafeRLHF: two responses with a helpfulness and a safety label; `reading.prefer` selects the label."""
+    """PKU-SafeRLHF: two responses with a helpfulness and a safety label; `prefer` selects the label."""
     values, coding = [row.get(name) for name in SAFETY_LABELS], reading.coding
     origin.labels.extend(safety_cells(row, reading).values)
     better, safer = (coding.meaning(value) if coding and coding.has_meaning(value) else None for value in values)
-    deciding = {"better": (better,), "safer": (safer,), "both": (better, safer)}[reading.prefer]
+    deciding = {"better": (better,), "safer": (safer,), "both": (better, safer)}[reading.request.prefer]
     if None in deciding:
         raise RowError("no_label", f"better_response_id is {values[0]}, safer_response_id is {values[1]}")
     if TIE in deciding:

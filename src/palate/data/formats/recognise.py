@@ -9,9 +9,8 @@ from difflib import get_close_matches
 from itertools import islice, permutations
 
 from palate.data.formats import single
-from palate.data.formats.infer_labels import remedy
 from palate.data.formats.kinds import KIND_NAMES, can_become
-from palate.data.formats.labels import LabelCounts
+from palate.data.formats.labels import LabelCounts, remedy
 from palate.data.formats.paired import CONVERSATION_NAMES
 from palate.data.formats.rows import PROMPT_NAMES, Reading, Row
 from palate.data.formats.table import Format, all_formats
@@ -92,18 +91,16 @@ def _unclear_label(form: Format, sample: Sequence[Row], reading: Reading) -> str
     columns = set(_columns(sample))
     if form.labels is None or not all(columns.intersection(names) for names in form.needs):
         return None
-    cells = []
+    first, counts = None, LabelCounts()
     for row in sample:
         with suppress(RowError):  # this row has no readable label; the message is about those that have one
-            cells += [found for found in [form.labels(row, reading)] if found is not None]
-    counts = LabelCounts()
-    for value in (value for cell in cells for value in cell.values):
-        counts.add(value)
-    return (
-        f"{cells[0].column} has the values {counts}{remedy(counts, cells[0].scheme, cells[0].answers)}"
-        if cells
-        else None
-    )
+            cells = form.labels(row, reading)
+            first = first or cells
+            for value in cells.values if cells is not None else ():
+                counts.add(value)
+    if first is None:
+        return None
+    return f"{first.column} has the values {counts}{remedy(counts, first.scheme, first.answers)}"
 
 
 def _unordered(sample: Sequence[Row]) -> str | None:

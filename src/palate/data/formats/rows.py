@@ -23,23 +23,13 @@ from palate.data.turns.messages import (
     role_of,
     with_system,
 )
-from palate.records import (
-    DatasetRequest,
-    Demonstration,
-    LabelledCompletion,
-    Message,
-    Messages,
-    PreferencePair,
-    Ranking,
-    Record,
-    ScoredCompletion,
-)
+from palate.records import DatasetRequest, Message, Messages, PreferencePair, Ranking, Record, ScoredCompletion
 
 if TYPE_CHECKING:
     from palate.data.formats.labels import Coding
 
 Row: TypeAlias = Mapping[str, Any]
-OneAnswer = TypeVar("OneAnswer", Demonstration, LabelledCompletion, ScoredCompletion)
+R = TypeVar("R", bound=Record)
 
 PROMPT_NAMES = ("prompt", "question", "instruction", "query")
 COMPLETION_NAMES = ("completion", "response", "answer", "output")
@@ -60,27 +50,19 @@ class Reading:
     """How the rows of one source are read.
 
     Attributes:
+        request: the user's choices.
         tags: how turns are written.
-        prefer, ratings, min_margin, seed, labels: as in `DatasetRequest`.
         coding: what the label values mean in this source, found from all its rows.
     """
 
-    tags: Tags = field(default_factory=Tags)
-    prefer: Literal["better", "safer", "both"] = "better"
-    ratings: Literal["best_worst", "best_random", "all_pairs"] = "best_worst"
-    min_margin: float = 0.0
-    seed: int = 0
-    labels: Mapping[str, str] = field(default_factory=dict)
+    request: DatasetRequest = field(default_factory=DatasetRequest)
+    tags: Tags = USUAL_TAGS
     coding: Coding | None = None
-
-    @classmethod
-    def of(cls, request: DatasetRequest, tags: Tags = USUAL_TAGS) -> Reading:
-        return cls(tags, request.prefer, request.ratings, request.min_margin, request.seed, request.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RatedAnswers(Record):
-    """A prompt with K answers and their scores, converted into pairs or rankings by `Reading.ratings`.
+    """A prompt with K answers and their scores, converted into pairs or rankings by `DatasetRequest.ratings`.
 
     Attributes:
         completions: the K answers.
@@ -265,13 +247,11 @@ def pair(
     )
 
 
-def one_answer(
-    kind: type[OneAnswer], origin: Origin, prompt: Messages, completion: Messages, **values: Any
-) -> OneAnswer:
+def one_answer(kind: type[R], origin: Origin, prompt: Messages, completion: Messages, **values: Any) -> R:
     """A checked record with one answer; `values` are the further fields of its kind."""
     prompt, (completion,) = without_prompt(origin, prompt, (completion,))
-    completion = checked_completion(completion, "completion")
-    return kind(**origin.fields(), prompt=checked_prompt(prompt), completion=completion, **values)
+    values["completion"] = checked_completion(completion, "completion")
+    return kind(**origin.fields(), prompt=checked_prompt(prompt), **values)
 
 
 def scored(origin: Origin, prompt: Messages, completion: Messages, score: Any) -> ScoredCompletion:

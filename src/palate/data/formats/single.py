@@ -122,7 +122,7 @@ def read_text(row: Row, origin: Origin, reading: Reading) -> Demonstration:
 def is_labelled(row: Row, reading: Reading) -> bool:
     """Whether a row has a label of its answer. Label columns may also hold topics, so the value must be known."""
     name = present(row, LABEL_NAMES)
-    known = name is not None and (is_yes_or_no(row[name]) or label_key(row[name]) in reading.labels)
+    known = name is not None and (is_yes_or_no(row[name]) or label_key(row[name]) in reading.request.labels)
     return known and (has_conversation(row, reading) or has_answer(row))
 
 

@@ -7,19 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from palate.data.formats.infer_labels import find_coding
-from palate.data.formats.labels import Coding, LabelCells, label_key, names_a_side
+from palate.data.formats.labels import Coding, LabelCells, find_coding, label_key, names_a_side
 from palate.data.formats.rows import Reading
 from palate.data.formats.table import Format
 from palate.data.formats.voted import label_cells
 from palate.data.sources.open import Source
 from palate.data.turns.cells import RowError, excerpt
 from palate.errors import DataError
-
-if TYPE_CHECKING:
-    from palate.data.source_reader import SourceReport
+from palate.records import SourceReport
 
 
 def with_coding(
@@ -55,7 +52,7 @@ def with_coding(
                             of_file.setdefault(tuple(map(label_key, found.values)), found)
                         yield found
 
-    meanings = {**source.meanings, **reading.labels}
+    meanings = {**source.meanings, **reading.request.labels}
     coding = find_coding(cells(), meanings, source.path, columns)
     if coding is not None and len(by_file) > 1:
         for file, of_file in by_file.items():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.data.formats.rows import RatedAnswers
-from palate.data.measures.pairs import completions
 from palate.data.turns.cells import excerpt
 from palate.records import (
     Demonstration,
@@ -21,6 +20,7 @@ from palate.records import (
     Rollouts,
     ScoredCompletion,
     as_turn,
+    completions_of,
 )
 
 
@@ -172,7 +172,7 @@ def _llama_factory_loses(record: Record) -> list[str]:
     lost = _clashes(record)
     if isinstance(record, Demonstration) and any(message.role == "assistant" for message in record.prompt):
         lost.append("answers of the prompt that are not to be imitated")
-    messages = (*record.prompt, *(turn for answer in completions(record) for turn in answer))
+    messages = (*record.prompt, *(turn for answer in completions_of(record) for turn in answer))
     if any(turn.name or turn.tool_call_id or any(call.id for call in turn.tool_calls) for turn in messages):
         lost.append("names of speakers and ids of tool calls")
     return lost

@@ -42,8 +42,8 @@ def chosen_is_label(row: Row) -> bool:
 
 def label_cells(row: Row, reading: Reading) -> LabelCells | None:
     """The label cells of a row with two answers, None if it has no label."""
-    answers = find_columns(row).answers
-    if answers is None:
+    columns = find_columns(row)
+    if (answers := columns.answers) is None:
         return None
     if (name := _label_name(row)) is not None:
         value = _as_side(row, answers, row[name])
@@ -51,7 +51,6 @@ def label_cells(row: Row, reading: Reading) -> LabelCells | None:
             return LabelCells(name, (value,), answers, "signed")
         human_ref = answers[0].lower().startswith("human_ref")
         return LabelCells(name, (value,), answers, "one_is_first" if human_ref else "pair")
-    columns = find_columns(row)
     if len(columns.one_hot) > 1:
         won = [name.removeprefix("winner_") for name in columns.one_hot if label_key(row[name]) in ("1", "true")]
         return LabelCells("winner", (won[0] if len(won) == 1 else None,), answers)

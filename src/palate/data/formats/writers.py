@@ -97,9 +97,8 @@ def _write_lines(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def _write_array(stream: TextIO, rows: Iterable[Mapping[str, Any]]) -> int:
     count = 0
-    for row in rows:
-        stream.write(("[\n" if count == 0 else ",\n") + _json(row))
-        count += 1
+    for count, row in enumerate(rows, 1):
+        stream.write(("[\n" if count == 1 else ",\n") + _json(row))
     stream.write("\n]\n" if count else "[]\n")
     return count
 
@@ -214,11 +213,10 @@ def _common(left: pa.DataType | None, right: pa.DataType | None) -> pa.DataType 
     return _MIXED
 
 
-def _plain(value: Any, mixed: bool) -> Any:
-    return _writable(_json(value)) if mixed and value is not None else value
-
-
 def _batches(lines: Path, schema: pa.Schema, mixed: set[str]) -> Iterator[pa.RecordBatch]:
-    rows = ({name: _plain(value, name in mixed) for name, value in row.items()} for _, row in read_rows(lines))
+    rows = (
+        {name: _writable(_json(value)) if name in mixed and value is not None else value for name, value in row.items()}
+        for _, row in read_rows(lines)
+    )
     while batch := list(islice(rows, _BATCH)):
         yield pa.RecordBatch.from_pylist(batch, schema=schema)

@@ -1,4 +1,4 @@
-"""What the prompts are about, and what is missing."""
+"""What the prompts are about, and what the dataset has little of: topics and kinds of improvement."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
 from palate.data.inspect.inspection import PromptCluster
-from palate.data.inspect.rare import rare_kinds, rare_topics
+from palate.data.measures.pairs import IMPROVEMENTS
 from palate.data.measures.words import SMALL_WORDS, tokens
 
 _SHORT_FORMS = ("'s", "'m", "'re", "'ve", "'ll", "'d", "n't")
+MIN_JUDGED = 50
+"""Below this number of pairs the shares of improvements are not reported."""
+RARE_KIND = 0.05
+"""Largest share of the pairs with which a kind of improvement is rare."""
+RARE_TOPIC = 0.02
+"""Largest share of the prompts with which a topic is rare."""
 
 
 def prompt_clusters(texts: Sequence[str]) -> tuple[PromptCluster, ...]:
@@ -42,6 +48,19 @@ def prompt_clusters(texts: Sequence[str]) -> tuple[PromptCluster, ...]:
         marks = np.argsort(mean - np.ravel(table[cluster_of == cluster].mean(axis=0)), kind="stable")[:5]
         found.append(PromptCluster(tuple(map(str, vocabulary[marks])), size, size / len(texts)))
     return tuple(found)
+
+
+def rare_kinds(improvements: Mapping[str, int]) -> dict[str, float]:
+    """Accuracy, helpfulness and safety, with their share, where it is rare; none for few pairs."""
+    total = sum(improvements.values())
+    if total < MIN_JUDGED:
+        return {}
+    shares = {name: improvements.get(name, 0) / total for name in IMPROVEMENTS[:3]}
+    return {name: share for name, share in shares.items() if share < RARE_KIND}
+
+
+def rare_topics(clusters: Sequence[PromptCluster]) -> list[PromptCluster]:
+    return [cluster for cluster in clusters if cluster.share < RARE_TOPIC]
 
 
 def gaps(improvements: Mapping[str, int], clusters: tuple[PromptCluster, ...]) -> list[str]:

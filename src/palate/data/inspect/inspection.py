@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from palate.data.source_reader import SourceReport
+from palate.records import SourceReport
 from palate.stats import Interval
 
 

@@ -20,7 +20,6 @@ from palate.data.measures.pairs import (
     Improvement,
     Measures,
     PairMeasures,
-    completions,
     conversation_text,
     measure,
     text_hash,
@@ -28,10 +27,12 @@ from palate.data.measures.pairs import (
 from palate.data.measures.safety import hide_private
 from palate.data.measures.similarity import PLACES
 from palate.data.turns.cells import excerpt
-from palate.records import LabelledCompletion, Messages, PreferencePair, Record, TokenCounter
+from palate.records import LabelledCompletion, Messages, PreferencePair, Record, completions_of
 
 Render: TypeAlias = Callable[[Messages], str]
 """A conversation as the text that the model sees."""
+TokenCounter: TypeAlias = Callable[[Sequence[str]], list[int]]
+"""Counts the tokens of texts."""
 
 PAIRS: Final = KIND_NAMES[PreferencePair]
 LABELLED: Final = KIND_NAMES[LabelledCompletion]
@@ -130,7 +131,7 @@ def add_token_counts(
             [
                 render(messages)
                 for record in records
-                for messages in (record.prompt, *(record.prompt + answer for answer in completions(record)))
+                for messages in (record.prompt, *(record.prompt + answer for answer in completions_of(record)))
             ]
         )
     )
@@ -138,7 +139,7 @@ def add_token_counts(
     answers: list[list[int]] = []
     for record in records:
         prompts.append(next(counts))
-        answers.append([max(0, next(counts) - prompts[-1]) for _ in completions(record)])
+        answers.append([max(0, next(counts) - prompts[-1]) for _ in completions_of(record)])
     frame["prompt_tokens"] = prompts
     frame["answer_tokens"] = pd.Series(answers, dtype=LENGTHS)
 

@@ -13,13 +13,13 @@ from palate.data.formats.source_labels import check_labels_used
 from palate.data.held_out import evaluation_texts
 from palate.data.inspect.inspection import Inspection, Problem, ShownRow
 from palate.data.inspect.problems import Problems
-from palate.data.inspect.rows import MeasuredRows, Render, add_token_counts, measure_rows
+from palate.data.inspect.rows import MeasuredRows, Render, TokenCounter, add_token_counts, measure_rows
 from palate.data.inspect.summarise import summarise
-from palate.data.measures.pairs import completions, conversation_text
+from palate.data.measures.pairs import conversation_text
 from palate.data.measures.safety import hide_private
 from palate.data.measures.words import STOP_WORDS
 from palate.data.parallel import ordered_chunks
-from palate.data.source_reader import SourceReader, SourceReport
+from palate.data.source_reader import SourceReader
 from palate.data.sources.spec import find_sources
 from palate.records import (
     DatasetRequest,
@@ -28,7 +28,8 @@ from palate.records import (
     LabelledCompletion,
     PreferencePair,
     Record,
-    TokenCounter,
+    SourceReport,
+    completions_of,
 )
 
 _SAMPLED_PROMPTS = 4000
@@ -68,11 +69,7 @@ def inspect_dataset(
 
     def records() -> Iterator[Record]:
         for reader in read():
-            for item in reader:
-                if isinstance(item, Dropped):
-                    problems.add(item.reason, item.id, hide_private(item.detail))
-                else:
-                    yield item
+            yield from reader.records(lambda row: problems.add(row.reason, row.id, hide_private(row.detail)))
             reports.append(reader.report())
 
     measure = partial(measure_rows, samples=samples, evaluation=evaluation)
@@ -121,7 +118,7 @@ def _shown_rows(
 
 
 def _shown(record: Record, problems: Sequence[str]) -> ShownRow:
-    answers = completions(record)
+    answers = completions_of(record)
     if isinstance(record, PreferencePair):
         labels = ["chosen", "rejected"]
     elif isinstance(record, LabelledCompletion):

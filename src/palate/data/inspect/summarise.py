@@ -9,14 +9,13 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from palate.data.inspect.coverage import gaps, prompt_clusters
+from palate.data.inspect.coverage import MIN_JUDGED, gaps, prompt_clusters
 from palate.data.inspect.inspection import Inspection, Spread, TokenLengths
 from palate.data.inspect.problems import Problems
-from palate.data.inspect.rare import MIN_JUDGED
 from palate.data.inspect.repeats import contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.rows import LABELLED, PAIRS, MeasuredRows
 from palate.data.measures.similarity import near_duplicates
-from palate.data.source_reader import SourceReport
+from palate.records import SourceReport
 from palate.stats import Interval, rate_interval, wilson
 
 _MANY: Final = 10

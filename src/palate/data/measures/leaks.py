@@ -6,13 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from palate.data.measures.similarity import Signature, band_keys, estimate, ngram_hashes, signature
 from palate.data.measures.words import tokens
 
 _RUN = 13  # words in a sequence, as in the check of the GPT-3 paper
 _SHORT = 8  # shorter texts are compared as a whole only
+_NEAR = 0.8  # Jaccard similarity of near-duplicates
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +30,10 @@ class Leak:
 class EvaluationTexts:
     """Texts that must not be trained on."""
 
-    def __init__(self, texts: Iterable[tuple[str, str]], threshold: float = 0.8) -> None:
+    def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
         """Args:
         texts: (id, text) of every evaluation prompt and answer.
-        threshold: Jaccard similarity from which a text is a near-duplicate.
         """
-        self._threshold = threshold
         self._runs: dict[bytes, str] = {}
         self._whole: dict[str, str] = {}
         self._signatures: list[tuple[str, Signature]] = []
@@ -75,6 +72,6 @@ class EvaluationTexts:
         candidates = sorted({index for key in band_keys(found) for index in self._bands.get(key, ())})
         for index in candidates:
             where, other = self._signatures[index]
-            if estimate(np.asarray(other), found) >= self._threshold:
+            if estimate(other, found) >= _NEAR:
                 return Leak(where, "near")
         return None

@@ -12,7 +12,7 @@ from palate.data.measures.language import language
 from palate.data.measures.safety import Finding, find_private, toxic_words
 from palate.data.measures.similarity import Signature, overlap, plain_signature
 from palate.data.measures.words import SMALL_WORDS, tokens
-from palate.records import AnyRecord, Messages, PreferencePair, Record, completions_of, plain_text, prompt_key
+from palate.records import Messages, PreferencePair, Record, completions_of, plain_text, prompt_key
 
 Improvement: TypeAlias = Literal["safety", "accuracy", "helpfulness", "format", "length", "style"]
 IMPROVEMENTS: tuple[Improvement, ...] = ("accuracy", "helpfulness", "safety", "style", "format", "length")
@@ -126,7 +126,7 @@ def measure(record: Record) -> Measures:
     """All measures of one record."""
     prompt = conversation_text(record.prompt)
     by_people = conversation_text(tuple(turn for turn in record.prompt if turn.role in ("system", "user")))
-    answers = tuple(AnswerMeasures.of(conversation_text(completion)) for completion in completions(record))
+    answers = tuple(AnswerMeasures.of(conversation_text(completion)) for completion in completions_of(record))
     whole = "\n".join((prompt, *(answer.text for answer in answers)))
     language_of_prompt = language(by_people)
     question = plain_text(record.prompt[-1].content) if record.prompt else ""
@@ -150,14 +150,6 @@ def refuses(answer: str) -> bool:
 def text_hash(text: str) -> bytes:
     """Hash of a text, 8 bytes."""
     return hashlib.blake2b(text.encode(), digest_size=8).digest()
-
-
-def completions(record: Record) -> tuple[Messages, ...]:
-    """The completions of any record; empty for a prompt without answers."""
-    if isinstance(record, AnyRecord):
-        return completions_of(record)
-    # Rated answers have the field too, but are no training record.
-    return tuple(getattr(record, "completions", ()))
 
 
 def _compare(record: PreferencePair, prompt: str, chosen: AnswerMeasures, rejected: AnswerMeasures) -> PairMeasures:
@@ -220,7 +212,8 @@ def _improvement(
 ) -> Improvement:
     """By the row's own dimensions if it has any, else by refusals, insults, numbers, negation and length."""
     if record.dimensions:
-        widest = max(record.dimensions, key=lambda name: _gap(record, name)).lower()
+        gaps = {name: better - worse for name, (better, worse) in record.dimensions.items()}
+        widest = max(gaps, key=gaps.__getitem__).lower()
         if any(part in widest for part in ("safe", "harm", "tox")):
             return "safety"
         if any(part in widest for part in ("accura", "truth", "honest", "correct", "fact")):
@@ -230,24 +223,13 @@ def _improvement(
         return "style"
     if chosen.refuses != rejected.refuses or bool(chosen.toxic) != bool(rejected.toxic):
         return "safety"
-    texts = (chosen.text, rejected.text)
-    if shared > 0.3 and any(len(set(map(measure_of, texts))) > 1 for measure_of in (_facts, _denies)):
+    if shared > 0.3 and _facts(chosen.text) != _facts(rejected.text):
         return "accuracy"
     if off_topic or len(chosen.text) > 1.3 * len(rejected.text):
         return "helpfulness"
     return "style"
 
 
-def _facts(text: str) -> frozenset[str]:
-    """The numbers in a text."""
-    return frozenset(_NUMBER.findall(text))
-
-
-def _denies(text: str) -> bool:
-    """Whether the beginning of a text has a negation."""
-    return bool(_NEGATION.search(text[:120]))
-
-
-def _gap(record: PreferencePair, name: str) -> float:
-    chosen, rejected = (record.dimensions or {})[name]
-    return chosen - rejected
+def _facts(text: str) -> tuple[frozenset[str], bool]:
+    """The numbers in a text, and whether its beginning has a negation."""
+    return frozenset(_NUMBER.findall(text)), bool(_NEGATION.search(text[:120]))

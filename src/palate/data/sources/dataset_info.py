@@ -15,25 +15,9 @@ from palate.records import Role
 REGISTER = "dataset_info.json"
 
 # LLaMA-Factory's name of a column → palate's, by its two kinds of formatting.
-_ALPACA = {
-    "prompt": "instruction",
-    "query": "input",
-    "response": "output",
-    "history": "history",
-    "system": "system",
-    "tools": "tools",
-    "chosen": "chosen",
-    "rejected": "rejected",
-    "kto_tag": "label",
-}
-_SHAREGPT = {
-    "messages": "conversations",
-    "system": "system",
-    "tools": "tools",
-    "chosen": "chosen",
-    "rejected": "rejected",
-    "kto_tag": "label",
-}
+_SHARED = {"system": "system", "tools": "tools", "chosen": "chosen", "rejected": "rejected", "kto_tag": "label"}
+_ALPACA = {"prompt": "instruction", "query": "input", "response": "output", "history": "history", **_SHARED}
+_SHAREGPT = {"messages": "conversations", **_SHARED}
 _ROLE_TAGS: Mapping[str, Role] = {
     "user_tag": "user",
     "assistant_tag": "assistant",

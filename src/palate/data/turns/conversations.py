@@ -39,7 +39,7 @@ def split_answers(
         return prompt, tuple(answers), repeated
     if len(answers) > 1 and all(whole):
         shared, completions = _split_at_shared(answers, names)
-        if not prompt or _contains(shared, prompt):
+        if not prompt or _end_of_prompt(prompt, shared) is not None:
             return _with_system_of(prompt, shared), completions, False
         raise _differs(prompt, shared, names[0])
     if len(answers) == 1:
@@ -95,11 +95,6 @@ def _turns(messages: Messages) -> Messages:
     return messages[1:] if messages and messages[0].role == "system" else messages
 
 
-def _contains(conversation: Messages, prompt: Messages) -> bool:
-    """Whether a conversation contains the turns of a prompt in one piece, without another system text."""
-    return _end_of_prompt(prompt, conversation) is not None
-
-
 def _systems_differ(left: Messages, right: Messages) -> bool:
     heads = [messages[0] for messages in (left, right) if messages and messages[0].role == "system"]
     return len(heads) == 2 and not _same_text(heads[0], heads[1])
@@ -113,7 +108,10 @@ def _with_system_of(prompt: Messages, conversation: Messages) -> Messages:
 
 
 def _end_of_prompt(prompt: Messages, conversation: Messages) -> int | None:
-    """The index after the prompt's turns in a conversation: at its beginning, or else at their last occurrence."""
+    """The index after the prompt's turns in a conversation: at its beginning, or else at their last occurrence.
+
+    None if it does not contain them in one piece, or has another system text.
+    """
     if _systems_differ(prompt, conversation):
         return None
     turns, first = _turns(prompt), len(conversation) - len(_turns(conversation))
@@ -154,7 +152,7 @@ def _transcript_as_turns(prompt: Messages, answer: Messages) -> Messages:
     if len(answer) != 1 or not prompt or not is_transcript(answer[0].content):
         return answer
     turns = merged(read_transcript(answer[0].content, "the answer"))
-    return turns if _contains(turns, prompt) else answer
+    return answer if _end_of_prompt(prompt, turns) is None else turns
 
 
 def _begins_with(prompt: Messages, answer: Messages) -> bool:

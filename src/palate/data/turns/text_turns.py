@@ -7,6 +7,7 @@ its row: an answer may be JSON, but the notation of turns must never be trained 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,15 +22,14 @@ _START = 2000
 
 def columns_of_turns(rows: Iterable[Mapping[str, Any]], tags: Tags = USUAL_TAGS) -> frozenset[str]:
     """Columns of which at least half of the cells that are not null are turns written as text."""
-    written: dict[str, int] = {}
-    filled: dict[str, int] = {}
+    written, filled = Counter[str](), Counter[str]()
     for row in rows:
         for name, value in row.items():
             if value is None or value == "" or name in _NEVER:
                 continue
-            filled[name] = filled.get(name, 0) + 1
+            filled[name] += 1
             if turns_of_text(value, tags) is not None:
-                written[name] = written.get(name, 0) + 1
+                written[name] += 1
     return frozenset(name for name, count in written.items() if 2 * count >= filled[name])
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 from palate.errors import UsageError
 from palate.records import PreferencePair
 
+Figures = TypeVar("Figures")
 Groupings: TypeAlias = Mapping[str, Sequence[str]]
 """Name of the grouping → the group of each pair."""
 
@@ -62,6 +63,23 @@ def gap_bins(gaps: Sequence[int]) -> list[str]:
         low, high = int(inside.min()), int(inside.max())
         names[int(number)] = f"{low:+d}" if low == high else f"{low:+d} to {high:+d}"
     return [names[int(number)] for number in numbers]
+
+
+def figures_by_group(
+    groupings: Groupings | None,
+    prompts: Sequence[Hashable],
+    columns: Sequence[Sequence[float]],
+    figures: Callable[[Sequence[Hashable], Sequence[Sequence[float]]], Figures],
+) -> dict[str, dict[str, Figures]]:
+    """`figures` of the prompts and columns of each group, by grouping and group; columns and groups are by pair."""
+    found: dict[str, dict[str, Figures]] = {}
+    for grouping, groups in (groupings or {}).items():
+        found[grouping] = {}
+        for name in order_of(grouping, groups):
+            rows = [row for row, group in enumerate(groups) if group == name]
+            parts = [[values[row] for row in rows] for values in columns]
+            found[grouping][name] = figures([prompts[row] for row in rows], parts)
+    return found
 
 
 def order_of(name: str, groups: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from palate.charts.text import amount
-from palate.evaluation.accuracy.grouping import Groupings, order_of
+from palate.evaluation.accuracy.grouping import Groupings, figures_by_group
 from palate.evaluation.logs.items import ItemValues
 from palate.stats import FEW_CLUSTERS, Calibration, Interval, calibration, cluster_mean_interval, rate_interval
 
@@ -143,10 +143,7 @@ def preference_accuracy(
         margin=cluster_mean_interval(margins, prompts),
         change=cluster_mean_interval([_wins(y) - _wins(x) for x, y in zip(before, after, strict=True)], prompts),
         dimensions=_by_dimension(before, after, margins, prompts, dimensions),
-        groups={
-            grouping: _by_group(grouping, groups, before, after, margins, prompts)
-            for grouping, groups in (groupings or {}).items()
-        },
+        groups=figures_by_group(groupings, prompts, (before, after, margins), _group),
         beta=beta,
         calibration=None if beta is None else preference_calibration([beta * value for value in margins], prompts),
         items=pair_values(name, {"policy": after, "implied": margins}, margins, prompts, ids, hashes) if ids else None,
@@ -231,22 +228,6 @@ def _by_dimension(
         if signs:
             signed = [[sign * values[index] for index, sign in signs.items()] for values in (before, after, margins)]
             found[name] = _group([prompts[index] for index in signs], signed)
-    return found
-
-
-def _by_group(
-    grouping: str,
-    groups: Sequence[str],
-    before: Sequence[float],
-    after: Sequence[float],
-    margins: Sequence[float],
-    prompts: Sequence[Hashable],
-) -> dict[str, GroupAccuracy]:
-    found = {}
-    for name in order_of(grouping, groups):
-        rows = [row for row, group in enumerate(groups) if group == name]
-        parts = [[values[row] for row in rows] for values in (before, after, margins)]
-        found[name] = _group([prompts[row] for row in rows], parts)
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 
 from palate.artifacts import read_json
 from palate.errors import ArtifactError
-from palate.evaluation.accuracy.grouping import Groupings, order_of
+from palate.evaluation.accuracy.grouping import Groupings, figures_by_group
 from palate.evaluation.accuracy.preference import (
     as_json,
     calibration_lines,
@@ -96,20 +96,17 @@ def reward_accuracy(
         prompts=len(set(prompts)),
         reward=win_share(margins, prompts),
         margin=cluster_mean_interval(margins, prompts),
-        groups={
-            grouping: {group: _group(group, groups, margins, prompts) for group in order_of(grouping, groups)}
-            for grouping, groups in (groupings or {}).items()
-        },
+        groups=figures_by_group(groupings, prompts, [margins], _group),
         calibration=preference_calibration(margins, prompts),
         items=pair_values(name, {"reward": margins}, margins, prompts, ids, hashes) if ids else None,
         left_out=left_out,
     )
 
 
-def _group(name: str, groups: Sequence[str], margins: Sequence[float], prompts: Sequence[Hashable]) -> GroupReward:
-    rows = [row for row, group in enumerate(groups) if group == name]
-    names, values = [prompts[row] for row in rows], [margins[row] for row in rows]
-    return GroupReward(len(rows), len(set(names)), win_share(values, names), cluster_mean_interval(values, names))
+def _group(prompts: Sequence[Hashable], columns: Sequence[Sequence[float]]) -> GroupReward:
+    [margins] = columns
+    n, different = len(prompts), len(set(prompts))
+    return GroupReward(n, different, win_share(margins, prompts), cluster_mean_interval(margins, prompts))
 
 
 def is_reward_model(spec: ModelSpec) -> bool:

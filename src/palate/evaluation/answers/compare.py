@@ -74,7 +74,7 @@ def _answers(spec: ModelSpec, prompts: Sequence[Record], max_new_tokens: int) ->
     device = default_device()
     subject = Subject(spec, resolve("auto", device), device)
     decoding = Decoding(max_new_tokens=max_new_tokens)
-    found = subject.answer([record.prompt for record in prompts], decoding, tools=[record.tools for record in prompts])
+    found = subject.answers([record.prompt for record in prompts], decoding, tools=[record.tools for record in prompts])
     del subject
     give_back_memory()
-    return found
+    return [answer.text for answer in found]

@@ -10,15 +10,7 @@ from palate.errors import UsageError
 from palate.evaluation.accuracy.rewards import is_reward_model
 from palate.evaluation.answers.table import distinct_names
 from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Kind
-from palate.evaluation.subject import (
-    ModelSpec,
-    check_models,
-    is_checkpoint,
-    is_run,
-    model_spec,
-    read_checkpoint,
-    read_run,
-)
+from palate.evaluation.subject import ModelSpec, check_models, find_run, model_spec
 from palate.models.loading.resolve import resolve_name
 
 BEFORE = "before"
@@ -43,11 +35,17 @@ class Contestant:
 
 
 def contestants(
-    names: Sequence[str], benchmark: BenchmarkFacts, *, template: str | None = None, reference: bool = True
+    names: Sequence[str],
+    benchmark: BenchmarkFacts,
+    *,
+    template: str | None = None,
+    reference: bool = True,
+    templates: bool = True,
 ) -> list[Contestant]:
     """What is measured, in order; the first one is what the others are compared with.
 
-    With one run or checkpoint, its reference comes first, unless `reference` is False or it is a reward model.
+    With one run or checkpoint, its reference comes first, unless `reference` is False or it is a reward model. Every
+    model must have a chat template, unless `templates` is False.
 
     Raises:
         UsageError: a name occurs twice, or the benchmark cannot measure a model of its kind.
@@ -61,12 +59,13 @@ def contestants(
     found = [_contestant(name, labels.get(name, name), template) for name in names]
     if reference and len(found) == 1 and found[0].kind == "policy":
         found = [*_before(names[0]), *found]
-    check_models(one.spec for one in found if one.spec is not None)
     for one in found:
         if one.kind not in benchmark.takes:
             raise UsageError(
                 f"{one.source} is a {one.kind}; {benchmark.title} measures a {' or a '.join(benchmark.takes)}"
             )
+    if templates:
+        check_models(one.spec for one in found if one.spec is not None)
     return found
 
 
@@ -79,10 +78,7 @@ def _contestant(name: str, label: str, template: str | None) -> Contestant:
 
 
 def _before(name: str) -> list[Contestant]:
-    if is_run(name):
-        run = read_run(name)
-    elif is_checkpoint(name):
-        run = read_checkpoint(name)
-    else:
+    run = find_run(name)
+    if run is None:
         return []
     return [Contestant(BEFORE, "policy", run.reference.model, replace(run.reference, name=BEFORE))]

@@ -51,7 +51,9 @@ def run_harness(
     if options.judging != JudgeOptions() or options.prompt == "written" or options.max_new_tokens is not None:
         raise UsageError("--judge, --prompt written, --max-new-tokens and such are not for tasks of the harness")
     facts = BenchmarkFacts(task, f"{task} of lm-evaluation-harness", "2405.14782", ("policy",), (), {}, ())
-    compared = contestants(models, facts, template=options.template, reference=options.reference)
+    compared = contestants(
+        models, facts, template=options.template, reference=options.reference, templates=options.prompt == "chat"
+    )
     precision = resolve(options.precision, default_device())
     version = _version()
     logs: list[ItemValues] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -139,31 +139,24 @@ class BenchmarkResult:
     lower_is_better: Sequence[str] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, with one entry for each item of each model: `{id, category, scores, answer}`."""
+        """Everything for `write_json`, with one entry for each item of each model: `{id, category, scores, answer}`."""
         facts = {name: getattr(self, name) for name in self.__slots__ if name not in ("models", "categories")}
-        comparisons = [asdict(comparison) for comparison in self.comparisons]
-        models = [self._model(model) for model in self.models]
-        return {"format": FORMAT, **facts, "comparisons": comparisons, "models": models}
+        return {"format": FORMAT, **facts, "models": [self._model(model) for model in self.models]}
 
     def _model(self, model: ModelResult) -> dict[str, Any]:
-        facts = {name: getattr(model, name) for name in ("name", "kind", "source", "identity", "limit")}
+        facts = {name: getattr(model, name) for name in ("name", "kind", "source", "identity", "limit", "rates")}
+        judged = {name: getattr(model, name) for name in ("notes", "winrate", "published")}
         items = [
             {
                 "id": item,
                 "category": self.categories.get(item, ""),
-                "scores": dict(scores),
+                "scores": scores,
                 **({"answer": model.answers[item]} if item in model.answers else {}),
             }
             for item, scores in model.scores.items()
         ]
-        left_out = [asdict(dropped) for dropped in model.left_out]
-        judged = {
-            **({"notes": list(model.notes)} if model.notes else {}),
-            **({"winrate": model.winrate} if model.winrate is not None else {}),
-            **({"published": [asdict(one) for one in model.published]} if model.published else {}),
-        }
-        rates = [asdict(rate) for rate in model.rates]
-        return {**facts, "rates": rates, **judged, "left_out": left_out, "items": items}
+        given = {name: value for name, value in judged.items() if value}
+        return {**facts, **given, "left_out": model.left_out, "items": items}
 
     def write(self, folder: Path) -> Path:
         """Write `bench-NAME.json`; returns its path."""

@@ -11,11 +11,10 @@ from palate.evaluation.benchmarks.benchmark import Benchmark, Item, Outcome, Pro
 from palate.evaluation.benchmarks.contestants import Contestant, contestants
 from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
 from palate.evaluation.benchmarks.judged.run import run_judged
-from palate.evaluation.benchmarks.kept import KeptOutcomes, batch_key
 from palate.evaluation.benchmarks.labels import Labeller
 from palate.evaluation.benchmarks.options import BenchmarkOptions, JudgeOptions
 from palate.evaluation.benchmarks.results import BenchmarkResult, ModelResult, comparisons, result_path
-from palate.evaluation.benchmarks.scorers import Prepared, Scorer, ScoringSettings, load_scorer
+from palate.evaluation.benchmarks.scorers import KeptOutcomes, Prepared, ScoringSettings, load_scorer, outcomes_of
 from palate.evaluation.benchmarks.source import find_files, read_file, read_hub
 from palate.evaluation.benchmarks.statistics import rates
 from palate.evaluation.benchmarks.suite.table import find_benchmark
@@ -65,11 +64,7 @@ def _run_scored(
     if not models:
         raise UsageError(f"name the models to measure with {benchmark.title}")
     labeller = Labeller(judge, benchmark) if judge is not None else None
-    form = _form(benchmark, options.prompt, judged=labeller is not None)
-    if options.max_new_tokens is not None and form != "written":
-        raise UsageError("--max-new-tokens is for written answers; here the model writes none, so leave it out")
-    if options.template is not None and form == "plain":
-        raise UsageError("--template: plain text has no chat template; add --prompt chat, or leave it out")
+    form = _form(benchmark, options, judged=labeller is not None)
     compared = contestants(models, benchmark, template=options.template, reference=options.reference)
     paths = find_files(options.data, benchmark.files, benchmark.title)
     files = [read_file(path) for path in paths]
@@ -88,7 +83,6 @@ def _run_scored(
         options.cutoff_len or CUTOFF_LEN,
         form,
         benchmark.separator,
-        form == "written",
         Decoding(options.max_new_tokens or MAX_NEW_TOKENS, temperature=0.0, seed=options.seed),
     )
     measured = []
@@ -120,10 +114,10 @@ def _run_scored(
     return result
 
 
-def _form(benchmark: Benchmark, asked: PromptForm | None, *, judged: bool) -> PromptForm:
+def _form(benchmark: Benchmark, options: BenchmarkOptions, *, judged: bool) -> PromptForm:
     """The prompt form: the one asked for, else the benchmark's own; a judge labels written answers only."""
     own: PromptForm = "written" if judged else next(iter(benchmark.protocol))
-    form = own if asked is None else asked
+    form = own if options.prompt is None else options.prompt
     if form not in benchmark.protocol:
         raise UsageError(f"--prompt {form}: {benchmark.title} has only {', '.join(benchmark.protocol)}")
     if judged and form != "written":
@@ -131,6 +125,10 @@ def _form(benchmark: Benchmark, asked: PromptForm | None, *, judged: bool) -> Pr
     needed = form == "written" and benchmark.labelling is not None and benchmark.labelling.needed
     if needed and not judged:
         raise UsageError(f"written answers to {benchmark.title} need a judge; name one with --judge openai:MODEL")
+    if options.max_new_tokens is not None and form != "written":
+        raise UsageError("--max-new-tokens is for written answers; here the model writes none, so leave it out")
+    if options.template is not None and form == "plain":
+        raise UsageError("--template: plain text has no chat template; add --prompt chat, or leave it out")
     return form
 
 
@@ -151,11 +149,11 @@ def _measure(
             left_out.append(Dropped(item.id, one.reason, f"{item.where}: {one.detail}"))
         else:
             ready.append(one)
-    outcomes: list[Outcome | None] = []
+    outcomes: list[Outcome | Dropped] = []
     with progress(f"{benchmark.title} with {contestant.name}", len(ready), delay=1.0) as asked:
         for start in range(0, len(ready), BATCH):
             batch = ready[start : start + BATCH]
-            outcomes += _outcomes(batch, scorer, kept)
+            outcomes += outcomes_of(batch, scorer, kept)
             asked.advance(len(batch))
     scores: dict[str, Mapping[str, float]] = {}
     answers: dict[str, str] = {}
@@ -190,15 +188,10 @@ def _measure(
 
 
 def _judged(
-    items: Sequence[Item], outcomes: Sequence[Outcome | None], labeller: Labeller | None
+    items: Sequence[Item], outcomes: Sequence[Outcome | Dropped], labeller: Labeller | None
 ) -> list[tuple[Item, Outcome | Dropped]]:
     """Each item with its outcome, with a judge's labels if it wrote an answer; or why there is none."""
-    found: dict[str, Outcome | Dropped] = {
-        item.id: Dropped(item.id, "unparsed", f"{item.where}: the judge's verdict cannot be read")
-        if outcome is None
-        else outcome
-        for item, outcome in zip(items, outcomes, strict=True)
-    }
+    found = {item.id: outcome for item, outcome in zip(items, outcomes, strict=True)}
     if labeller is not None:
         written = [
             (item, one) for item in items if isinstance(one := found[item.id], Outcome) and (one.text or "").strip()
@@ -206,18 +199,3 @@ def _judged(
         asked, answers = [item for item, _ in written], [outcome for _, outcome in written]
         found |= zip((item.id for item in asked), labeller.label(asked, answers), strict=True)
     return [(item, found[item.id]) for item in items]
-
-
-def _outcomes(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> Sequence[Outcome | None]:
-    """The outcomes of a batch: kept ones, or new ones, which are kept unless one of them is missing."""
-    if scorer.settings is None:
-        return scorer.score(batch)
-    key = batch_key(scorer.settings, [one.content for one in batch])
-    found = kept.read(key)
-    if found is not None:
-        return found
-    made = scorer.score(batch)
-    complete = [outcome for outcome in made if outcome is not None]
-    if len(complete) == len(made):
-        kept.write(key, complete)
-    return made

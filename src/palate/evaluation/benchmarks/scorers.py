@@ -1,14 +1,16 @@
-"""Models that score or answer the items of a benchmark: policies, reward models and judges."""
+"""Models that score or answer the items of a benchmark: policies, reward models and judges; what they gave is kept."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from palate.errors import ModelError
+from palate.artifacts import JsonlWriter, json_hash, read_jsonl
+from palate.errors import ArtifactError, ModelError
 from palate.evaluation.accuracy.rewards import load_reward_model
 from palate.evaluation.benchmarks.benchmark import Item, Outcome
 from palate.evaluation.benchmarks.contestants import Contestant
@@ -30,9 +32,8 @@ class ScoringSettings:
     Attributes:
         precision, device: of the forward passes.
         cutoff_len: longest sequence in tokens; a model's own limit may be lower.
-        form: `plain` text or `chat`.
+        form: `plain` text or `chat`, or `written` if the model writes its own answers.
         separator: between a plain prompt and an answer.
-        writes: whether the model writes its own answers.
         decoding: of written answers.
     """
 
@@ -41,7 +42,6 @@ class ScoringSettings:
     cutoff_len: int
     form: str
     separator: str
-    writes: bool
     decoding: Decoding
 
 
@@ -66,8 +66,8 @@ class Scorer(Protocol):
 
     def prepare(self, items: Sequence[Item]) -> list[Prepared | Dropped]: ...
 
-    def score(self, batch: Sequence[Prepared]) -> list[Outcome | None]:
-        """The outcome of each item; None if there is none, as of a judge without a readable verdict."""
+    def score(self, batch: Sequence[Prepared]) -> Sequence[Outcome | Dropped]:
+        """The outcome of each item, or why there is none, as of a judge without a readable verdict."""
         ...
 
 
@@ -78,7 +78,7 @@ def load_scorer(contestant: Contestant, settings: ScoringSettings) -> Scorer:
     if contestant.kind == "reward model":
         return RewardScorer(contestant, settings)
     subject = Subject(contestant.spec, settings.precision, settings.device)
-    return AnswerScorer(subject, settings) if settings.writes else PolicyScorer(subject, settings)
+    return AnswerScorer(subject, settings) if settings.form == "written" else PolicyScorer(subject, settings)
 
 
 def _limit(cutoff_len: int, trained: int | None) -> int:
@@ -110,7 +110,7 @@ class PolicyScorer:
             return _prepared(items, plain_groups(items, template, limit, separator=self._how.separator))
         return _prepared(items, chat_groups(items, template, limit))
 
-    def score(self, batch: Sequence[Prepared]) -> list[Outcome | None]:
+    def score(self, batch: Sequence[Prepared]) -> list[Outcome]:
         return [Outcome(tuple(sums), tuple(counts)) for sums, counts in self._subject.score(_groups_of(batch))]
 
 
@@ -134,7 +134,7 @@ class AnswerScorer:
         new, limit = self._how.decoding.max_new_tokens, int(self.limit or 0)
         return _prepared(items, prompt_groups(items, self._subject.template, limit, max_new_tokens=new))
 
-    def score(self, batch: Sequence[Prepared]) -> list[Outcome | None]:
+    def score(self, batch: Sequence[Prepared]) -> list[Outcome]:
         template, decoding = self._subject.template, self._how.decoding
         written = generate(
             self._subject.model,
@@ -162,7 +162,7 @@ class RewardScorer:
     def prepare(self, items: Sequence[Item]) -> list[Prepared | Dropped]:
         return _prepared(items, chat_groups(items, self._model.template, int(self.limit or 0)))
 
-    def score(self, batch: Sequence[Prepared]) -> list[Outcome | None]:
+    def score(self, batch: Sequence[Prepared]) -> list[Outcome]:
         return [Outcome(tuple(rewards)) for rewards in self._model.score(_groups_of(batch))]
 
 
@@ -184,15 +184,15 @@ class JudgeScorer:
             for item in items
         ]
 
-    def score(self, batch: Sequence[Prepared]) -> list[Outcome | None]:
+    def score(self, batch: Sequence[Prepared]) -> list[Outcome | Dropped]:
         prompts = [one.item.prompt for one in batch]
         first, second = ([one.item.choices[side] for one in batch] for side in (0, 1))
-        found: list[Outcome | None] = []
-        for ahead, behind in zip(
-            self._judge.compare(prompts, first, second), self._judge.compare(prompts, second, first), strict=True
-        ):
+        found: list[Outcome | Dropped] = []
+        verdicts = zip(self._judge.compare(prompts, first, second), self._judge.compare(prompts, second, first))
+        for one, (ahead, behind) in zip(batch, verdicts, strict=True):
             if ahead.outcome not in LEFT_SHARE or behind.outcome not in LEFT_SHARE:
-                found.append(None)
+                where = one.item.where
+                found.append(Dropped(one.item.id, "unparsed", f"{where}: the judge's verdict cannot be read"))
                 continue
             share = (LEFT_SHARE[ahead.outcome] + 1 - LEFT_SHARE[behind.outcome]) / 2
             found.append(Outcome((share, 1 - share)))
@@ -203,3 +203,58 @@ def _kept_under(kind: str, identity: str | None, settings: ScoringSettings) -> d
     if identity is None:
         return None
     return {"kind": kind, "identity": identity, "precision": settings.precision.name}
+
+
+class KeptOutcomes:
+    """A file with one line for each batch of items.
+
+    A line is found by the hash of all that determines its outcomes: the model's weights, the precision, the decoding
+    and the tokens of every item of the batch. Another model, prompt, template or batch does not find it. A batch is
+    kept whole, because the rounding of a score may depend on the rows beside it.
+
+    Args:
+        path: the file; None keeps outcomes in memory only.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._found: dict[str, list[Outcome]] = {}
+        if path is not None and path.is_file():
+            for row in read_jsonl(path):
+                try:
+                    self._found[row["key"]] = [
+                        Outcome(tuple(one["scores"]), tuple(one["tokens"]), one["text"], one["ended"])
+                        for one in row["outcomes"]
+                    ]
+                except (KeyError, TypeError) as error:
+                    raise ArtifactError(f"{path}: is no file of kept scores; name another --output") from error
+
+    def read(self, key: str) -> list[Outcome] | None:
+        """The outcomes of a batch; None if they are not kept."""
+        return self._found.get(key)
+
+    def write(self, key: str, outcomes: Sequence[Outcome]) -> None:
+        """Keep the outcomes of a batch; they survive a kill after this returns."""
+        self._found[key] = list(outcomes)
+        if self._path is not None:
+            with JsonlWriter(self._path, sync=True) as file:
+                rows = [
+                    {"scores": one.scores, "tokens": one.tokens, "text": one.text, "ended": one.ended}
+                    for one in outcomes
+                ]
+                file.write({"key": key, "outcomes": rows})
+
+
+def outcomes_of(batch: Sequence[Prepared], scorer: Scorer, kept: KeptOutcomes) -> Sequence[Outcome | Dropped]:
+    """The outcomes of a batch: kept ones, or new ones, which are kept unless one of them is missing."""
+    if scorer.settings is None:
+        return scorer.score(batch)
+    key = json_hash({"settings": dict(scorer.settings), "contents": [one.content for one in batch]})
+    found = kept.read(key)
+    if found is not None:
+        return found
+    made = scorer.score(batch)
+    complete = [outcome for outcome in made if isinstance(outcome, Outcome)]
+    if len(complete) == len(made):
+        kept.write(key, complete)
+    return made

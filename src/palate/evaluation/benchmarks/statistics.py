@@ -14,16 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from palate.stats import (
-    Interval,
-    bootstrap_interval,
-    holm,
-    mcnemar_midp,
-    mean_interval,
-    newcombe_paired,
-    rate_interval,
-    t_test,
-)
+from palate import stats
 
 Scores = Mapping[str, Mapping[str, float]]
 """Item id → metric → score: a share of 1, or a grade."""
@@ -41,7 +32,7 @@ class Rate:
 
     metric: str
     category: str | None
-    mean: Interval
+    mean: stats.Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +52,9 @@ class Difference:
 
     metric: str
     category: str | None
-    before: Interval
-    after: Interval
-    difference: Interval
+    before: stats.Interval
+    after: stats.Interval
+    difference: stats.Interval
     p: float
     p_holm: float | None
     test: str
@@ -82,8 +73,9 @@ def rates(
     found = []
     for metric in metrics:
         values = {item: each[metric] for item, each in scores.items() if metric in each}
+        mean = stats.mean_interval if metric in grades else stats.rate_interval
         found += [
-            Rate(metric, category, (mean_interval if metric in grades else rate_interval)([values[i] for i in items]))
+            Rate(metric, category, mean([values[item] for item in items]))
             for category, items in _parts(values, categories)
         ]
     return found
@@ -108,7 +100,7 @@ def differences(
             _difference(metric, category, [pairs[item] for item in items], test)
             for category, items in _parts(pairs, categories)
         ]
-        adjusted = iter(holm([one.p for one in made if one.category is not None]))
+        adjusted = iter(stats.holm([one.p for one in made if one.category is not None]))
         found += [one if one.category is None else replace(one, p_holm=next(adjusted)) for one in made]
     return found
 
@@ -127,15 +119,15 @@ def _parts(values: Mapping[str, object], categories: Mapping[str, str]) -> list[
 
 
 def _difference(metric: str, category: str | None, pairs: Sequence[tuple[float, float]], test: str) -> Difference:
-    mean = mean_interval if test == "paired_t_bca" else rate_interval
+    mean = stats.mean_interval if test == "paired_t_bca" else stats.rate_interval
     before, after = (mean([pair[side] for pair in pairs]) for side in (0, 1))
     changes = [y - x for x, y in pairs]
     if test != "mcnemar_midp":
         by_bootstrap = test == "paired_t_bca" and len(pairs) > 1
-        interval = bootstrap_interval(changes) if by_bootstrap else mean_interval(changes)
-        return Difference(metric, category, before, after, interval, t_test(changes), None, test)
+        interval = stats.bootstrap_interval(changes) if by_bootstrap else stats.mean_interval(changes)
+        return Difference(metric, category, before, after, interval, stats.t_test(changes), None, test)
     both = sum(pair == (1, 1) for pair in pairs)
     only_before, only_after = sum(pair == (1, 0) for pair in pairs), sum(pair == (0, 1) for pair in pairs)
-    interval = newcombe_paired(both, only_after, only_before, len(pairs) - both - only_before - only_after)
-    p = mcnemar_midp(only_before, only_after)
+    interval = stats.newcombe_paired(both, only_after, only_before, len(pairs) - both - only_before - only_after)
+    p = stats.mcnemar_midp(only_before, only_after)
     return Difference(metric, category, before, after, interval, p, None, test, only_before, only_after)

@@ -16,7 +16,7 @@ from palate.errors import ArtifactError, ModelError
 from palate.evaluation.accuracy.evaluate import CUTOFF_LEN
 from palate.evaluation.accuracy.rewards import is_reward_model
 from palate.evaluation.export.check import BOUNDS, ExportCheck, check_export
-from palate.evaluation.subject import ModelSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
+from palate.evaluation.subject import ModelSpec, find_run, model_spec
 from palate.models.export.adapter import export_adapter
 from palate.models.export.gguf import check_converter, export_gguf
 from palate.models.export.hub import prepare_repository, upload
@@ -164,9 +164,8 @@ def _write(
 
 def _config(name: str) -> dict[str, Any]:
     """The config of a run or of a checkpoint's run; {} for other models."""
-    if is_run(name):
-        return read_run(name).config
-    return read_checkpoint(name).config if is_checkpoint(name) else {}
+    run = find_run(name)
+    return {} if run is None else run.config
 
 
 def _notices(name: str, spec: ModelSpec, options: ExportOptions) -> Iterator[str]:

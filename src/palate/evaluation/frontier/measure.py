@@ -8,12 +8,12 @@ ones, if given), and the KL of the model to its reference is estimated on the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from palate.data.scores import check_columns, checked_scores, columns_of
 from palate.errors import DataError, FunctionError, ModelError, UsageError
-from palate.evaluation.frontier.divergence import AnswerScore, score_answers
-from palate.evaluation.frontier.kept import KeptAnswers
+from palate.evaluation.frontier.answers import AnswerScore, KeptAnswers, score_answers
 from palate.evaluation.frontier.points import Frontier, FrontierAnswer, FrontierModel, FrontierPoint
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.cpu.allocator import give_back_memory
@@ -80,7 +80,19 @@ def measure_frontier(
     on_progress(f"loading the reference, {reference.model}")
     before = Subject(reference, forward, device)
     fitting = _fitting(prompts, before, max_new_tokens, cutoff_len)
-    measurement = _Measurement(before, prompts, fitting, rewards, samples, max_new_tokens, seed, kept_in)
+    settings = {
+        "reference": before.identity,
+        "prompts": list(fitting.values()),
+        "samples": samples,
+        "precision": forward.name,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+        "places": list(fitting),
+    }
+    kept = None if kept_in is None else KeptAnswers(kept_in, settings)
+    # At another temperature the KL would not be that of the models themselves.
+    decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
+    measurement = _Measurement(before, prompts, fitting, rewards, samples, decoding, kept)
     for point in points:  # first, since measuring may take hours
         measurement.compare_tokens(point)
     found = [measurement.measure(FrontierModel(REFERENCE, reference), before)]
@@ -88,7 +100,8 @@ def measure_frontier(
         on_progress(f"{number} of {len(points)}: {point.name}")
         found.append(measurement.measure(point, Subject(point.spec, forward, device)))
         give_back_memory()
-    measurement.remove_kept()
+    if kept is not None:
+        kept.remove()
     return Frontier(
         reference=REFERENCE,
         points=[point for point, _ in found],
@@ -131,41 +144,31 @@ def _fitting(
     return fitting
 
 
+@dataclass(frozen=True, slots=True)
 class _Measurement:
-    """The reference, prompts and rewards, the same for every point."""
+    """What is the same for every point.
 
-    def __init__(
-        self,
-        reference: Subject,
-        prompts: Sequence[Record],
-        fitting: Mapping[int, list[int]],
-        rewards: Mapping[str, RewardFunction],
-        samples: int,
-        max_new_tokens: int,
-        seed: int,
-        kept_in: Path | None,
-    ) -> None:
-        self._reference = reference
-        self._indices = list(fitting)
-        self._prompts = [prompts[index] for index in fitting]
-        self._rendered = list(fitting.values())
-        self._rewards = rewards
-        self._samples = samples
-        # The unit of every interval: all answers to a prompt, also of a prompt that was given twice.
-        self._units = [prompt_key(one.prompt) for one in self._prompts for _ in range(samples)]
-        # At another temperature the KL would not be that of the models themselves.
-        self._decoding = Decoding(max_new_tokens, temperature=1.0, seed=seed)
-        self._seeds = [sampling_seed(seed, "frontier", index, sample) for index in fitting for sample in range(samples)]
-        settings = {
-            "reference": reference.identity,
-            "prompts": self._rendered,
-            "samples": samples,
-            "precision": reference.precision.name,
-            "max_new_tokens": max_new_tokens,
-            "seed": seed,
-            "places": self._indices,
-        }
-        self._kept = None if kept_in is None else KeptAnswers(kept_in, settings)
+    Attributes:
+        reference: the loaded model.
+        prompts: all of them; `fitting` are those that are answered, index → token ids.
+        rewards: by name.
+        samples: answers to each prompt.
+        decoding: of the answers.
+        kept: answers of points that were measured before.
+    """
+
+    reference: Subject
+    prompts: Sequence[Record]
+    fitting: Mapping[int, list[int]]
+    rewards: Mapping[str, RewardFunction]
+    samples: int
+    decoding: Decoding
+    kept: KeptAnswers | None
+
+    @property
+    def asked(self) -> list[tuple[int, int]]:
+        """Index of the prompt and number of the sample, of every answer."""
+        return [(index, sample) for index in self.fitting for sample in range(self.samples)]
 
     def measure(self, point: FrontierModel, policy: Subject) -> tuple[FrontierPoint, list[FrontierAnswer]]:
         """The point, and its answers."""
@@ -173,20 +176,16 @@ class _Measurement:
         answers = self._answers(point.name, policy, groups, scores)
         return self._point(point, policy, answers), answers
 
-    def remove_kept(self) -> None:
-        """All points are measured."""
-        if self._kept is not None:
-            self._kept.remove()
-
     def _scored(self, policy: Subject) -> tuple[list[EncodedGroup], list[AnswerScore]]:
         """The answers of a point and their scores: kept ones, or sampled, scored and kept now."""
-        found = self._kept.read(policy.identity, self._rendered) if self._kept is not None else None
+        rendered = list(self.fitting.values())
+        found = self.kept.read(policy.identity, rendered) if self.kept is not None else None
         if found is not None:
             return found
         groups = self._sample(policy)
-        scores = [score for group in score_answers(policy, self._reference, groups) for score in group]
-        if self._kept is not None:
-            self._kept.write(policy.identity, groups, scores)
+        scores = [score for group in score_answers(policy, self.reference, groups) for score in group]
+        if self.kept is not None:
+            self.kept.write(policy.identity, groups, scores)
         return groups, scores
 
     def compare_tokens(self, point: FrontierModel) -> None:
@@ -195,15 +194,15 @@ class _Measurement:
         Raises:
             ModelError: its tokenizer differs, or its template renders the prompts differently.
         """
-        reference = self._reference
+        reference = self.reference
         template = point.spec.chat_template(point.spec.tokenizer())
         if template.tokenizer.get_vocab() != reference.template.tokenizer.get_vocab():
             raise ModelError(
                 f"{point.name}: its tokenizer is not that of the reference {reference.spec.model}, and a KL needs the "
                 "same tokens; name the model that it was trained from with --reference"
             )
-        for one, ids in zip(self._prompts, self._rendered, strict=True):
-            if prompt_ids(one, template) != ids:
+        for index, ids in self.fitting.items():
+            if prompt_ids(self.prompts[index], template) != ids:
                 raise ModelError(
                     f"{point.name}: its chat template writes prompts in another way than that of the reference "
                     f"{reference.spec.model}; use one template for both"
@@ -211,17 +210,15 @@ class _Measurement:
 
     def _sample(self, policy: Subject) -> list[EncodedGroup]:
         """A group for each prompt, its samples as completions."""
-        repeated = [one for one in self._prompts for _ in range(self._samples)]
+        repeated = [self.prompts[index] for index, _ in self.asked]
+        seeds = [sampling_seed(self.decoding.seed, "frontier", *one) for one in self.asked]
         single = policy.sampled(
-            [one.prompt for one in repeated], self._decoding, self._seeds, tools=[one.tools for one in repeated]
+            [one.prompt for one in repeated], self.decoding, seeds, tools=[one.tools for one in repeated]
         )
+        parts = [single[start : start + self.samples] for start in range(0, len(single), self.samples)]
         return [
-            EncodedGroup(
-                str(index),
-                single[index * self._samples].prompt_ids,
-                tuple(one.completions[0] for one in single[index * self._samples : (index + 1) * self._samples]),
-            )
-            for index in range(len(self._prompts))
+            EncodedGroup(str(number), part[0].prompt_ids, tuple(one.completions[0] for one in part))
+            for number, part in enumerate(parts)
         ]
 
     def _answers(
@@ -230,35 +227,40 @@ class _Measurement:
         stops = set(policy.template.stop_ids)
         ids = [completion.ids.tolist() for group in groups for completion in group.completions]
         texts = [policy.template.decode(one) for one in ids]
-        asked = [one for one in self._prompts for _ in range(self._samples)]
-        prompts, columns = [one.prompt for one in asked], columns_of([one.extra for one in asked])
+        repeated = [self.prompts[index] for index, _ in self.asked]
+        prompts, columns = [one.prompt for one in repeated], columns_of([one.extra for one in repeated])
         given = {
             reward: checked_scores(f"reward {reward}", function, prompts, texts, columns)
-            for reward, function in self._rewards.items()
+            for reward, function in self.rewards.items()
         }
         return [
             FrontierAnswer(
                 point=name,
-                prompt=self._indices[index // self._samples],
-                sample=index % self._samples,
+                prompt=prompt,
+                sample=sample,
                 text=text,
                 tokens=len(one),
                 ended=bool(one) and one[-1] in stops,
-                rewards={reward: values[index] for reward, values in given.items()},
+                rewards={reward: values[number] for reward, values in given.items()},
                 logp=score.logp,
                 ref_logp=score.ref_logp,
                 kl=score.kl,
             )
-            for index, (one, text, score) in enumerate(zip(ids, texts, scores, strict=True))
+            for number, ((prompt, sample), one, text, score) in enumerate(
+                zip(self.asked, ids, texts, scores, strict=True)
+            )
         ]
 
     def _point(self, point: FrontierModel, policy: Subject, answers: Sequence[FrontierAnswer]) -> FrontierPoint:
+        # The unit of every interval: all answers to a prompt, also of a prompt that was given twice.
+        units = [prompt_key(self.prompts[index].prompt) for index, _ in self.asked]
+
         def mean(values: Sequence[float | None]) -> Interval:
             """Mean over the answers that have a value."""
-            given = [(value, unit) for value, unit in zip(values, self._units, strict=True) if value is not None]
+            given = [(value, unit) for value, unit in zip(values, units, strict=True) if value is not None]
             return cluster_mean_interval([value for value, _ in given], [unit for _, unit in given])
 
-        scores = {reward: [answer.rewards[reward] for answer in answers] for reward in self._rewards}
+        scores = {reward: [answer.rewards[reward] for answer in answers] for reward in self.rewards}
         silent = next((reward for reward, given in scores.items() if all(score is None for score in given)), None)
         if silent is not None:
             raise FunctionError(f"reward {silent} gave no score to any answer of {point.name}")
@@ -266,8 +268,7 @@ class _Measurement:
         sampled = [answer.logp - answer.ref_logp for answer in answers]
         texts = [answer.text for answer in answers]
         different = [
-            len(set(texts[start : start + self._samples])) / self._samples
-            for start in range(0, len(texts), self._samples)
+            len(set(texts[start : start + self.samples])) / self.samples for start in range(0, len(texts), self.samples)
         ]
         return FrontierPoint(
             name=point.name,
@@ -276,14 +277,14 @@ class _Measurement:
             step=point.step,
             model=point.spec.model,
             identity=policy.identity,
-            reference=policy is self._reference,
+            reference=policy is self.reference,
             rewards={reward: mean(given) for reward, given in scores.items()},
             kl=mean(kl),
-            kl_error=standard_error(kl, self._units),
+            kl_error=standard_error(kl, units),
             kl_sampled=mean(sampled),
-            kl_sampled_error=standard_error(sampled, self._units),
+            kl_sampled_error=standard_error(sampled, units),
             tokens=mean([answer.tokens for answer in answers]),
-            ended=rate_interval([answer.ended for answer in answers], clusters=self._units),
-            distinct=rate_interval(different, clusters=self._units[:: self._samples]),
+            ended=rate_interval([answer.ended for answer in answers], clusters=units),
+            distinct=rate_interval(different, clusters=units[:: self.samples]),
             unscored={reward: sum(score is None for score in given) for reward, given in scores.items()},
         )

@@ -12,7 +12,7 @@ from palate.errors import ArtifactError, UsageError
 from palate.evaluation.accuracy.rewards import is_reward_model
 from palate.evaluation.answers.table import distinct_names
 from palate.evaluation.frontier.points import FrontierModel
-from palate.evaluation.subject import ModelSpec, RunSpec, is_checkpoint, is_run, model_spec, read_checkpoint, read_run
+from palate.evaluation.subject import ModelSpec, RunSpec, find_run, is_checkpoint, is_run, model_spec, read_checkpoint
 from palate.models.loading.resolve import resolve_name
 
 
@@ -40,14 +40,13 @@ def frontier_models(
     runs: list[RunSpec] = []
     for name in names:
         label = labels[folders[name]]
-        if is_run(name):
-            run = read_run(name)
+        run = find_run(name)
+        if run is not None:
             runs.append(run)
-            points += _points_of(run, label, with_checkpoints=with_checkpoints)
-        elif is_checkpoint(name):
-            run = read_checkpoint(name)
-            runs.append(run)
-            points.append(_checkpoint(run, Path(name), label))
+            if is_run(name):
+                points += _points_of(run, label, with_checkpoints=with_checkpoints)
+            else:
+                points.append(_checkpoint(run, Path(name), label))
         else:
             spec = model_spec(name, template=template)
             resolve_name(spec.model)  # fails now on a misspelt run

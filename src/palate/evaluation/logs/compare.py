@@ -151,12 +151,11 @@ def _check_content(first: ItemValues, second: ItemValues, shared: Sequence[str])
 def _values(first: ItemValues, second: ItemValues, name: str) -> dict[str, tuple[float, float]]:
     """The items with a value in both."""
     one, other = first.metrics[name], second.metrics[name]
-    found = {}
-    for item, value in one.items():
-        later = other.get(item)
-        if value is not None and later is not None:
-            found[item] = (value, later)
-    return found
+    return {
+        item: (value, later)
+        for item, value in one.items()
+        if value is not None and (later := other.get(item)) is not None
+    }
 
 
 def _clusters(first: ItemValues, second: ItemValues, items: Sequence[str]) -> list[str] | None:

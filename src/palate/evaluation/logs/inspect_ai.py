@@ -16,8 +16,7 @@ from typing import Any
 
 from palate.artifacts import read_json
 from palate.errors import DataError
-from palate.evaluation.logs.collect import ItemCollector
-from palate.evaluation.logs.items import ItemValues, content_hash
+from palate.evaluation.logs.items import ItemCollector, ItemValues, content_hash
 
 # Inspect compresses with Zstandard, which the standard library's zipfile reads from Python 3.14 on.
 if sys.version_info >= (3, 14):

@@ -16,8 +16,7 @@ from typing import Any
 
 from palate.artifacts import iter_jsonl
 from palate.errors import DataError
-from palate.evaluation.logs.collect import ItemCollector
-from palate.evaluation.logs.items import ItemValues, content_hash
+from palate.evaluation.logs.items import ItemCollector, ItemValues, content_hash
 
 SAMPLES = "samples_*.jsonl"
 """Names of the files in a folder of results."""

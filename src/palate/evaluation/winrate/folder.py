@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +54,7 @@ class WinRateFolder:
 
     def check(self) -> None:
         """Raises ArtifactError if the folder holds anything but a win rate's files."""
-        if self.path.exists() and not self.path.is_dir():
-            raise ArtifactError(f"{self.path}: is a file; choose another --output")
-        if self.path.is_dir():
-            found = (path for path in self.path.iterdir() if not path.name.startswith("."))
-            strange = sorted(path.name for path in found if path.name not in _FILES and not _of_sweep(path))
-            if strange:
-                raise ArtifactError(
-                    f"{self.path}: holds files that are no win rate ({strange[0]}); choose another --output"
-                )
+        check_contents(self.path, "win rate", _is_known)
 
     def write_pairs(self, rows: Sequence[Candidates]) -> None:
         """Write the candidates, once: verdicts in this folder are on exactly these answers.
@@ -80,6 +72,16 @@ class WinRateFolder:
                     "changed, choose another --output"
                 )
         write_text(self.candidates, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def check_contents(folder: Path, what: str, known: Callable[[Path], bool]) -> None:
+    """Raises ArtifactError if the path is a file, or a folder with anything that is not known."""
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder}: is a file; choose another --output")
+    found = folder.iterdir() if folder.is_dir() else ()
+    strange = sorted(path.name for path in found if not known(path))
+    if strange:
+        raise ArtifactError(f"{folder}: holds files that are no {what} ({strange[0]}); choose another --output")
 
 
 def pair_answers(
@@ -104,5 +106,8 @@ def pair_answers(
     return rows, missing
 
 
-def _of_sweep(path: Path) -> bool:
+def _is_known(path: Path) -> bool:
+    """Whether it is a file of a win rate, a hidden one, or the folder of a temperature."""
+    if path.name in _FILES or path.name.startswith("."):
+        return True
     return path.is_dir() and path.name.startswith("t") and path.name[1:].replace(".", "", 1).isdigit()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from palate.data.measures.similarity import ngram_hashes
 from palate.data.measures.words import tokens
 from palate.errors import PalateError
 from palate.evaluation.accuracy.held_out import trained_prompts
-from palate.evaluation.subject import is_checkpoint, is_run, read_checkpoint, read_run
+from palate.evaluation.subject import find_run
 from palate.evaluation.winrate.sides import Side
 from palate.records import Messages, Record, prompt_key
 
@@ -43,10 +42,8 @@ class PromptIndex:
         self._runs: dict[bytes, list[str]] = {}
         for record in prompts:
             self._same.setdefault(prompt_key(_own_turns(record.prompt)), []).append(record.id)
-            text = _text(record.prompt)
-            if len(tokens(text)) >= RUN:
-                for run in ngram_hashes(text, RUN):
-                    self._runs.setdefault(run, []).append(record.id)
+            for run in _runs(record.prompt):
+                self._runs.setdefault(run, []).append(record.id)
 
     def find(self, trained: Iterable[Messages]) -> dict[str, str]:
         """Prompt id → how it is found in the training prompts."""
@@ -54,21 +51,19 @@ class PromptIndex:
         for prompt in trained:
             for where in self._same.get(prompt_key(_own_turns(prompt)), ()):
                 found[where] = "same"
-            text = _text(prompt)
-            if len(tokens(text)) >= RUN:
-                for run in ngram_hashes(text, RUN):
-                    for where in self._runs.get(run, ()):
-                        found.setdefault(where, "run")
+            for run in _runs(prompt):
+                for where in self._runs.get(run, ()):
+                    found.setdefault(where, "run")
         return found
 
 
 def leaks_of(side: Side, index: PromptIndex) -> Leaks:
     """Look for the prompts in the training data of a side; says why if that is not possible."""
-    if side.folder is None or not (is_run(side.folder) or is_checkpoint(side.folder)):
-        return Leaks(side.name, reason="no run of palate, so its training data is not known")
-    read = read_run if is_run(side.folder) else read_checkpoint
     try:
-        trained = trained_prompts(read(Path(side.folder)))
+        run = find_run(side.folder) if side.folder is not None else None
+        if run is None:
+            return Leaks(side.name, reason="no run of palate, so its training data is not known")
+        trained = trained_prompts(run)
     except PalateError as error:  # the data is elsewhere by now, for example; the result says so
         return Leaks(side.name, reason=str(error))
     return Leaks(side.name, len(trained), index.find(trained))
@@ -78,5 +73,7 @@ def _own_turns(prompt: Messages) -> Messages:
     return tuple(message for message in prompt if message.role != "system")
 
 
-def _text(prompt: Messages) -> str:
-    return "\n".join(message.text for message in _own_turns(prompt))
+def _runs(prompt: Messages) -> Iterable[bytes]:
+    """Hashes of all sequences of `RUN` words; none of a shorter prompt."""
+    text = "\n".join(message.text for message in _own_turns(prompt))
+    return ngram_hashes(text, RUN) if len(tokens(text)) >= RUN else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,26 +10,10 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from palate import stats
 from palate.errors import DataError
 from palate.evaluation.winrate.groups import Group, by_category, by_length
 from palate.evaluation.winrate.items import Item, clusters_of
-from palate.evaluation.winrate.style import style_differences
-from palate.stats import (
-    Corrected,
-    JudgeAccuracy,
-    LengthControl,
-    PositionReport,
-    WinRate,
-    binomial_exact,
-    items_needed,
-    judge_accuracy,
-    length_controlled,
-    position_report,
-    ppi_mean,
-    smallest_effect,
-    standard_error,
-    win_rate,
-)
 
 Band: TypeAlias = Literal["below_50", "50_to_60", "60_to_80", "above_80"]
 BANDS: Mapping[Band, tuple[str, str]] = {
@@ -42,6 +27,13 @@ NO_DIFFERENCE = ("unclear", "no difference is shown: the interval contains 50 %"
 
 EFFECTS = (0.03, 0.05, 0.10)
 """Differences from 50 % for which the number of prompts is given."""
+_CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
+_STYLES = (
+    re.compile(r"^ {0,3}#{1,6}\s", re.MULTILINE),
+    re.compile(r"^\s*(?:[-*+]|\d+[.)])\s", re.MULTILINE),
+    re.compile(r"\*\*[^*\n]+\*\*|__[^_\n]+__"),
+)
+"""Headers, list items and bold text in Markdown, which judges like for their own sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +75,8 @@ class PeopleCorrection:
 
     labelled: int
     unlabelled: int
-    ppi: Corrected
-    accuracy: JudgeAccuracy
+    ppi: stats.Corrected
+    accuracy: stats.JudgeAccuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,33 +85,31 @@ class Figures:
 
     Attributes:
         counts: items by status: judged, same_answer, unparsed, missing.
-        rate: raw win rate with wins, ties, inconsistent items and losses.
+        win_rate: raw, with wins, ties, inconsistent items and losses.
         bounds: the raw rate if A had lost, and if A had won, every unparsed or missing item.
-        controlled: at equal length. `style`: at equal length and style; None unless asked for.
+        length_controlled: at equal length. `length_and_style_controlled`: also at equal style; None unless asked for.
         position: of a judge that saw both orders; `slots` of people, who saw one.
         power: what n could show; None with a single item or cluster, and if all scores are equal.
-        categories, lengths: win rates of parts.
+        by_category, by_length: win rates of parts.
         mean_lengths: mean characters of the answers of A and B.
         people: corrected with votes of people; None without any.
     """
 
     counts: Mapping[str, int]
-    rate: WinRate
+    win_rate: stats.WinRate
     bounds: tuple[float, float]
-    controlled: LengthControl
-    style: LengthControl | None
-    position: PositionReport | None
+    length_controlled: stats.LengthControl
+    length_and_style_controlled: stats.LengthControl | None
+    position: stats.PositionReport | None
     slots: SlotReport | None
     power: Power | None
-    categories: Sequence[Group]
-    lengths: Sequence[Group]
+    by_category: Sequence[Group]
+    by_length: Sequence[Group]
     mean_lengths: tuple[float, float]
     people: PeopleCorrection | None
 
 
-def measure(
-    items: Sequence[Item], *, with_style: bool = False, labels: Mapping[str, float] | None = None, level: float = 0.95
-) -> Figures:
+def measure(items: Sequence[Item], *, with_style: bool = False, labels: Mapping[str, float] | None = None) -> Figures:
     """Compute the figures.
 
     Args:
@@ -142,17 +132,17 @@ def measure(
     open_items = total - len(kept)
     return Figures(
         counts={name: counts[name] for name in ("judged", "same_answer", "unparsed", "missing")},
-        rate=_raw(items, level),
+        win_rate=_raw(items),
         bounds=(won / total, (won + open_items) / total),
-        controlled=_controlled(kept, with_style=False, level=level),
-        style=_controlled(kept, with_style=True, level=level) if with_style else None,
-        position=_position(kept, level),
+        length_controlled=_controlled(kept, with_style=False),
+        length_and_style_controlled=_controlled(kept, with_style=True) if with_style else None,
+        position=_position(kept),
         slots=_slots(kept),
-        power=_power(scores, standard_error(scores, groups)) if len(kept) > 1 else None,
-        categories=by_category(items),
-        lengths=by_length(items),
+        power=_power(scores, stats.standard_error(scores, groups)) if len(kept) > 1 else None,
+        by_category=by_category(items),
+        by_length=by_length(items),
         mean_lengths=_mean_lengths(items),
-        people=_corrected(kept, labels, level) if labels is not None else None,
+        people=_corrected(kept, labels) if labels is not None else None,
     )
 
 
@@ -160,18 +150,18 @@ def _in_both_orders(items: Sequence[Item]) -> bool:
     return all({verdict.order for verdict in item.verdicts} == {1, -1} for item in items if item.status == "judged")
 
 
-def _raw(items: Sequence[Item], level: float) -> WinRate:
+def _raw(items: Sequence[Item]) -> stats.WinRate:
     """The raw rate; unparsed items are counted, missing ones are no part of it."""
     asked = [item for item in items if item.scored or item.status == "unparsed"]
     groups = clusters_of(asked)
     if _in_both_orders(asked):
         first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
-        return win_rate(first, second, clusters=groups, level=level)
+        return stats.win_rate(first, second, clusters=groups)
     scores = [float("nan") if item.score is None else item.score for item in asked]
-    return win_rate(scores, clusters=groups, level=level)
+    return stats.win_rate(scores, clusters=groups)
 
 
-def _controlled(kept: Sequence[Item], *, with_style: bool, level: float) -> LengthControl:
+def _controlled(kept: Sequence[Item], *, with_style: bool) -> stats.LengthControl:
     verdicts, orders, lengths, clusters, styles = [], [], [], [], []
     for item in kept:
         a, b = item.lengths
@@ -185,15 +175,15 @@ def _controlled(kept: Sequence[Item], *, with_style: bool, level: float) -> Leng
             clusters.append(item.group or item.id)
             styles.append(style)
     columns = list(zip(*styles)) if with_style else []
-    return length_controlled(verdicts, orders, lengths, clusters, style=columns, level=level)
+    return stats.length_controlled(verdicts, orders, lengths, clusters, style=columns)
 
 
-def _position(kept: Sequence[Item], level: float) -> PositionReport | None:
+def _position(kept: Sequence[Item]) -> stats.PositionReport | None:
     asked = [item for item in kept if item.status == "judged"]
     if not asked or not _in_both_orders(asked):
         return None
     first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
-    return position_report(first, second, clusters=clusters_of(asked), level=level)
+    return stats.position_report(first, second, clusters=clusters_of(asked))
 
 
 def _slots(kept: Sequence[Item]) -> SlotReport | None:
@@ -202,7 +192,7 @@ def _slots(kept: Sequence[Item]) -> SlotReport | None:
         return None
     of_first = [row.share if row.order == 1 else 1 - row.share for item in asked for row in item.verdicts]
     first, second = sum(share > 0.5 for share in of_first), sum(share < 0.5 for share in of_first)
-    return SlotReport(first, second, sum(of_first) / len(of_first), binomial_exact(first, first + second))
+    return SlotReport(first, second, sum(of_first) / len(of_first), stats.binomial_exact(first, first + second))
 
 
 def _power(scores: np.ndarray[tuple[int], np.dtype[np.float64]], error: float) -> Power | None:
@@ -212,9 +202,9 @@ def _power(scores: np.ndarray[tuple[int], np.dtype[np.float64]], error: float) -
     found = abs(float(scores.mean()) - 0.5)
     return Power(
         sd,
-        smallest_effect(error),
-        {effect: items_needed(effect, sd) for effect in EFFECTS},
-        items_needed(found, sd) if found > 1e-9 else None,
+        stats.smallest_effect(error),
+        {effect: stats.items_needed(effect, sd) for effect in EFFECTS},
+        stats.items_needed(found, sd) if found > 1e-9 else None,
     )
 
 
@@ -225,7 +215,7 @@ def _mean_lengths(items: Sequence[Item]) -> tuple[float, float]:
     return sum(a for a, _ in lengths) / len(lengths), sum(b for _, b in lengths) / len(lengths)
 
 
-def _corrected(kept: Sequence[Item], labels: Mapping[str, float], level: float) -> PeopleCorrection:
+def _corrected(kept: Sequence[Item], labels: Mapping[str, float]) -> PeopleCorrection:
     labelled = [item for item in kept if item.id in labels]
     others = [item for item in kept if item.id not in labels]
     y, f, rest = (
@@ -235,5 +225,19 @@ def _corrected(kept: Sequence[Item], labels: Mapping[str, float], level: float) 
     )
     of_labelled, of_others = ([item.group or item.id for item in part] for part in (labelled, others))
     clusters = None if clusters_of(kept) is None else (of_labelled, of_others)
-    ppi = ppi_mean(y, f, rest, clusters=clusters, level=level)
-    return PeopleCorrection(len(labelled), len(others), ppi, judge_accuracy(y, f, level=level))
+    ppi = stats.ppi_mean(y, f, rest, clusters=clusters)
+    return PeopleCorrection(len(labelled), len(others), ppi, stats.judge_accuracy(y, f))
+
+
+def style_counts(text: str) -> tuple[int, int, int]:
+    """Number of headers, list items and bold passages, outside of code blocks."""
+    prose = _CODE.sub("", text)
+    headers, lists, bold = (len(pattern.findall(prose)) for pattern in _STYLES)
+    return headers, lists, bold
+
+
+def style_differences(a: str, b: str) -> tuple[float, float, float]:
+    """(a − b) / (a + b) of each count, in [−1, 1]; 0 where neither text has any (as FastChat normalises them)."""
+    first, second = style_counts(a), style_counts(b)
+    headers, lists, bold = ((x - y) / (x + y) if x + y else 0.0 for x, y in zip(first, second))
+    return headers, lists, bold

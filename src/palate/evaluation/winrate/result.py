@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from palate.artifacts import plain
 from palate.charts.text import amount
 from palate.evaluation.winrate.items import Item
 from palate.evaluation.winrate.leaks import Leaks
@@ -80,13 +81,13 @@ class Result:
     @property
     def band(self) -> Band | None:
         """The band of the raw win rate."""
-        return None if self.figures.rate.rate is None else band_of(self.figures.rate.rate.estimate)
+        return None if self.figures.win_rate.rate is None else band_of(self.figures.win_rate.rate.estimate)
 
-    def regressions(self, most: int = WORST) -> list[Item]:
+    def regressions(self) -> list[Item]:
         """The items that A lost most clearly: lowest score, then lowest probability, then order of the prompts."""
         lost = [item for item in self.items if item.score is not None and item.score < 0.5]
         lost.sort(key=lambda item: (item.score, 0.5 if item.probability is None else item.probability))
-        return lost[:most]
+        return lost[:WORST]
 
     def findings(self) -> list[str]:
         """What a reader must know before believing the figures, one sentence each."""
@@ -94,40 +95,33 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The content of `winrate.json`."""
-        figures = self.figures
-        rate = asdict(figures.rate)
-        return {
-            "kind": "winrate",
-            "version": 1,
-            "a": asdict(self.a),
-            "b": asdict(self.b),
-            "judge": self.judge,
-            "judge_kind": self.judge_kind,
-            "judge_identity": None if self.judge_identity is None else asdict(self.judge_identity),
-            "decoding": None if self.decoding is None else asdict(self.decoding),
-            "prompts": len(self.items),
-            "prompts_hash": self.prompts_hash,
-            "counts": dict(figures.counts),
-            "win_rate": rate.pop("rate"),
-            **rate,
-            "band": self.band,
-            "bounds": list(figures.bounds),
-            "length_controlled": asdict(figures.controlled),
-            "length_and_style_controlled": None if figures.style is None else asdict(figures.style),
-            "position": None if figures.position is None else asdict(figures.position),
-            "slots": None if figures.slots is None else asdict(figures.slots),
-            "power": None if figures.power is None else asdict(figures.power),
-            "by_category": [asdict(group) for group in figures.categories],
-            "by_length": [asdict(group) for group in figures.lengths],
-            "mean_lengths": list(figures.mean_lengths),
-            "people": None if figures.people is None else asdict(figures.people),
-            "left_out_votes": dict(self.left_out_votes),
-            "leaks": [asdict(leaks) for leaks in self.leaks],
-            "win_rate_without_leaks": None if self.without_leaks is None else asdict(self.without_leaks),
-            "findings": self.findings(),
-            "regressions": [_regression(item) for item in self.regressions()],
-            "items": [item.to_json() for item in self.items],
-        }
+        figures = plain(self.figures)
+        rate = figures.pop("win_rate")
+        facts: dict[str, Any] = plain(
+            {
+                "kind": "winrate",
+                "version": 1,
+                "a": self.a,
+                "b": self.b,
+                "judge": self.judge,
+                "judge_kind": self.judge_kind,
+                "judge_identity": self.judge_identity,
+                "decoding": self.decoding,
+                "prompts": len(self.items),
+                "prompts_hash": self.prompts_hash,
+                "win_rate": rate.pop("rate"),
+                **rate,
+                "band": self.band,
+                **figures,
+                "left_out_votes": self.left_out_votes,
+                "leaks": self.leaks,
+                "win_rate_without_leaks": self.without_leaks,
+                "findings": self.findings(),
+                "regressions": [_regression(item) for item in self.regressions()],
+                "items": [item.to_json() for item in self.items],
+            }
+        )
+        return facts
 
 
 def band_of(rate: float) -> Band:
@@ -151,7 +145,7 @@ def _regression(item: Item) -> dict[str, Any]:
 
 
 def _about_rate(result: Result) -> list[str]:
-    rate, power = result.figures.rate.rate, result.figures.power
+    rate, power = result.figures.win_rate.rate, result.figures.power
     if rate is None or 0.5 not in rate:
         return []
     needed = f"; this difference needs about {power.for_this:,} prompts" if power and power.for_this else ""
@@ -175,7 +169,7 @@ def _about_judge(result: Result) -> list[str]:
             found.append(f"only {100 * share:.0f} % of the verdicts are the same in both orders; {least}")
     elif slots is not None:
         found += _slot_bias(slots.first_won, slots.second_won, slots.p_value, "votes")
-    raw, controlled = figures.rate.rate, figures.controlled
+    raw, controlled = figures.win_rate.rate, figures.length_controlled
     if raw is not None and controlled.rate is not None and abs(controlled.rate.estimate - raw.estimate) > LARGE_SHIFT:
         shift = 100 * (controlled.rate.estimate - raw.estimate)
         found.append(f"control of length moves the win rate by {shift:+.1f} points, more than 10: much of it is length")
@@ -212,13 +206,13 @@ def _about_items(result: Result) -> list[str]:
             f"{unjudged} of {amount(total, 'item')} have no verdict; if A had lost or won all of them the win rate "
             f"would be {100 * low:.1f} or {100 * high:.1f} %"
         )
-    rate = result.figures.rate.rate
+    rate = result.figures.win_rate.rate
     if rate is not None and rate.n <= FEW_CLUSTERS:
         found.append(f"only {amount(rate.n, 'independent prompt')}: the interval covers less often than it says")
     for side in (result.a, result.b):
         if side.truncated:
-            cut = amount(side.truncated, "answer")
-            found.append(f"{side.name}: {cut} cut at the longest length; raise --max-new-tokens")
+            answers = amount(side.truncated, "answer")
+            found.append(f"{side.name}: {answers} truncated at the longest length; raise --max-new-tokens")
         if side.empty:
             found.append(f"{side.name}: {amount(side.empty, 'empty answer')}")
     return found

@@ -25,14 +25,13 @@ from palate.evaluation.winrate.result import Result, SideFacts
 from palate.evaluation.winrate.sides import (
     Side,
     SideAnswers,
-    answer_prompts,
     check_different,
     check_weights,
     load_side,
     recorded_answers,
 )
 from palate.feedback.calibration.card import identity_of
-from palate.feedback.candidates import Candidates, endpoint_counts
+from palate.feedback.candidates import endpoint_counts, write_candidates
 from palate.feedback.judging import collect_votes, questions
 from palate.feedback.people_votes import PeopleVotes, key_of
 from palate.models.cpu.allocator import give_back_memory
@@ -95,7 +94,8 @@ def check_sides(plan: Plan) -> None:
 
     Raises:
         DataError: recorded answers are to none of the prompts.
-        ModelError: a model has no tokenizer or template. EngineError: an engine does not answer, or has another model.
+        ModelError, ConfigError: a model has no tokenizer or no chat template.
+        EngineError: an engine does not answer, or has another model.
     """
     for side in plan.sides:
         if side.recorded:
@@ -119,7 +119,7 @@ def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, on_progres
     for name, side in zip(NAMES, plan.sides):
         identities.append(_answer_side(plan, side, name, folders, identities, on_progress))
     for folder in folders.values():
-        a, b = (side_answers(plan, side, name, folder) for name, side in zip(NAMES, plan.sides))
+        a, b = _answers(plan, folder)
         check_weights((plan.a.name, plan.b.name), (a.identities, b.identities))
         rows, _ = pair_answers(plan.prompts, a, b)
         folder.write_pairs(rows)
@@ -135,14 +135,19 @@ def _answer_side(
 ) -> frozenset[str]:
     """Generate the missing answers of one side; returns the identity of its weights, if it is known."""
     if side.recorded:
-        return recorded_answers(side.name, plan.prompts).identities
+        recorded = recorded_answers(side.name, plan.prompts)
+        if recorded.unused:
+            unused = amount(recorded.unused, "recorded answer is", "recorded answers are")
+            on_progress(f"{side.name}: {unused} not used: to other prompts, or beyond the first to a prompt")
+        return recorded.identities
     on_progress(f"answering {amount(len(plan.prompts), 'prompt')} with {side.name}")
     answerer = load_side(side, template=plan.template, precision=plan.precision)
     identity = frozenset({answerer.identity} if answerer.identity else ())
     for other in before:
         check_weights((plan.a.name, plan.b.name), (other, identity))
     for temperature, folder in folders.items():
-        answer_prompts(answerer, plan.prompts, replace(plan.decoding, temperature=temperature), folder.answers(name))
+        decoding = replace(plan.decoding, temperature=temperature)
+        write_candidates(plan.prompts, answerer, 1, decoding, path=folder.answers(name))
     by_endpoint("answered", endpoint_counts(answerer), on_progress)
     del answerer
     if side.url is None:
@@ -156,79 +161,57 @@ def find_leaks(plan: Plan) -> list[Leaks]:
     return [leaks_of(side, index) for side in plan.sides]
 
 
-def side_answers(plan: Plan, side: Side, name: str, folder: WinRateFolder) -> SideAnswers:
-    """The answers of a side: recorded, or those that were generated into the folder."""
-    return recorded_answers(side.name if side.recorded else folder.answers(name), plan.prompts)
-
-
-def measure_judged(
+def measure_answers(
     plan: Plan,
     folder: WinRateFolder,
-    judge: Judge,
+    judge: Judge | None,
     *,
     temperature: float,
     leaks: Sequence[Leaks],
     people: PeopleVotes | None = None,
 ) -> Result:
-    """Let the judge compare the answers in the folder, and measure.
+    """Compare the answers in the folder, and measure.
 
     Args:
-        people: votes of people on some of the items, to correct the judge with.
+        judge: gives verdicts on the pairs that have none yet; None to measure with the votes of people.
+        people: their votes; beside a judge on some of the items, to correct the judge with.
     """
-    rows = _rows(plan, folder)
-    collected = collect_votes(questions(rows), judge, folder.votes)
-    kind = str(getattr(judge, "kind", "judge"))
-    items = judged_items(rows, collected)
-    found = _result(plan, folder, items, judge.name, kind, temperature, people, leaks, correct=True)
-    return replace(found, judge_identity=identity_of(judge))
-
-
-def measure_people(
-    plan: Plan, folder: WinRateFolder, people: PeopleVotes, *, temperature: float, leaks: Sequence[Leaks]
-) -> Result:
-    """Measure with the votes of people on the answers in the folder."""
-    items = people_items(_rows(plan, folder), people)
-    return _result(plan, folder, items, "people", "person", temperature, people, leaks, correct=False)
-
-
-def _rows(plan: Plan, folder: WinRateFolder) -> list[Candidates]:
-    a, b = (side_answers(plan, side, name, folder) for name, side in zip(NAMES, plan.sides))
-    return pair_answers(plan.prompts, a, b)[0]
-
-
-def _result(
-    plan: Plan,
-    folder: WinRateFolder,
-    items: Sequence[Item],
-    judge: str,
-    kind: str,
-    temperature: float,
-    people: PeopleVotes | None,
-    leaks: Sequence[Leaks],
-    *,
-    correct: bool,
-) -> Result:
-    a, b = (side_answers(plan, side, name, folder) for name, side in zip(NAMES, plan.sides))
-    _, missing = pair_answers(plan.prompts, a, b)
+    a, b = _answers(plan, folder)
+    rows, missing = pair_answers(plan.prompts, a, b)
+    labels = None
+    if judge is not None:
+        found = judged_items(rows, collect_votes(questions(rows), judge, folder.votes))
+        labels = people_shares(people) if people is not None else None
+    else:
+        assert people is not None  # without votes there is nothing to measure
+        found = people_items(rows, people)
+    ids = [record.id for record in plan.prompts]
     categories = {one.id: str(one.extra.get(plan.category, "")) for one in plan.prompts} if plan.category else {}
     groups = {one.id: str(one.extra.get(plan.cluster, one.id)) for one in plan.prompts} if plan.cluster else None
-    ids = [record.id for record in plan.prompts]
-    ordered = with_groups(in_order_of(ids, items, missing, categories), groups)
-    labels = people_shares(people) if people is not None and correct else None
+    items = with_groups(in_order_of(ids, found, missing, categories), groups)
     generated = not (plan.a.recorded and plan.b.recorded)
     return Result(
         a=_facts(plan.a, a),
         b=_facts(plan.b, b),
-        judge=judge,
-        judge_kind=kind,
+        judge="people" if judge is None else judge.name,
+        judge_kind="person" if judge is None else str(getattr(judge, "kind", "judge")),
         decoding=replace(plan.decoding, temperature=temperature) if generated else None,
-        items=ordered,
-        figures=measure(ordered, with_style=plan.style, labels=labels),
+        items=items,
+        figures=measure(items, with_style=plan.style, labels=labels),
         leaks=leaks,
-        without_leaks=_without(ordered, leaks),
+        without_leaks=_without(items, leaks),
         left_out_votes=_left_out(people, ids) if people is not None else {},
+        judge_identity=None if judge is None else identity_of(judge),
         prompts_hash=prompts_hash(plan.prompts),
     )
+
+
+def _answers(plan: Plan, folder: WinRateFolder) -> list[SideAnswers]:
+    """The answers of A and B: recorded, or those that were generated into the folder."""
+    return [
+        recorded_answers(side.name if side.recorded else folder.answers(name), plan.prompts)
+        for name, side in zip(NAMES, plan.sides)
+    ]
 
 
 def _left_out(people: PeopleVotes, ids: Sequence[str]) -> dict[str, int]:
@@ -255,4 +238,4 @@ def _without(items: Sequence[Item], leaks: Sequence[Leaks]) -> Interval | None:
     kept = [item for item in items if item.id not in leaked]
     if not leaked or not any(item.scored for item in kept):
         return None
-    return measure(kept).rate.rate
+    return measure(kept).win_rate.rate

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from palate.errors import DataError, UsageError
 from palate.evaluation.answers.answerer import load_answerer
-from palate.feedback.candidates import Answerer, Candidates, Origin, read_candidates, write_candidates
+from palate.feedback.candidates import Answerer, Candidates, Origin, read_candidates
 from palate.feedback.page.chat import split_model
-from palate.models.generation.decoding import Decoding
 from palate.records import Answer, Record, prompt_key
 
 RECORDED = ".jsonl"
@@ -106,11 +105,6 @@ def load_side(side: Side, *, template: str | None, precision: str) -> Answerer:
     if check is not None:
         check()
     return answerer
-
-
-def answer_prompts(answerer: Answerer, prompts: Sequence[Record], decoding: Decoding, path: Path) -> None:
-    """Append the missing answers to the file; one answer to each prompt."""
-    write_candidates(prompts, answerer, 1, decoding, path=path)
 
 
 def recorded_answers(path: str | Path, prompts: Sequence[Record]) -> SideAnswers:

@@ -81,7 +81,7 @@ def build_canaries(good: Sequence[tuple[Candidates, int]], most: int) -> dict[Ki
     usable = list(by_row.values())[:most]
     built: dict[Kind, list[Canary]] = {kind: [] for kind in get_args(Kind)}
     for number, (row, answer) in enumerate(usable):
-        kept = replace(row, completions=(answer,))
+        kept = replace(row, completions=(answer,), origins=())
         copied = row.prompt[-1].text if row.prompt else ""
         padded = f"{answer.text.rstrip()}\n\n" + " ".join([_PADDING] * max(1, round(len(answer.text) / len(_PADDING))))
         texts: dict[Kind, str | None] = {

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from palate.artifacts import file_hash, json_hash, plain, read_json, write_json
-from palate.errors import DataError, StoreError
+from palate.errors import DataError, MissingStoreError, StoreError
 from palate.feedback.agreement import AnnotatorQuality, JudgeAgreement, PeopleAgreement
 from palate.feedback.calibration.biases import Preference, Share
 from palate.feedback.calibration.canaries import CanaryResult
@@ -24,12 +24,11 @@ from palate.feedback.calibration.prompts import PromptSpread
 from palate.feedback.judges.scores import ScoreJudge
 from palate.records import Judge
 from palate.stats import PositionReport
-from palate.store import open_store, store_url
+from palate.store import open_store
 from palate.store.tables import JudgeCard as JudgeCardRow
 
 SCHEMA = 1
 """Version of the file's fields."""
-_SQLITE = "sqlite:///"
 
 CardVerdict: TypeAlias = Literal["may_decide_alone", "not_alone", "invalid"]
 
@@ -194,11 +193,10 @@ def unmeasured_note(judge: Judge, store: str | None) -> str | None:
     """
     identity = identity_of(judge)
     unmeasured = f"judge {identity.name} was not measured against people's votes; palate judge calibrate measures it"
-    url = store_url(store)
-    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).is_file():
-        return unmeasured
     try:
-        opened = open_store(url, create=False)
+        opened = open_store(store, create=False)
+    except MissingStoreError:
+        return unmeasured
     except StoreError as error:  # the votes are there, and are worth a line in any case
         return f"{unmeasured} ({error})"
     try:

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
 
 from palate.artifacts import file_hash
 from palate.errors import UsageError
+from palate.feedback.campaigns.campaign import find_campaign, list_campaigns
 from palate.feedback.candidates import Candidates, read_candidates
 from palate.feedback.export.lineage import JudgeOrigin, VoteSource
 from palate.feedback.export.vote_filter import is_person
+from palate.feedback.transfer import candidates_in, votes_in
 from palate.feedback.votes import Vote, read_votes
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from palate.store import Store
+from palate.store import Store
+from palate.store.tables import Campaign, CampaignVersion, JudgeCard, Judgement, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,6 @@ def collection_of_store(store: Store, campaign: str | None = None) -> Collection
 
 
 def _read(session: Session, name: str | None) -> Collection:
-    from palate.feedback.transfer import candidates_in, votes_in
-
     campaign = _campaign(session, name)
     votes = tuple(votes_in(session, campaign.name))
     return Collection(
@@ -99,9 +99,7 @@ def _read(session: Session, name: str | None) -> Collection:
     )
 
 
-def _campaign(session: Session, name: str | None) -> Any:
-    from palate.feedback.campaigns.campaign import find_campaign, list_campaigns
-
+def _campaign(session: Session, name: str | None) -> Campaign:
     if name is not None:
         return find_campaign(session, name)
     found = list_campaigns(session)
@@ -114,19 +112,11 @@ def _campaign(session: Session, name: str | None) -> Any:
 
 
 def _schemas(session: Session, campaign: int) -> dict[int, Mapping[str, Any]]:
-    from sqlalchemy import select
-
-    from palate.store.tables import CampaignVersion
-
     versions = select(CampaignVersion).where(CampaignVersion.campaign_id == campaign).order_by(CampaignVersion.version)
     return {row.version: row.schema for row in session.scalars(versions)}
 
 
 def _sampling(session: Session, campaign: int) -> Sampling:
-    from sqlalchemy import func, select
-
-    from palate.store.tables import Task
-
     of = (func.count(), func.count(Task.probability), func.min(Task.probability), func.max(Task.probability))
     tasks, known, lowest, highest = session.execute(
         select(*of).where(Task.campaign_id == campaign, Task.gold.is_(False))
@@ -136,10 +126,6 @@ def _sampling(session: Session, campaign: int) -> Sampling:
 
 def _judges(session: Session, votes: tuple[Vote, ...]) -> dict[str, JudgeOrigin]:
     """What the store has about the judges of these votes: the prompt of their requests, and their newest card."""
-    from sqlalchemy import select
-
-    from palate.store.tables import JudgeCard, Judgement
-
     found = {}
     for name in dict.fromkeys(vote.who for vote in votes if not is_person(vote)):
         card = session.scalars(select(JudgeCard).where(JudgeCard.judge == name).order_by(JudgeCard.id.desc())).first()

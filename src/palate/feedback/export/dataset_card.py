@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from palate.artifacts.markdown import escaped
 from palate.charts.text import amount
@@ -13,6 +13,9 @@ from palate.feedback.export.collection import Collection, Sampling
 from palate.feedback.export.vote_filter import FilteredVotes, is_person
 from palate.feedback.votes import Vote, summarise
 from palate.stats import krippendorff_alpha
+
+if TYPE_CHECKING:
+    from palate.feedback.export.export import Export, ExportOptions
 
 _RESAMPLES = 500
 _RULES = {
@@ -28,43 +31,28 @@ _WEIGHTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CardFacts:
-    """What the card says of an export; names as in `feedback.export.Export`.
+def dataset_card(
+    done: Export,
+    options: ExportOptions,
+    used: FilteredVotes,
+    rows: Sequence[Mapping[str, Any]],
+    collection: Collection,
+) -> str:
+    """The page, with the YAML header that model hubs read.
 
-    Attributes:
-        name: of the file.
-        prompts: number of different prompts.
-        votes: the votes that count, and those that do not.
-        models: names of the models that wrote the answers.
+    Args:
+        used: the votes that count, and those that do not.
+        rows: of the file.
     """
-
-    name: str
-    to: str
-    aggregate: str
-    select: str
-    rows: int
-    prompts: int
-    votes: FilteredVotes
-    compared: int
-    repeated: int
-    conflicts: int
-    left_out: Mapping[str, int]
-    labels: Mapping[str, int]
-    same_model: int
-    models: tuple[str, ...]
-
-
-def dataset_card(facts: CardFacts, collection: Collection) -> str:
-    """The page, with the YAML header that model hubs read."""
-    header = ["---", "tags:", "- palate", f"- {'kto' if facts.to == 'kto' else 'preference'}", "---"]
+    prompts = len({row["lineage"]["item"] for row in rows})
+    header = ["---", "tags:", "- palate", f"- {'kto' if done.to == 'kto' else 'preference'}", "---"]
     sections = [
         "\n".join(header),
-        f"# {escaped(facts.name)}",
-        _summary(facts, collection),
-        _table(_figures(facts)),
-        "## Voters\n\n" + _table(_voters(facts.votes)) + "\n\n" + _agreement(facts),
-        "## Left out\n\n" + _left_out(facts),
+        f"# {escaped(done.output.name)}",
+        _summary(done, prompts, collection),
+        _table(_figures(done, options, prompts, rows)),
+        "## Voters\n\n" + _table(_voters(used)) + "\n\n" + _agreement(used),
+        "## Left out\n\n" + _left_out(done),
         "## What voters were asked\n\n" + _schemas(collection),
         "## How comparisons were sampled\n\n" + _sampling(collection.sampling),
         "## Licence\n\nNot stated. To be filled in by the owner of the data, who knows the licences of the prompts "
@@ -73,37 +61,42 @@ def dataset_card(facts: CardFacts, collection: Collection) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _summary(facts: CardFacts, collection: Collection) -> str:
-    noun, what = ("answer", "with a label") if facts.to == "kto" else ("pair", "of a chosen and a rejected answer")
+def _summary(done: Export, prompts: int, collection: Collection) -> str:
+    noun, what = ("answer", "with a label") if done.to == "kto" else ("pair", "of a chosen and a rejected answer")
     return (
-        f"{amount(facts.rows, noun)} {what} to {amount(facts.prompts, 'prompt')}, in the format `{facts.to}`, made "
-        f"from {amount(len(facts.votes.votes), 'vote')} of {escaped(collection.source.name)}. Every row names "
-        f"its item, answers, votes and kinds of voters under `lineage`; `{facts.name}.data.json` has the settings and "
-        "hashes."
+        f"{amount(done.rows, noun)} {what} to {amount(prompts, 'prompt')}, in the format `{done.to}`, made "
+        f"from {amount(done.votes, 'vote')} of {escaped(collection.source.name)}. Every row names "
+        f"its item, answers, votes and kinds of voters under `lineage`; `{done.output.name}.data.json` has the "
+        "settings and hashes."
     )
 
 
-def _figures(facts: CardFacts) -> list[tuple[str, str]]:
-    rate = f"{facts.conflicts / facts.repeated:.1%} of {facts.repeated:,}" if facts.repeated else "no two votes"
-    numbers = [("rows", f"{facts.rows:,}"), *((label, f"{count:,}") for label, count in facts.labels.items())]
+def _figures(
+    done: Export, options: ExportOptions, prompts: int, rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    models = sorted({model for row in rows for model in row["lineage"]["models"] if model})
+    rate = "no two votes" if done.conflict_rate is None else f"{done.conflict_rate:.1%} of {done.repeated:,}"
+    numbers = [("rows", f"{done.rows:,}"), *((label, f"{count:,}") for label, count in done.labels.items())]
     return [
         *numbers,
-        ("prompts", f"{facts.prompts:,}"),
-        ("models that answered", ", ".join(map(escaped, facts.models)) or "not known"),
-        ("rows that compare a model with itself", f"{facts.same_model:,}"),
-        ("comparisons with a vote", f"{facts.compared:,}"),
+        ("prompts", f"{prompts:,}"),
+        ("models that answered", ", ".join(map(escaped, models)) or "not known"),
+        ("rows that compare a model with itself", f"{done.same_model:,}"),
+        ("comparisons with a vote", f"{done.compared:,}"),
         ("conflict rate (a vote for each answer, of comparisons with two votes or more)", rate),
-        ("result of a comparison", f"`{facts.aggregate}`: {_RULES[facts.aggregate]}"),
-        ("`weight` of a row", _weight(facts)),
+        ("result of a comparison", f"`{options.aggregate}`: {_RULES[options.aggregate]}"),
+        ("`weight` of a row", _weight(options)),
     ]
 
 
-def _weight(facts: CardFacts) -> str:
-    if facts.to == "kto":
-        return f"mean over the answer's comparisons: {_WEIGHTS[facts.aggregate]}; of both bad, the share of such votes"
-    if facts.select == "extremes":
+def _weight(options: ExportOptions) -> str:
+    if options.to == "kto":
+        return (
+            f"mean over the answer's comparisons: {_WEIGHTS[options.aggregate]}; of both bad, the share of such votes"
+        )
+    if options.select == "extremes":
         return "difference of the two answers' mean win rates, in (0, 1]"
-    return _WEIGHTS[facts.aggregate]
+    return _WEIGHTS[options.aggregate]
 
 
 def _voters(votes: FilteredVotes) -> list[tuple[str, str]]:
@@ -118,10 +111,10 @@ def _voters(votes: FilteredVotes) -> list[tuple[str, str]]:
     return lines
 
 
-def _agreement(facts: CardFacts) -> str:
+def _agreement(used: FilteredVotes) -> str:
     lines = []
-    people = [vote for vote in facts.votes.votes if is_person(vote)]
-    judges = [vote for vote in facts.votes.votes if not is_person(vote)]
+    people = [vote for vote in used.votes if is_person(vote)]
+    judges = [vote for vote in used.votes if not is_person(vote)]
     if people:
         alpha = krippendorff_alpha(_ratings(people), resamples=_RESAMPLES)
         lines.append(f"Krippendorff's α of the people's votes (left, right, tie, both bad; 95 % interval): {alpha}.")
@@ -143,9 +136,9 @@ def _ratings(votes: Iterable[Vote]) -> list[list[str | None]]:
     return [[given.get(name) for name in people] for given in found.values()]
 
 
-def _left_out(facts: CardFacts) -> str:
-    rows = [(f"votes: {reason}", f"{count:,}") for reason, count in facts.votes.left_out.items()]
-    rows += [(f"comparisons, answers or rows: {reason}", f"{count:,}") for reason, count in facts.left_out.items()]
+def _left_out(done: Export) -> str:
+    rows = [(f"votes: {reason}", f"{count:,}") for reason, count in done.votes_left_out.items()]
+    rows += [(f"comparisons, answers or rows: {reason}", f"{count:,}") for reason, count in done.left_out.items()]
     return _table(rows) if rows else "Nothing."
 
 

@@ -18,14 +18,17 @@ from palate.data.turns.cells import RowError
 from palate.errors import DataError, UsageError
 from palate.feedback.export.aggregate import Aggregate
 from palate.feedback.export.collection import Collection
-from palate.feedback.export.dataset_card import CardFacts, dataset_card
+from palate.feedback.export.dataset_card import dataset_card
 from palate.feedback.export.labels import make_labels
-from palate.feedback.export.pairs import Select, make_pairs
+from palate.feedback.export.pairs import Pairs, Select, make_pairs
 from palate.feedback.export.vote_filter import FilteredVotes, Voters, filter_votes
 from palate.records import Dropped, LabelledCompletion, PreferencePair
 
 Format: TypeAlias = Literal["palate", "trl", "llamafactory", "kto"]
 TrainingRecord: TypeAlias = PreferencePair | LabelledCompletion
+
+_COUNTS = ("rows", "votes", "votes_left_out", "compared", "repeated", "conflicts", "left_out")
+"""Of `Export`, in `FILE.data.json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,38 +103,45 @@ def export_votes(collection: Collection, output: str | Path, options: ExportOpti
     if options.to == "llamafactory":
         check_register(path)
     used = filter_votes(collection.votes, voters=options.voters, identity_leaks=options.identity_leaks)
-    made = _make(collection, used, options)
-    rows, dropped = _rows(made.records, options.to)
-    left_out = Counter(made.left_out) + Counter(drop.reason for drop in dropped)
+    records, left_out, pairs = _records(collection, used, options)
+    rows, dropped = _rows(records, options.to)
+    left_out += Counter(drop.reason for drop in dropped)
     if not rows:
-        reasons = _listed({**used.left_out, **left_out}) or "there is no vote"
-        raise DataError(f"{collection.source.name}: no row can be written as {options.to}: {reasons}")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in {**used.left_out, **left_out}.items())
+        raise DataError(
+            f"{collection.source.name}: no row can be written as {options.to}: {reasons or 'there is no vote'}"
+        )
     write_rows(path, rows)
-    beside = []
+    contract, card = path.with_name(f"{path.name}.data.json"), path.with_name(f"{path.name}.README.md")
+    register = []
     if options.to == "llamafactory":
-        beside.append(add_to_register(path, PreferencePair, dict.fromkeys(name for row in rows for name in row)))
-    facts = CardFacts(
-        name=path.name,
+        register.append(add_to_register(path, PreferencePair, dict.fromkeys(name for row in rows for name in row)))
+    done = Export(
+        output=path,
         to=options.to,
-        aggregate=options.aggregate,
-        select=options.select,
         rows=len(rows),
-        prompts=len({row["lineage"]["item"] for row in rows}),
-        votes=used,
-        compared=made.compared,
-        repeated=made.repeated,
-        conflicts=made.conflicts,
-        left_out=dict(left_out.most_common()),
         labels=dict(Counter("desirable" if row["label"] else "undesirable" for row in rows if "label" in row)),
+        votes=len(used.votes),
+        voters=used.kinds,
+        votes_left_out=used.left_out,
+        compared=pairs.compared,
+        repeated=pairs.repeated,
+        conflicts=pairs.conflicts,
+        left_out=dict(left_out.most_common()),
         same_model=sum(row["lineage"]["same_model"] for row in rows),
-        models=tuple(sorted({model for row in rows for model in row["lineage"]["models"] if model})),
+        beside=(*register, contract, card),
     )
-    beside.append(_contract(path, collection, options, facts, dropped))
-    beside.append(write_text(path.with_name(f"{path.name}.README.md"), dataset_card(facts, collection)))
-    return Export(
-        path, options.to, len(rows), facts.labels, len(used.votes), used.kinds, used.left_out, made.compared,
-        made.repeated, made.conflicts, facts.left_out, facts.same_model, tuple(beside),
-    )  # fmt: skip
+    write_contract(
+        contract,
+        how="label export",
+        files={"rows": path},
+        counts={name: getattr(done, name) for name in _COUNTS},
+        sources=(),
+        options={**asdict(options), **collection.origin()},
+        left_out=dropped,
+    )
+    write_text(card, dataset_card(done, options, used, rows, collection))
+    return done
 
 
 def write_votes(collection: Collection, output: str | Path) -> int:
@@ -159,34 +169,17 @@ def _write_raw(collection: Collection, path: Path, rows: list[dict[str, Any]], w
     return write_rows(path, rows)
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """Records made from votes, with the counts of `Pairs`."""
-
-    records: list[TrainingRecord]
-    left_out: Mapping[str, int]
-    compared: int
-    repeated: int
-    conflicts: int
-
-
-def _make(collection: Collection, used: FilteredVotes, options: ExportOptions) -> _Made:
-    flagged = () if options.flagged else used.flagged
-    pairs = make_pairs(
-        collection.candidates,
-        used.votes,
-        select=options.select,
-        aggregate=options.aggregate,
-        min_votes=options.min_votes,
-        flagged=flagged,
-    )
-    counts = (pairs.compared, pairs.repeated, pairs.conflicts)
+def _records(
+    collection: Collection, used: FilteredVotes, options: ExportOptions
+) -> tuple[list[TrainingRecord], Counter[str], Pairs]:
+    """The records of the format, what gave none by reason, and the pairs, which count the comparisons."""
+    given = (collection.candidates, used.votes)
+    aggregate, min_votes, flagged = options.aggregate, options.min_votes, () if options.flagged else used.flagged
+    pairs = make_pairs(*given, select=options.select, aggregate=aggregate, min_votes=min_votes, flagged=flagged)
     if options.to != "kto":
-        return _Made([pair.record(collection.source) for pair in pairs.pairs], pairs.left_out, *counts)
-    labels = make_labels(
-        collection.candidates, used.votes, aggregate=options.aggregate, min_votes=options.min_votes, flagged=flagged
-    )
-    return _Made([label.record(collection.source) for label in labels.labels], labels.left_out, *counts)
+        return [pair.record(collection.source) for pair in pairs.pairs], Counter(pairs.left_out), pairs
+    labels = make_labels(*given, aggregate=aggregate, min_votes=min_votes, flagged=flagged)
+    return [label.record(collection.source) for label in labels.labels], Counter(labels.left_out), pairs
 
 
 def _rows(records: list[TrainingRecord], to: Format) -> tuple[list[dict[str, Any]], list[Dropped]]:
@@ -214,30 +207,3 @@ def _check(record: TrainingRecord) -> None:
     checked_completion(record.rejected, "rejected")
     if same_text(record.chosen, record.rejected):
         raise RowError("equal", "chosen and rejected are equal")
-
-
-def _contract(
-    path: Path, collection: Collection, options: ExportOptions, facts: CardFacts, dropped: list[Dropped]
-) -> Path:
-    counts = {
-        "rows": facts.rows,
-        "votes": len(facts.votes.votes),
-        "votes_left_out": dict(facts.votes.left_out),
-        "compared": facts.compared,
-        "repeated": facts.repeated,
-        "conflicts": facts.conflicts,
-        "left_out": dict(facts.left_out),
-    }
-    return write_contract(
-        path.with_name(f"{path.name}.data.json"),
-        how="label export",
-        files={"rows": path},
-        counts=counts,
-        sources=(),
-        options={**asdict(options), **collection.origin()},
-        left_out=dropped,
-    )
-
-
-def _listed(reasons: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in reasons.items())

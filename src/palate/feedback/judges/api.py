@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from palate.artifacts import JsonlWriter, now, read_jsonl
 from palate.errors import ConfigError
@@ -22,6 +22,9 @@ from palate.feedback.judges.usage import Meter
 from palate.models.generation.endpoints.completion import Completion
 from palate.models.generation.endpoints.engine import Engine
 from palate.records import Columns, EachJudge, Messages, Verdict
+from palate.store.tables import Judgement
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -103,8 +106,7 @@ class ApiJudge(EachJudge):
         conversations = [clean(conversation_text(prompt, given)) for prompt, given in zip(prompts, tools)]
         rubrics = self._prepare(interview, "rubric", conversations) if self.prompt.kind == "generated" else {}
         answers = self._prepare(interview, "own_answer", conversations) if self._settings.commit_first else {}
-        questions: dict[str, JudgeRequest] = {}
-        places: dict[str, list[int]] = {}
+        questions: dict[int, JudgeRequest] = {}
         for index, (conversation, first, second) in enumerate(zip(conversations, left, right)):
             rubric = rubrics.get(conversation, Preparation(criteria=self.prompt.criteria))
             answer = answers.get(conversation, Preparation())
@@ -112,30 +114,18 @@ class ApiJudge(EachJudge):
             if unusable is not None:
                 decided(index, Verdict("unparsed", unusable.problem, missing=unusable.missing))
                 continue
-            question = interview.comparison(conversation, first, second, rubric.criteria, answer.text)
-            questions[question.key] = question
-            places.setdefault(question.key, []).append(index)
+            questions[index] = interview.comparison(conversation, first, second, rubric.criteria, answer.text)
 
-        def found(question: JudgeRequest, verdict: Verdict) -> None:
-            if question.own_answer:
-                reason = f"own answer: {question.own_answer}\n{verdict.reason}".rstrip()
-                verdict = replace(verdict, reason=reason)
-            for index in places[question.key]:
-                decided(index, verdict)
+        def stored(question: JudgeRequest, row: Judgement) -> Verdict:
+            self.cached += 1
+            return interview.stored_verdict(question, row)
 
-        for key, row in self._judgements.known(list(questions)).items():
-            self.cached += len(places[key])
-            question = questions.pop(key)
-            found(question, interview.stored_verdict(question, row))
-        waiting = list(questions.values())
+        def found(index: int, verdict: Verdict) -> None:
+            if own_answer := questions[index].own_answer:
+                verdict = replace(verdict, reason=f"own answer: {own_answer}\n{verdict.reason}".rstrip())
+            decided(index, verdict)
 
-        def arrived(number: int, reply: ChatReply) -> None:
-            found(waiting[number], self._received(interview, waiting[number], reply))
-
-        replies = self._client.ask([question.request for question in waiting], arrived)
-        for question, reply in zip(waiting, replies):
-            if not reply.asked:
-                found(question, Verdict("unparsed", reply.error, missing=True))
+        self._ask(questions, stored, lambda question, reply: self._received(interview, question, reply), found)
 
     def ask_own(
         self,
@@ -262,16 +252,13 @@ class ApiJudge(EachJudge):
         self, interview: Interview, kind: PreparationKind, conversations: Iterable[str]
     ) -> dict[str, Preparation]:
         """Conversation → what the judge wrote about it, each asked for once."""
-        questions = {conversation: interview.preparation(kind, conversation) for conversation in conversations}
-        asked, found = list(questions.items()), dict[str, Preparation]()
-
-        def made(number: int, preparation: Preparation) -> None:
-            found[asked[number][0]] = preparation
-
-        requests = [question for _, question in asked]
-        self._texts(interview, kind, requests, lambda text: read_preparation(kind, text), made)
-        if kind == "rubric":  # in the order of the prompts, not of the replies
-            self._keep_rubrics({conversation: found[conversation] for conversation in questions})
+        asked = list(dict.fromkeys(conversations))
+        made: dict[int, Preparation] = {}
+        requests = [interview.preparation(kind, conversation) for conversation in asked]
+        self._texts(interview, kind, requests, lambda text: read_preparation(kind, text), made.__setitem__)
+        found = {conversation: made[number] for number, conversation in enumerate(asked)}
+        if kind == "rubric":
+            self._keep_rubrics(found)
         return found
 
     def _texts(
@@ -282,36 +269,50 @@ class ApiJudge(EachJudge):
         read: Callable[[str], Preparation],
         decided: Callable[[int, Preparation], None],
     ) -> None:
-        """What is read of the replies to requests without two answers: stored ones first, then others as they come."""
+        """What is read of the replies to requests without two answers."""
+
+        def stored(_question: JudgeRequest, row: Judgement) -> Preparation:
+            return read(row.text) if row.error is None else Preparation(problem=row.error)
+
+        def received(question: JudgeRequest, reply: ChatReply) -> Preparation:
+            if reply.error:
+                return Preparation(problem=clean(reply.error), missing=True)
+            text, problem = reply_text(reply)
+            made = Preparation(problem=problem) if problem else read(text)
+            request = interview.description(question, reply)
+            if outcome == "own":
+                request["prompt"] = None
+            self._judgements.add(question.key, self.name, request, reply, text, outcome, error=made.problem or None)
+            return made
+
+        self._ask(dict(enumerate(questions)), stored, received, decided)
+
+    def _ask(
+        self,
+        questions: Mapping[int, JudgeRequest],
+        stored: Callable[[JudgeRequest, Judgement], T],
+        received: Callable[[JudgeRequest, ChatReply], T],
+        decided: Callable[[int, T], None],
+    ) -> None:
+        """Decide each question, first by the replies in the store, then by asking; equal questions are asked once."""
         places: dict[str, list[int]] = {}
-        for index, question in enumerate(questions):
+        for index, question in questions.items():
             places.setdefault(question.key, []).append(index)
-
-        def found(key: str, made: Preparation) -> None:
-            for index in places[key]:
-                decided(index, made)
-
         known = self._judgements.known(list(places))
         for key, row in known.items():
-            found(key, read(row.text) if row.error is None else Preparation(problem=row.error))
-        waiting = [questions[indices[0]] for key, indices in places.items() if key not in known]
+            for index in places[key]:
+                decided(index, stored(questions[index], row))
+        waiting = [indices for key, indices in places.items() if key not in known]
 
         def arrived(number: int, reply: ChatReply) -> None:
-            question = waiting[number]
-            text, problem = reply_text(reply)
-            problem = clean(reply.error) or problem
-            made = Preparation(problem=problem, missing=bool(reply.error)) if problem else read(text)
-            if not reply.error:
-                request = interview.description(question, reply)
-                if outcome == "own":
-                    request["prompt"] = None
-                self._judgements.add(question.key, self.name, request, reply, text, outcome, error=made.problem or None)
-            found(question.key, made)
+            found = received(questions[waiting[number][0]], reply)
+            for index in waiting[number]:
+                decided(index, found)
 
-        replies = self._client.ask([question.request for question in waiting], arrived)
-        for question, reply in zip(waiting, replies):
+        replies = self._client.ask([questions[indices[0]].request for indices in waiting], arrived)
+        for number, reply in enumerate(replies):
             if not reply.asked:
-                found(question.key, Preparation(problem=reply.error, missing=True))
+                arrived(number, reply)
 
     def _keep_rubrics(self, found: Mapping[str, Preparation]) -> None:
         """Append the criteria of new prompts to the file of rubrics."""

@@ -14,10 +14,11 @@ from palate.errors import DataError
 from palate.feedback.candidates import read_prompt
 from palate.feedback.export.aggregate import decide
 from palate.feedback.page.save import PreferenceFile, PreferenceRow, preference_row
+from palate.feedback.queue.stored_votes import answer_texts, on_task
 from palate.feedback.transfer import to_vote
 from palate.feedback.votes import Vote, valid_votes
 from palate.store import Store
-from palate.store.tables import Item, Lease, Response, Task, VoteRow
+from palate.store.tables import Item, Lease, Task, VoteRow
 
 T = TypeVar("T")
 
@@ -68,12 +69,7 @@ def decided_row(session: Session, task_id: int, *, up_to: int | None = None) -> 
     task = session.get_one(Task, task_id)
     if task.gold:
         return None
-    wanted = select(VoteRow).where(
-        VoteRow.item_id == task.item_id,
-        VoteRow.left == task.left,
-        VoteRow.right == task.right,
-        VoteRow.kind == "person",
-    )
+    wanted = select(VoteRow).where(on_task(VoteRow, task), VoteRow.kind == "person")
     if up_to is not None:
         wanted = wanted.where(VoteRow.number <= up_to)
     item = session.get_one(Item, task.item_id)
@@ -105,8 +101,7 @@ def _winner(votes: list[Vote], wanted: int) -> str | None:
 
 
 def _row(session: Session, task: Task, item: Item, winner: str) -> PreferenceRow | None:
-    wanted = select(Response).where(Response.item_id == item.id, Response.number.in_((task.left, task.right)))
-    texts = {response.number: response.text for response in session.scalars(wanted)}
+    texts = answer_texts(session, task)
     chosen, rejected = (task.left, task.right) if winner == "left" else (task.right, task.left)
     try:
         return preference_row(read_prompt(item.prompt, item.name), texts[chosen], texts[rejected])
@@ -118,7 +113,7 @@ def _row(session: Session, task: Task, item: Item, winner: str) -> PreferenceRow
 def _decided_since(session: Session, since: datetime) -> list[PreferenceRow]:
     wanted = (
         select(Task.id, func.max(VoteRow.number))
-        .join(VoteRow, (VoteRow.item_id == Task.item_id) & (VoteRow.left == Task.left) & (VoteRow.right == Task.right))
+        .join(VoteRow, on_task(VoteRow, Task))
         .where(VoteRow.at >= since)
         .group_by(Task.id)
         .order_by(func.max(VoteRow.number))

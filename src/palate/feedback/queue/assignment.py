@@ -14,9 +14,10 @@ from palate.feedback.campaigns.schema import CampaignSchema, read_schema
 from palate.feedback.campaigns.task_order import uniform
 from palate.feedback.candidates import read_prompt
 from palate.feedback.queue.slots import missing_votes, update_open, uses_slot
+from palate.feedback.queue.stored_votes import answer_texts
 from palate.feedback.votes import Shown
 from palate.records import Messages
-from palate.store.tables import Campaign, Item, Lease, Participant, Response, Task
+from palate.store.tables import Campaign, Item, Lease, Participant, Task
 
 BETWEEN_REPEATS = 10
 """Tasks between a task and its repeat, at least."""
@@ -101,7 +102,7 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
     """The task of a lease as the page shows it."""
     task = session.get_one(Task, lease.task_id)
     item = session.get_one(Item, task.item_id)
-    texts = _texts(session, task)
+    texts = answer_texts(session, task)
     shown: Shown = "left_first" if lease.shown == "left_first" else "right_first"
     first, second = (task.left, task.right) if shown == "left_first" else (task.right, task.left)
     remaining = min(max(0, campaign.tasks - person.had), missing_votes(session, campaign))
@@ -121,16 +122,6 @@ def assignment(session: Session, campaign: Campaign, person: Participant, lease:
         done=person.done,
         remaining=max(1, remaining + (not uses_slot(task, lease))),
     )
-
-
-def _texts(session: Session, task: Task) -> dict[int, str]:
-    """Number → text of the task's two answers."""
-    rows = session.execute(
-        select(Response.number, Response.text).where(
-            Response.item_id == task.item_id, Response.number.in_((task.left, task.right))
-        )
-    )
-    return dict(rows.all())
 
 
 def _next_in_order(session: Session, campaign: Campaign, person: Participant) -> Task | None:

@@ -16,7 +16,7 @@ from palate.feedback.campaigns.schema import read_schema
 from palate.feedback.candidates import read_prompt
 from palate.feedback.queue.ballot import Ballot
 from palate.feedback.queue.slots import lock_campaign, lock_task
-from palate.feedback.queue.stored_votes import PairKey, counts, is_valid, request_key, vote_of_request
+from palate.feedback.queue.stored_votes import PairKey, counts, is_valid, on_task, request_key, vote_of_request
 from palate.feedback.transfer import to_row, to_vote
 from palate.feedback.votes import DECIDED, Vote, time_text
 from palate.records import Messages
@@ -151,15 +151,7 @@ def decide(session: Session, task_id: int, user_id: int, ballot: Ballot, now: da
         return to_vote(earlier, item.name)
     if ballot.outcome("left_first") not in DECIDED:
         raise UsageError(f"a deciding vote is for an answer, a tie or both bad, not {ballot.choice}")
-    before = session.scalars(
-        select(VoteRow).where(
-            VoteRow.item_id == task.item_id,
-            VoteRow.left == task.left,
-            VoteRow.right == task.right,
-            VoteRow.deciding,
-            is_valid(),
-        )
-    ).first()
+    before = session.scalars(select(VoteRow).where(on_task(VoteRow, task), VoteRow.deciding, is_valid())).first()
     vote = replace(
         ballot.vote(
             "left_first",
@@ -186,7 +178,7 @@ def _disagreeing(campaign: Campaign) -> Select[int]:
     """Ids of tasks with votes that count and are of more than one outcome."""
     return (
         select(Task.id)
-        .join(VoteRow, and_(VoteRow.item_id == Task.item_id, VoteRow.left == Task.left, VoteRow.right == Task.right))
+        .join(VoteRow, on_task(VoteRow, Task))
         .where(Task.campaign_id == campaign.id, Task.votes > 1, counts())
         .group_by(Task.id)
         .having(func.count(VoteRow.outcome.distinct()) > 1)
@@ -196,12 +188,7 @@ def _disagreeing(campaign: Campaign) -> Select[int]:
 def _is_decided() -> ColumnElement[bool]:
     """SQL: a reviewer has decided the task. A superseded decision was superseded by another."""
     found = aliased(VoteRow)
-    return (
-        select(found.id)
-        .where(found.item_id == Task.item_id, found.left == Task.left, found.right == Task.right, found.deciding)
-        .correlate(Task)
-        .exists()
-    )
+    return select(found.id).where(on_task(found, Task), found.deciding).correlate(Task).exists()
 
 
 def _conflicts(session: Session, tasks: Sequence[Task]) -> list[Conflict]:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, and_, func, select
 from sqlalchemy.orm import Session, aliased
 
 from palate.feedback.queue.ballot import Ballot
 from palate.feedback.votes import DECIDED
 from palate.records import LEFT_SHARE
-from palate.store.tables import Task, VoteRow
+from palate.store.tables import Response, Task, VoteRow
 
 PairKey: TypeAlias = tuple[int, int, int]
 """Id of an item's row, and the indices of two of its answers, the lower one first."""
 
 _LATER = aliased(VoteRow)
+
+
+def on_task(vote: Any, task: Any) -> ColumnElement[bool]:
+    """SQL: a vote is on the two answers of a task; each is a row or a table."""
+    return and_(vote.item_id == task.item_id, vote.left == task.left, vote.right == task.right)
 
 
 def is_valid() -> ColumnElement[bool]:
@@ -64,13 +69,7 @@ def people_votes(session: Session, campaign_id: int) -> dict[PairKey, int]:
 
 def flags(session: Session, task: Task) -> int:
     """Number of valid flags of people on the task."""
-    found = select(func.count()).where(
-        VoteRow.item_id == task.item_id,
-        VoteRow.left == task.left,
-        VoteRow.right == task.right,
-        VoteRow.outcome == "flag",
-        is_valid(),
-    )
+    found = select(func.count()).where(on_task(VoteRow, task), VoteRow.outcome == "flag", is_valid())
     return session.scalar(found) or 0
 
 
@@ -82,3 +81,9 @@ def request_key(user_id: int, ballot: Ballot) -> str:
 def vote_of_request(session: Session, user_id: int, ballot: Ballot) -> VoteRow | None:
     """The vote that an earlier sending of the same form gave."""
     return session.scalars(select(VoteRow).where(VoteRow.request_key == request_key(user_id, ballot))).one_or_none()
+
+
+def answer_texts(session: Session, task: Task) -> dict[int, str]:
+    """Number → text of the task's two answers."""
+    wanted = (Response.item_id == task.item_id, Response.number.in_((task.left, task.right)))
+    return dict(session.execute(select(Response.number, Response.text).where(*wanted)).all())

@@ -75,14 +75,8 @@ def _plain(row: Candidates) -> Candidates:
     where = f"candidates {row.id[:100]}"
     if not row.completions:
         raise DataError(f"{where}: has no completions")
-    row = replace(
-        row,
-        prompt=read_prompt(prompt_turns(row.prompt), where),
-        columns=plain(row.columns),
-        decoding=plain(row.decoding),
-    )
-    if row.origins:
-        row = row.with_origins([replace(origin, decoding=plain(origin.decoding)) for origin in row.origins])
+    row = replace(row, prompt=read_prompt(prompt_turns(row.prompt), where), columns=plain(row.columns))
+    row = row.with_origins([replace(origin, decoding=plain(origin.decoding)) for origin in row.origins])
     _check(row, where)
     return row
 

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers.masking_utils import causal_mask_function
 
-from palate.models.attention.interface import AttentionCall, in_one_dtype, register, repeated
-from palate.models.attention.mask import MaskFunction
+from palate.models.attention.interface import AttentionCall, MaskFunction, in_one_dtype, register, repeated
 from palate.text.batch import Layout
 
 FLEX = "palate_flex"

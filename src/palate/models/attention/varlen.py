@@ -1,6 +1,6 @@
 """Tree attention as one variable-length call for each layer: the fastest form on a CUDA GPU.
 
-A packed row is cut into the segments of `attention.cpu.segments`. The queries of all segments are the row itself; the
+A packed row is cut into the segments of `attention.segments`. The queries of all segments are the row itself; the
 keys are gathered, so that each further completion gets a copy of its prompt's keys in front of its own. Causality is
 aligned to the bottom right: the last query of a segment sees its last key. The gradients of the copies add up through
 the gather.

@@ -8,7 +8,7 @@ Under autocast, matrix products run in its dtype and the residual stream keeps i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,17 +19,51 @@ from palate.models.cpu import kernels
 from palate.models.cpu.projection import TENSORS, Projection, flatten, input_gradient, unflatten
 from palate.models.precision import compute_dtype
 
-Grads = tuple[torch.Tensor | None, ...]
 
-
-class _Tree(NamedTuple):
-    """Arguments of attention that need no gradient: cos, sin [T, d]; `keep` saves the probabilities for backward."""
+class _Attention(NamedTuple):
+    """softmax(rotated q kᵀ) v of a packed row; cos, sin [T, d]; `keep` saves the probabilities for backward."""
 
     cos: torch.Tensor
     sin: torch.Tensor
     parts: Sequence[Segment]
     scaling: float
     keep: bool
+
+    def forward(self, projected: Iterable[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The input [T, H·d] of o from the outputs [T, heads · d] of q, k and v, and what backward needs."""
+        q, k, v = projected
+        q, k = (kernels.rotate(flat, self.cos, self.sin) for flat in (q, k))
+        v = kernels.heads_first(v, self.cos.shape[-1])
+        out, kept = tree_forward(q, k, v, self.parts, self.scaling, self.keep)
+        out = out.flatten(1)
+        return out, [out, q, k, v, *kept]
+
+    def backward(
+        self, grad: torch.Tensor, saved: Sequence[torch.Tensor], dtype: torch.dtype
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The input of o, and the gradients of the outputs of q, k and v, from the gradient of that input."""
+        out, q, k, v, *kept = saved
+        heads = grad.view(len(grad), len(q), q.shape[-1])
+        *d_rotated, d_v = tree_backward(heads, q, k, v, self.parts, self.scaling, kept)
+        grads = [kernels.rotate_backward(rotated, self.cos, self.sin, dtype) for rotated in d_rotated]
+        return out, [*grads, kernels.heads_last(d_v, dtype)]
+
+
+class _GatedMlp:
+    """silu(gate) · up."""
+
+    def forward(self, projected: Iterable[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The input [T, f] of down from the outputs [T, f] of gate and up, and what backward needs."""
+        gate, up = projected
+        return kernels.swiglu(gate, up), [gate, up]
+
+    def backward(
+        self, grad: torch.Tensor, saved: Sequence[torch.Tensor], dtype: torch.dtype
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The input of down, and the gradients of the outputs of gate and up, from the gradient of that input."""
+        del dtype
+        hidden, *grads = kernels.swiglu_backward(grad, *saved)
+        return hidden, grads
 
 
 def attention_sublayer(
@@ -50,25 +84,31 @@ def attention_sublayer(
         cos, sin: float32 [T, head width].
         scaling: factor on the scores.
     """
-    tree = _Tree(cos, sin, parts, scaling, torch.is_grad_enabled())
-    rest = (eps, tree, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
-    return _AttentionSublayer.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
+    return _sublayer(x, norm, eps, linear, _Attention(cos, sin, parts, scaling, torch.is_grad_enabled()))
 
 
 def mlp_sublayer(x: torch.Tensor, norm: torch.Tensor, eps: float, linear: Sequence[Projection]) -> torch.Tensor:
     """x + down(silu(gate) · up) of the norm of x: [T, d] from [T, d]; `linear` are gate, up and down."""
-    rest = (eps, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
-    return _MlpSublayer.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
+    return _sublayer(x, norm, eps, linear, _GatedMlp())
 
 
-class _AttentionSublayer(torch.autograd.Function):
+def _sublayer(
+    x: torch.Tensor, norm: torch.Tensor, eps: float, linear: Sequence[Projection], core: _Attention | _GatedMlp
+) -> torch.Tensor:
+    rest = (eps, core, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
+    return _Sublayer.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _Sublayer(torch.autograd.Function):
+    """x + outer(core(inner maps of the norm of x)); the last of `tensors` are the outer map's."""
+
     @staticmethod
     def forward(
         ctx: Any,
         x: torch.Tensor,
         norm: torch.Tensor,
         eps: float,
-        tree: _Tree,
+        core: _Attention | _GatedMlp,
         dtype: torch.dtype,
         scales: Sequence[float],
         *tensors: torch.Tensor | None,
@@ -77,107 +117,38 @@ class _AttentionSublayer(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             scale = kernels.rms_scale(x, eps)
             n = kernels.rms_norm(x, scale, norm, dtype)
-            q, k, v = (part.forward(n, dtype) for part in inner)
-            q, k = (kernels.rotate(flat, tree.cos, tree.sin) for flat in (q, k))
-            v = kernels.heads_first(v, tree.cos.shape[-1])
-            out, kept = tree_forward(q, k, v, tree.parts, tree.scaling, tree.keep)
-            out = out.flatten(1)
-            y = x + outer.forward(out, dtype)
-        ctx.save_for_backward(x, norm, scale, q, k, v, out, *tensors, *kept)
-        ctx.rest = (tree, dtype, scales)
+            # A generator: the core frees each output when it has used it.
+            hidden, saved = core.forward(part.forward(n, dtype) for part in inner)
+            del n
+            y = x + outer.forward(hidden, dtype)
+        ctx.save_for_backward(x, norm, scale, *tensors, *saved)
+        ctx.rest = (core, dtype, scales)
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Grads:
-        tree, dtype, scales = ctx.rest
-        x, norm, scale, q, k, v, out, *more = ctx.saved_tensors
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        core, dtype, scales = ctx.rest
+        x, norm, scale, *more = ctx.saved_tensors
         count = TENSORS * len(scales)
         *inner, outer = unflatten(more[:count], scales)
         needs_x, needs_norm = ctx.needs_input_grad[:2]
         needs = ctx.needs_input_grad[-count:]
+        d_x = d_norm = None
         with torch.autocast("cpu", enabled=False):
             dy = grad.to(dtype)
             low = outer.lowered(dy, dtype)
-            heads = input_gradient([outer], [dy], [low], dtype).view(len(dy), len(q), q.shape[-1])
-            *d_rotated, d_v = tree_backward(heads, q, k, v, tree.parts, tree.scaling, more[count:])
-            grads = [kernels.rotate_backward(rotated, tree.cos, tree.sin, dtype) for rotated in d_rotated]
-            grads.append(kernels.heads_last(d_v, dtype))
-            d_outer = outer.gradients(dy, low, out, needs[-TENSORS:], dtype)
-            saved = (x, scale, norm)
-            d_x, d_norm, d_inner = _inputs_backward(inner, grads, saved, grad, (needs_x, needs_norm), needs, dtype)
-        return d_x, d_norm, None, None, None, None, *d_inner, *d_outer
-
-
-class _MlpSublayer(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        x: torch.Tensor,
-        norm: torch.Tensor,
-        eps: float,
-        dtype: torch.dtype,
-        scales: Sequence[float],
-        *tensors: torch.Tensor | None,
-    ) -> torch.Tensor:
-        *inner, outer = unflatten(tensors, scales)
-        with torch.autocast("cpu", enabled=False):
-            scale = kernels.rms_scale(x, eps)
-            n = kernels.rms_norm(x, scale, norm, dtype)
-            gate, up = (part.forward(n, dtype) for part in inner)
-            del n
-            y = x + outer.forward(kernels.swiglu(gate, up), dtype)
-        ctx.save_for_backward(x, norm, scale, gate, up, *tensors)
-        ctx.rest = (dtype, scales)
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> Grads:
-        dtype, scales = ctx.rest
-        x, norm, scale, gate, up, *tensors = ctx.saved_tensors
-        *inner, outer = unflatten(tensors, scales)
-        needs_x, needs_norm = ctx.needs_input_grad[:2]
-        needs = ctx.needs_input_grad[-len(tensors) :]
-        with torch.autocast("cpu", enabled=False):
-            dy = grad.to(dtype)
-            low = outer.lowered(dy, dtype)
-            d_hidden = input_gradient([outer], [dy], [low], dtype)
-            hidden, *grads = kernels.swiglu_backward(d_hidden, gate, up)
+            hidden, grads = core.backward(input_gradient([outer], [dy], [low], dtype), more[count:], dtype)
             d_outer = outer.gradients(dy, low, hidden, needs[-TENSORS:], dtype)
             del hidden
-            saved = (x, scale, norm)
-            d_x, d_norm, d_inner = _inputs_backward(inner, grads, saved, grad, (needs_x, needs_norm), needs, dtype)
-        return d_x, d_norm, None, None, None, *d_inner, *d_outer
-
-
-def _inputs_backward(
-    projections: Sequence[Projection],
-    grads: Sequence[torch.Tensor],
-    saved: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    residual: torch.Tensor,
-    needs_norm: tuple[bool, bool],
-    needs: Sequence[bool],
-    dtype: torch.dtype,
-) -> tuple[torch.Tensor | None, torch.Tensor | None, list[torch.Tensor | None]]:
-    """Gradients of x, the norm's weight and the tensors of the maps that read the norm.
-
-    Args:
-        grads: gradients of the maps' outputs, [T, out] each.
-        saved: x [T, d], scale [T, 1] and weight [d] of the norm.
-        residual: gradient [T, d] of the sub-layer's output.
-        needs_norm: whether x and the norm's weight need gradients.
-        needs: the same for the tensors of the maps, TENSORS for each.
-    """
-    x, scale, norm = saved
-    lows = [part.lowered(grad, dtype) for part, grad in zip(projections, grads, strict=True)]
-    needs = needs[: TENSORS * len(projections)]
-    n = kernels.rms_norm(x, scale, norm, dtype) if any(needs) else None
-    own = [
-        tensor
-        for i, part in enumerate(projections)
-        for tensor in part.gradients(grads[i], lows[i], n, needs[i * TENSORS : (i + 1) * TENSORS], dtype)
-    ]
-    if not any(needs_norm):
-        return None, None, own
-    d_normed = input_gradient(projections, grads, lows, dtype)
-    d_x, d_norm = kernels.rms_norm_backward(d_normed, x, scale, norm, needs_norm[1])
-    return (d_x.add_(residual).to(x.dtype) if needs_norm[0] else None), d_norm, own
+            lows = [part.lowered(one, dtype) for part, one in zip(inner, grads, strict=True)]
+            n = kernels.rms_norm(x, scale, norm, dtype) if any(needs[:-TENSORS]) else None
+            d_inner = [
+                tensor
+                for i, part in enumerate(inner)
+                for tensor in part.gradients(grads[i], lows[i], n, needs[i * TENSORS : (i + 1) * TENSORS], dtype)
+            ]
+            if needs_x or needs_norm:
+                d_normed = input_gradient(inner, grads, lows, dtype)
+                d_x, d_norm = kernels.rms_norm_backward(d_normed, x, scale, norm, needs_norm)
+                d_x = d_x.add_(grad).to(x.dtype) if needs_x else None
+        return d_x, d_norm, None, None, None, None, *d_inner, *d_outer

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
+from palate.models.attention.interface import TreeMask
 from palate.models.attention.kernels import ATTENTION_FUNCTIONS
-from palate.models.attention.mask import TreeMask
 from palate.models.attention.tree import TREE
 from palate.text.batch import Layout, Span
 

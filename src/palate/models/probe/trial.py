@@ -105,7 +105,9 @@ class Trial:
         self._model, self._original, self._score = model, original, score
         self._gradients = gradients
         first = next(model.parameters())
-        self._device, self._tolerance = first.device, _TOLERANCE if first.dtype == torch.float32 else _HALF_TOLERANCE
+        # Quantised layers multiply in half precision, whatever the dtype of the others.
+        half = first.dtype != torch.float32 or getattr(model, "is_quantized", False)
+        self._device, self._tolerance = first.device, _HALF_TOLERANCE if half else _TOLERANCE
         self._groups = probe_groups(model)
         rule: LengthRule | None = model.length_rule
         # Whether sequences may be long enough to change the model's rotary angles.

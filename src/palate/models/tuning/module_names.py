@@ -65,7 +65,8 @@ def router_names(model: nn.Module) -> list[str]:
 def lora_notice(model: nn.Module) -> str:
     """Notice on the modules that LoRA adapts in a mixture of experts, and those that it does not."""
     adapted = {path.partition(".lora_A")[0] for path, _ in model.named_parameters() if ".lora_A." in path}
-    routers = sorted({_last(path) for path in router_names(model)})
+    # A gating class's only layer is called `layer`.
+    routers = sorted({_last(path.removesuffix(".layer")) for path in router_names(model)})
     frozen = "" if any("experts" in path.split(".") for path in adapted) else " and the experts"
     return (
         f"lora_target: all adapts {', '.join(sorted({_last(path) for path in adapted}))}; the routers "

@@ -28,7 +28,7 @@ def win_rate_headline(facts: Mapping[str, Any]) -> Headline | None:
     rate = json_interval(facts["win_rate"])
     if rate is None:
         return None
-    detail = f"judge {_judge(facts)}{_heat(facts)}"
+    detail = f"judge {_judge_at(facts)}"
     return Headline(
         f"Win rate against {short_name(facts['b']['name'])}", "win_rate", detail, None, rate, None, _unjudged(facts)
     )
@@ -36,7 +36,7 @@ def win_rate_headline(facts: Mapping[str, Any]) -> Headline | None:
 
 def win_rate_section(found: WinRates) -> Section:
     """Every win rate: figures, forest plot, sampling temperatures and lengths."""
-    names = [f"{_judge(facts)}{_heat(facts)}" for facts in found]
+    names = [_judge_at(facts) for facts in found]
     rows: list[Sequence[Cell]] = []
     marks: list[Row] = []
     for name, facts in zip(names, found, strict=True):
@@ -73,7 +73,7 @@ def win_rate_section(found: WinRates) -> Section:
 
 def win_rate_notes(facts: Mapping[str, Any]) -> list[str]:
     """The findings of a win rate, each with its judge and temperature."""
-    return [f"{_judge(facts)}{_heat(facts)}: {finding}" for finding in facts["findings"]]
+    return [f"{_judge_at(facts)}: {finding}" for finding in facts["findings"]]
 
 
 def sweep_page(found: WinRates) -> str:
@@ -136,10 +136,11 @@ def _judge(facts: Mapping[str, Any]) -> str:
     return shortened(short_name(facts["judge"]), _LONGEST)
 
 
-def _heat(facts: Mapping[str, Any]) -> str:
-    """`, temperature 0.7`; empty for recorded and greedy answers."""
+def _judge_at(facts: Mapping[str, Any]) -> str:
+    """The judge, with `, temperature 0.7` where the answers were sampled."""
     decoding = facts["decoding"]
-    return f", temperature {number(decoding['temperature'])}" if decoding and decoding["temperature"] else ""
+    sampled = decoding and decoding["temperature"]
+    return _judge(facts) + (f", temperature {number(decoding['temperature'])}" if sampled else "")
 
 
 def short_name(name: str) -> str:

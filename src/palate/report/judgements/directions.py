@@ -16,6 +16,7 @@ from palate.report.intervals import FEWEST_PROMPTS, SHARES, held_out_interval
 from palate.report.judgements.collapse import at_limit, collapse_symptoms, large_kl
 from palate.report.judgements.stages import EXPECTED, ONLINE, Expectation, counted, stage_of
 from palate.stats import Interval
+from palate.stats.intervals import independent_difference
 
 Verdict: TypeAlias = Literal["right", "wrong", "unclear", "unknown"]
 
@@ -128,7 +129,9 @@ def _held_out(contents: RunContents, expected: Expectation, rows: Sequence[Metri
         return Direction(expected, "eval", None, float(last[metric]), "unknown", None, count, prompts)
     if start is None or end is None:
         return Direction(expected, "eval", first, float(last[metric]), "unclear", None, count, prompts)
-    low, high = _change(start, end)
+    # Evaluations see the same rows, so the two are correlated and the interval is too wide rather than too narrow.
+    change = independent_difference(end, start)
+    low, high = change.low, change.high
     verdict: Verdict = "unclear"
     # 1e-6: rounding is no change, however narrow the interval.
     if (low > 1e-6 or high < -1e-6) and prompts >= FEWEST_PROMPTS:
@@ -145,18 +148,6 @@ def _known_start(contents: RunContents, metric: str) -> Interval | None:
         return None
     start = 0.5 if metric in SHARES else 0.0
     return Interval(start, start, start, 0.95, 0)
-
-
-def _change(start: Interval, end: Interval) -> tuple[float, float]:
-    """The interval of end − start of two independent figures (Zou and Donner's MOVER).
-
-    Evaluations see the same rows, so the two figures are correlated and this interval is too wide rather than too
-    narrow.
-    """
-    difference = end.estimate - start.estimate
-    below = math.hypot(end.estimate - end.low, start.high - start.estimate)
-    above = math.hypot(end.high - end.estimate, start.estimate - start.low)
-    return difference - below, difference + above
 
 
 def _fall(direction: Direction) -> str:

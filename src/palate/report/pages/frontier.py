@@ -15,6 +15,7 @@ from palate.charts import DataPoint, scatter_chart
 from palate.charts.scale import ScaleName
 from palate.charts.text import amount, number
 from palate.errors import ArtifactError
+from palate.evaluation.winrate.folder import check_contents
 from palate.report.html import render
 from palate.report.intervals import json_interval, shown
 from palate.report.tables import Table
@@ -28,12 +29,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         ArtifactError: it does, or cannot be written to.
     """
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"{folder}: is a file; choose another --output")
-    if folder.is_dir():
-        strange = sorted({path.name for path in folder.iterdir()} - {FRONTIER, ANSWERS, REPORT})
-        if strange:
-            raise ArtifactError(f"{folder}: holds files that are no frontier ({strange[0]}); choose another --output")
+    check_contents(folder, "frontier", lambda path: path.name in (FRONTIER, ANSWERS, REPORT))
     parent = next(path for path in folder.absolute().parents if path.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise ArtifactError(f"{folder}: {parent} is not a writable folder; choose another --output")

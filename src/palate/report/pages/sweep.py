@@ -15,6 +15,7 @@ from typing import Any
 from palate.artifacts import read_json, write_text
 from palate.charts import Axis, Chart, DataPoint, Series, draw
 from palate.charts.text import number, percent
+from palate.config.objectives.options import OPTIONS
 from palate.errors import ArtifactError
 from palate.report.contents import RunContents, finite, is_number, mapping, read_begun
 from palate.report.curves import MOST_RUNS, Drawing, accuracies, accuracy_row, overlaid
@@ -32,6 +33,8 @@ _NAMES = {
     "eval_loss": "held-out loss",
 }
 _OBJECTIVES = {"accuracy": 1, "eval_reward": 1, "eval_loss": -1}
+_LOSS_KEYS = {"stage", "pref_loss", "label_smoothing", *OPTIONS}
+"""Config keys that change what the loss measures."""
 _MOST_PAIRS = 3
 _METRICS = {
     "eval_loss": "loss",
@@ -163,8 +166,19 @@ def read_sweep(folder: Path) -> tuple[list[SweepPoint], Mapping[str, Any]]:
 
 
 def objective_of(points: Sequence[SweepPoint]) -> tuple[str, int] | None:
-    """The held-out figure that the points are sorted by, and 1 or −1: more or less of it is better."""
-    return next((one for one in _OBJECTIVES.items() if any(point.interval(one[0]) for point in points)), None)
+    """The held-out figure that the points are sorted by, and 1 or −1: more or less of it is better.
+
+    Losses of runs that differ in the loss itself (`pref_beta`, for example) cannot be compared, so they sort nothing.
+    """
+    changed = {key for point in points for key in point.values} & _LOSS_KEYS
+    return next(
+        (
+            (figure, sign)
+            for figure, sign in _OBJECTIVES.items()
+            if any(point.interval(figure) for point in points) and not (figure == "eval_loss" and changed)
+        ),
+        None,
+    )
 
 
 def ranking(points: Sequence[SweepPoint]) -> list[int]:
@@ -344,11 +358,8 @@ def _runs_by_settings(
     points: Sequence[SweepPoint], contents: Mapping[str, RunContents]
 ) -> dict[str, list[RunContents]]:
     """The runs that have begun, by all values but the seed."""
-    groups = {
-        name: [contents[one.name] for one in group if one.name in contents]
-        for name, group in _by_settings(points).items()
-    }
-    return {name: runs for name, runs in groups.items() if runs}
+    begun = [point for point in points if point.name in contents]
+    return {name: [contents[one.name] for one in group] for name, group in _by_settings(begun).items()}
 
 
 def _figures_of(points: Sequence[SweepPoint]) -> tuple[list[str], list[str]]:

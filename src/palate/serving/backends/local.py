@@ -259,7 +259,7 @@ def load_local(name: str | Path, fields: ModelFields, *, max_tokens: int, versio
     device = default_device()
     spec = model_spec(str(name), template=fields.template)
     subject = Subject(spec, resolve(fields.precision, device), device)
-    subject.answer([(Message("user", "Hello"),)], Decoding(max_new_tokens=1))
+    subject.answers([(Message("user", "Hello"),)], Decoding(max_new_tokens=1))
     batch = Batcher(
         subject.model, stop_ids=subject.template.stop_ids, precision=subject.precision, max_rows=fields.max_rows
     )

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from palate.stats.intervals import numbered
+
 LabelVote: TypeAlias = tuple[Hashable, Hashable, Hashable]
 """(item, annotator, label). An annotator may vote on some items only, and more than once on an item."""
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -98,7 +100,6 @@ def dawid_skene(votes: Sequence[LabelVote], *, iterations: int = 1_000, toleranc
 def mace(
     votes: Sequence[LabelVote],
     *,
-    variational: bool = True,
     restarts: int = 10,
     iterations: int = 500,
     tolerance: float = 1e-6,
@@ -107,37 +108,22 @@ def mace(
     """Labels and the competence of annotators, who know the label or guess (MACE, Hovy et al. 2013, N13-1132).
 
     Model: labels are equally probable; annotator a knows an item's label with probability θ_a and gives it, or else
-    guesses label l with probability ξ_a(l).
+    guesses label l with probability ξ_a(l). Estimated by variational Bayes with the paper's priors, Beta(½, ½) of θ and
+    Dirichlet(10) of ξ.
 
     Args:
         votes: as for `dawid_skene`.
-        variational: variational Bayes with the paper's priors, Beta(½, ½) of θ and Dirichlet(10) of ξ; otherwise
-            maximum likelihood with counts smoothed by 0.01 / labels.
         restarts: number of random starts; the one with the largest likelihood is taken.
         iterations, tolerance: as for `dawid_skene`.
         seed: of the starts; start r uses seed + r.
     """
     coded = _Coded(votes)
-    best = max(
-        (_mace_from(coded, variational, iterations, tolerance, seed + start) for start in range(max(1, restarts))),
-        key=lambda found: found.likelihood,
-    )
-    knows = {annotator: float(best.knowing[number]) for number, annotator in enumerate(coded.annotators)}
-    return coded.result(best.posteriors, knows, None, best.iterations, best.converged)
+    found = [_mace_from(coded, iterations, tolerance, seed + start) for start in range(max(1, restarts))]
+    return max(found, key=lambda one: one[0])[1]
 
 
-@dataclass(frozen=True, slots=True)
-class _Mace:
-    """One run of MACE from one start; `knowing` is θ [annotators]."""
-
-    likelihood: float
-    posteriors: Floats
-    knowing: Floats
-    iterations: int
-    converged: bool
-
-
-def _mace_from(coded: _Coded, variational: bool, iterations: int, tolerance: float, seed: int) -> _Mace:
+def _mace_from(coded: _Coded, iterations: int, tolerance: float, seed: int) -> tuple[float, Aggregated]:
+    """The likelihood and the labels of one run of MACE from one start."""
     annotators, labels = len(coded.annotators), len(coded.labels)
     # [annotators, (guess, know)] and [annotators, labels]; Near the uniform distribution, but not on it.
     mode = 1 + 1.5 * np.random.RandomState(seed).random_sample((annotators, 2))
@@ -164,17 +150,14 @@ def _mace_from(coded: _Coded, variational: bool, iterations: int, tolerance: flo
         modes, guesses = np.zeros_like(mode), np.zeros_like(guess)
         np.add.at(modes, coded.annotator, np.stack([guessed, 1 - guessed], axis=1))
         np.add.at(guesses, (coded.annotator, coded.label), guessed)
-        if variational:
-            mode, guess = _digamma_shares(modes + 0.5), _digamma_shares(guesses + 10.0)
-        else:
-            modes, guesses = modes + 0.01 / labels, guesses + 0.01 / labels
-            mode, guess = modes / modes.sum(axis=1, keepdims=True), guesses / guesses.sum(axis=1, keepdims=True)
+        mode, guess = _digamma_shares(modes + 0.5), _digamma_shares(guesses + 10.0)
         found, guessed = expect()
         return found
 
     posteriors, done, converged = _until_stable(step, posteriors, iterations, tolerance)
     knowing = mode[:, 1] / mode.sum(axis=1)  # the variational shares sum to less than 1
-    return _Mace(likelihood, posteriors, knowing, done, converged)
+    knows = dict(zip(coded.annotators, knowing.tolist(), strict=True))
+    return likelihood, coded.result(posteriors, knows, None, done, converged)
 
 
 def _digamma_shares(counts: Floats) -> Floats:
@@ -199,7 +182,7 @@ class _Coded:
     def __init__(self, votes: Sequence[LabelVote]) -> None:
         if not votes:
             raise ValueError("there is no vote to aggregate")
-        columns = [_numbered(column) for column in zip(*votes, strict=True)]
+        columns = [(tuple(dict.fromkeys(column)), numbered(column)) for column in zip(*votes, strict=True)]
         (self.items, self.item), (self.annotators, self.annotator), (self.labels, self.label) = columns
 
     def shares(self) -> Floats:
@@ -225,9 +208,3 @@ class _Coded:
         names = (self.items, self.annotators, self.labels)
         priors = posteriors.mean(axis=0)
         return Aggregated(*names, posteriors, reliability, priors, confusion, iterations, converged)
-
-
-def _numbered(names: Sequence[Hashable]) -> tuple[tuple[Hashable, ...], npt.NDArray[np.intp]]:
-    numbers: dict[Hashable, int] = {}
-    codes = [numbers.setdefault(name, len(numbers)) for name in names]
-    return tuple(numbers), np.array(codes, dtype=np.intp)

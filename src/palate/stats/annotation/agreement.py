@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.stats.bootstrap import bootstrap_interval
-from palate.stats.intervals import FEW_CLUSTERS, Interval, rate_interval, wilson
+from palate.stats.intervals import FEW_CLUSTERS, Interval, numbered, rate_interval, wilson
 
 Ratings: TypeAlias = Sequence[Sequence[Hashable | None]]
 """One row per item with its ratings, None for a rater who did not rate the item."""
@@ -42,9 +42,7 @@ class Agreement:
         return f"{found.estimate:.2f} ({found.low:.2f} to {found.high:.2f}{few})"
 
 
-def percent_agreement(
-    ratings: Ratings, *, clusters: Sequence[Hashable] | None = None, level: float = 0.95
-) -> Agreement:
+def percent_agreement(ratings: Ratings, *, clusters: Sequence[Hashable] | None = None) -> Agreement:
     """Share of agreeing pairs of ratings, P_i = Σ_k n_ik·(n_ik − 1) / (n_i·(n_i − 1)), averaged over items.
 
     Of two raters it is the share of items on which they agree. Items with fewer than two ratings are ignored. The
@@ -53,7 +51,7 @@ def percent_agreement(
     counts, groups, _ = _counts(ratings, clusters)
     if len(counts) == 0:
         return Agreement(None, _NO_PAIR)
-    return Agreement(rate_interval(_agreeing(counts), clusters=groups, level=level))
+    return Agreement(rate_interval(_agreeing(counts), clusters=groups))
 
 
 def cohen_kappa(
@@ -61,9 +59,7 @@ def cohen_kappa(
     second: Sequence[Hashable],
     *,
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     resamples: int = 2_000,
-    seed: int = 0,
 ) -> Agreement:
     """Cohen's kappa of two raters over the same items, κ = (p_o − p_e) / (1 − p_e), p_e = Σ_k p1(k)·p2(k).
 
@@ -75,25 +71,22 @@ def cohen_kappa(
         raise ValueError(f"need the same items from both raters, got {len(first)} and {len(second)}")
     if not first:
         return Agreement(None, _NO_PAIR)
-    labels = {label: number for number, label in enumerate(dict.fromkeys([*first, *second]))}
-    codes = np.array([[labels[a], labels[b]] for a, b in zip(first, second, strict=True)])
+    codes = numbered([*first, *second]).reshape(2, -1).T
+    labels = int(codes.max()) + 1
 
     def kappa(pairs: npt.NDArray[np.intp]) -> tuple[float, float]:
-        cells = np.bincount(pairs[:, 0] * len(labels) + pairs[:, 1], minlength=len(labels) ** 2)
-        table = cells.reshape(len(labels), -1) / len(pairs)
+        table = np.bincount(pairs[:, 0] * labels + pairs[:, 1], minlength=labels**2).reshape(labels, -1) / len(pairs)
         disagreement = 1 - float(table.sum(axis=1) @ table.sum(axis=0))
         return _beyond_chance(float(np.trace(table)), disagreement), disagreement
 
-    return _agreement(codes, kappa, len(labels), clusters, level, resamples, seed)
+    return _agreement(codes, kappa, labels, clusters, resamples)
 
 
 def fleiss_kappa(
     ratings: Ratings,
     *,
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     resamples: int = 2_000,
-    seed: int = 0,
 ) -> Agreement:
     """Fleiss's kappa of any raters, κ = (P − P_e) / (1 − P_e), P_e = Σ_k p_k² (Fleiss 1971).
 
@@ -115,7 +108,7 @@ def fleiss_kappa(
         disagreement = 1 - float(shares @ shares)
         return _beyond_chance(float(_agreeing(drawn).mean()), disagreement), disagreement
 
-    return _agreement(counts, kappa, len(labels), groups, level, resamples, seed)
+    return _agreement(counts, kappa, len(labels), groups, resamples)
 
 
 def krippendorff_alpha(
@@ -123,9 +116,7 @@ def krippendorff_alpha(
     *,
     scale: Literal["nominal", "ordinal", "interval"] = "nominal",
     clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
     resamples: int = 2_000,
-    seed: int = 0,
 ) -> Agreement:
     """Krippendorff's alpha of any number of raters, α = 1 − D_o / D_e from the coincidence matrix.
 
@@ -134,7 +125,7 @@ def krippendorff_alpha(
             two ratings are ignored.
         scale: `nominal` for {A, B, tie}; `ordinal` for ordered levels (1 … 5), where the distance of two levels is the
             number of ratings between them; `interval` for numbers, where it is their difference.
-        level, resamples, seed: of the bootstrap interval over items, or Wilson's as in `cohen_kappa`.
+        resamples: of the bootstrap interval over items, or Wilson's as in `cohen_kappa`.
 
     Alpha is undefined if no item has two ratings (one rater), or if all ratings are equal.
     """
@@ -142,7 +133,7 @@ def krippendorff_alpha(
     if len(counts) == 0:
         return Agreement(None, _NO_PAIR)
     if scale == "nominal":
-        return _agreement(counts, _alpha, len(labels), groups, level, resamples, seed)
+        return _agreement(counts, _alpha, len(labels), groups, resamples)
     order = sorted(range(len(labels)), key=lambda number: labels[number])  # type: ignore[arg-type, return-value]
     places = np.array([labels[number] for number in order], dtype=np.float64) if scale == "interval" else None
     return _agreement(
@@ -150,9 +141,7 @@ def krippendorff_alpha(
         lambda drawn: _alpha(drawn, places if places is not None else _mid_ranks(drawn)),
         len(labels),
         groups,
-        level,
         resamples,
-        seed,
     )
 
 
@@ -215,9 +204,7 @@ def _agreement(
     statistic: Callable[[npt.NDArray[Any]], tuple[float, float]],
     labels: int,
     clusters: Sequence[Hashable] | None,
-    level: float,
     resamples: int,
-    seed: int,
 ) -> Agreement:
     """The coefficient of the items with its interval; `statistic` returns it and the expected disagreement 1 − p_e."""
     if labels == 1:
@@ -230,23 +217,19 @@ def _agreement(
             np.arange(n),
             lambda drawn: statistic(items[drawn if units is None else np.concatenate([units[u] for u in drawn])])[0],
             method="percentile",
-            level=level,
             resamples=resamples,
-            seed=seed,
         )
         if found.high - found.low > 1e-9:
             return Agreement(found)
     observed = min(1.0, max(0.0, 1 - (1 - estimate) * disagreement))
-    share = wilson(observed * n, n, level=level)
+    share = wilson(observed * n, n)
     low, high = (_beyond_chance(end, disagreement) for end in (share.low, share.high))
-    return Agreement(Interval(estimate, low, high, level, n))
+    return Agreement(Interval(estimate, low, high, share.level, n))
 
 
 def _units(items: int, clusters: Sequence[Hashable]) -> list[npt.NDArray[np.intp]]:
     """The row numbers of each cluster."""
     if len(clusters) != items:
         raise ValueError(f"{items} items but {len(clusters)} cluster names")
-    rows: dict[Hashable, list[int]] = {}
-    for number, name in enumerate(clusters):
-        rows.setdefault(name, []).append(number)
-    return [np.array(found, dtype=np.intp) for found in rows.values()]
+    numbers = numbered(clusters)
+    return np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])

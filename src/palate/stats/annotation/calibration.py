@@ -51,42 +51,39 @@ def calibration(
     *,
     clusters: Sequence[Hashable] | None = None,
     low: float = 0.0,
-    high: float = 1.0,
     bins: int = 10,
-    level: float = 0.95,
 ) -> Calibration:
-    """Calibration in `bins` bins of equal width over [low, high].
+    """Calibration in `bins` bins of equal width over [low, 1].
 
     The bins and the error are those of Guo et al. 2017 (1706.04599). The error of a finite sample is above 0 even if
     the predictions are calibrated, and depends on the number of bins.
 
     Args:
-        predicted: [n], probabilities in [low, high].
+        predicted: [n], probabilities in [low, 1].
         outcomes: [n], 1 if the predicted event happened, 0 if not, ½ for a tie.
         clusters: the cluster of each prediction, if some depend on each other.
-        low, high: range of the bins.
-        level: two-sided coverage of the intervals.
+        low: lower end of the bins.
 
     Raises:
-        ValueError: the lengths differ, there is no prediction, or one is outside [low, high].
+        ValueError: the lengths differ, there is no prediction, or one is outside [low, 1].
     """
     p, y = np.asarray(predicted, dtype=np.float64), np.asarray(outcomes, dtype=np.float64)
     if p.shape != y.shape or len(p) == 0:
         raise ValueError(f"need as many outcomes as predictions and at least one, got {len(p)} and {len(y)}")
-    if not ((p >= low) & (p <= high)).all():
-        raise ValueError(f"predictions must be in [{low:g}, {high:g}]")
-    edges = np.linspace(low, high, bins + 1)
+    if not ((p >= low) & (p <= 1)).all():
+        raise ValueError(f"predictions must be in [{low:g}, 1]")
+    edges = np.linspace(low, 1, bins + 1)
     numbers = np.searchsorted(edges[1:-1], p)
     names = None if clusters is None else list(clusters)
     found = []
     for number in np.unique(numbers):
         rows = np.flatnonzero(numbers == number)
         groups = None if names is None else [names[row] for row in rows]
-        observed = rate_interval(y[rows], clusters=groups, level=level)
+        observed = rate_interval(y[rows], clusters=groups)
         found.append(
             CalibrationBin(float(edges[number]), float(edges[number + 1]), len(rows), float(p[rows].mean()), observed)
         )
     error = sum(one.n * abs(one.observed.estimate - one.predicted) for one in found) / len(p)
     squares = (p - y) ** 2
-    brier = cluster_mean_interval(squares, names if names is not None else range(len(p)), level=level)
+    brier = cluster_mean_interval(squares, names if names is not None else range(len(p)))
     return Calibration(len(p), tuple(found), float(error), brier)

@@ -17,6 +17,7 @@ from palate.stats.intervals import (
     Floats,
     Interval,
     effective_size,
+    independent_difference,
     normal_quantile,
     rate_interval,
     size_of_rate,
@@ -196,10 +197,9 @@ def corrected_difference(
 
     One calibration set for two models can turn the winner round where the judge treats them differently (2605.06939).
     Refused, with the reason, where a J is unknown or below `least_j`, or where the two differ by more than
-    `most_delta_j`; `raw` is given in any case. Intervals add the distances to the ends in squares, as for independent
-    estimates (Zou and Donner 2008).
+    `most_delta_j`; `raw` is given in any case. Intervals are `independent_difference`.
     """
-    raw = _difference(first.raw, second.raw)
+    raw = independent_difference(first.raw, second.raw)
     js = [accuracy.j for accuracy in accuracies]
     if first.interval is None or second.interval is None:
         return Corrected(raw, None, first.reason or second.reason)
@@ -212,7 +212,7 @@ def corrected_difference(
             f"J differs by {abs(js[0] - js[1]):.2f}, more than {most_delta_j:g}: the judge treats the two differently"
         )
         return Corrected(raw, None, reason)
-    return Corrected(raw, _difference(first.interval, second.interval))
+    return Corrected(raw, independent_difference(first.interval, second.interval))
 
 
 def _weight(y: npt.NDArray[np.float64], f: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> float:
@@ -225,13 +225,6 @@ def _weight(y: npt.NDArray[np.float64], f: npt.NDArray[np.float64], others: npt.
 
 def _unit_count(values: npt.NDArray[np.float64], clusters: Sequence[Hashable] | None) -> int:
     return len(values) if clusters is None else len(set(clusters))
-
-
-def _difference(first: Interval, second: Interval) -> Interval:
-    below = math.hypot(first.estimate - first.low, second.high - second.estimate)
-    above = math.hypot(first.high - first.estimate, second.estimate - second.low)
-    difference = first.estimate - second.estimate
-    return Interval(difference, difference - below, difference + above, first.level, min(first.n, second.n))
 
 
 def _scores(values: Floats) -> npt.NDArray[np.float64]:

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.stats.bootstrap import bootstrap_interval
-from palate.stats.comparison.power import smallest_effect
-from palate.stats.comparison.significance import mcnemar_midp
+from palate.stats.comparison.significance import mcnemar_midp, smallest_effect
 from palate.stats.intervals import (
     Floats,
     Interval,

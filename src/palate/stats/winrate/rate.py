@@ -81,13 +81,7 @@ def win_rate(
 
     An item's score is the mean of its two orders, so inconsistent verdicts count as a tie, and (win, tie) as 0.75.
     """
-    first = _verdicts(shown_first)
-    second = first if shown_second is None else _verdicts(shown_second)
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} verdicts shown first but {len(second)} shown second")
-    read = np.isfinite(first) & np.isfinite(second)
-    groups = _kept(clusters, read)
-    first, second = first[read], second[read]
+    first, second, groups = _readable(shown_first, shown_first if shown_second is None else shown_second, clusters)
     scores = (first + second) / 2
     won, even = scores > 0.5, scores == 0.5
     wins, losses = int(won.sum()), int((scores < 0.5).sum())
@@ -99,7 +93,7 @@ def win_rate(
         ties=ties,
         inconsistent=int(even.sum()) - ties,
         losses=losses,
-        unparsed=int((~read).sum()),
+        unparsed=len(shown_first) - len(scores),
         decided=rate_interval(won[~even], clusters=_kept(groups, ~even), level=level) if wins + losses else None,
         p_value=binomial_midp(above, above + below),
         both_orders=shown_second is not None,
@@ -113,10 +107,7 @@ def position_report(
 
     Items without a readable verdict in both orders are left out. `clusters` as in `win_rate`.
     """
-    first, second = _verdicts(shown_first), _verdicts(shown_second)
-    read = np.isfinite(first) & np.isfinite(second)
-    groups = _kept(clusters, read)
-    first, second = first[read], second[read]
+    first, second, groups = _readable(shown_first, shown_second, clusters)
     if len(first) == 0:
         raise ValueError("no item was judged in both orders")
     first_both, second_both = int(((first > 0.5) & (second < 0.5)).sum()), int(((first < 0.5) & (second > 0.5)).sum())
@@ -127,6 +118,17 @@ def position_report(
         second_both=second_both,
         p_value=binomial_exact(first_both, first_both + second_both),
     )
+
+
+def _readable(
+    shown_first: Floats, shown_second: Floats, clusters: Sequence[Hashable] | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[Hashable] | None]:
+    """The verdicts of the items that have both, and the clusters of these items."""
+    first, second = _verdicts(shown_first), _verdicts(shown_second)
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} verdicts shown first but {len(second)} shown second")
+    read = np.isfinite(first) & np.isfinite(second)
+    return first[read], second[read], _kept(clusters, read)
 
 
 def _kept(clusters: Sequence[Hashable] | None, kept: npt.NDArray[np.bool_]) -> list[Hashable] | None:

@@ -17,6 +17,7 @@ from palate.training.health.evaluation import AnswerEvaluation, length_correlati
 from palate.training.health.metrics import WINDOW, HealthFinding, exceeded
 from palate.training.health.plateau import PlateauCheck, StartCheck
 from palate.training.meters import HeldOutRow
+from palate.training.processes import sum_over_ranks
 from palate.training.setup.limits import health_prompts
 from palate.training.setup.session import Session
 from palate.training.trainer import PalateTrainer
@@ -116,16 +117,9 @@ class HealthCheck(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, _args: object, state: TrainerState, _control: object, **_: Any) -> None:
         self.check_step(state.global_step, self._trainer.step_metrics)
 
-    def on_evaluate(
-        self,
-        _args: object,
-        state: TrainerState,
-        control: TrainerControl,
-        metrics: Mapping[str, float] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_evaluate(self, _args: object, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         if self._trainer.is_world_process_zero():  # only the main process samples, and knows a resumed run's past
-            values = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
+            values = {name.removeprefix("eval_"): value for name, value in given["metrics"].items()}
             self.check_evaluation(state.global_step, values)
         self._agree()
         control.should_training_stop = control.should_training_stop or self.must_stop
@@ -133,7 +127,7 @@ class HealthCheck(TrainerCallback):  # type: ignore[misc]
     def _agree(self) -> None:
         """The main process decides, and all stop together."""
         stops = torch.tensor(float(self.must_stop), device=self._trainer.args.device)
-        self.must_stop = bool(self._trainer.sum_over_ranks(stops) > 0)
+        self.must_stop = bool(sum_over_ranks(stops) > 0)
 
     # ---- what
 
@@ -266,5 +260,5 @@ def loss_at_start(trainer: PalateTrainer) -> float | None:
     total = sum(weight * (loss or 0.0) for loss, weight in known)
     unknown = float(sum(loss is None for loss, _ in known))
     sums = torch.tensor([total, sum(weight for _, weight in known), unknown], dtype=torch.float64)
-    total, weights, unknown = trainer.sum_over_ranks(sums.to(trainer.args.device)).tolist()
+    total, weights, unknown = sum_over_ranks(sums.to(trainer.args.device)).tolist()
     return None if unknown or not weights else total / weights

@@ -17,12 +17,12 @@ from palate.training.methods.base import LossOutput, Rows, Traits
 from palate.training.methods.online import (
     OnlineMethod,
     Sampled,
-    Total,
     global_mean,
     mean_by_group,
     sampled_metrics,
     tokens_of,
 )
+from palate.training.processes import sum_over_ranks
 
 
 class Grpo(OnlineMethod):
@@ -43,17 +43,17 @@ class Grpo(OnlineMethod):
         self._config = config
         self._high = config.cliprange if config.cliprange_high is None else config.cliprange_high
 
-    def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
+    def prepare(self, sampled: Sampled, *, training: bool) -> Mapping[str, Tensor]:
         del training
         scores = sampled.scores - self._config.missing_eos_penalty * (~sampled.ended)
-        advantages = self._advantages(scores.view(-1, self.generations), sampled, total)
+        advantages = self._advantages(scores.view(-1, self.generations), sampled)
         return {
             "old_logps": sampled.logps,
             "ref_logps": sampled.ref_logps,
             "advantages": advantages.flatten().float(),
         }
 
-    def _advantages(self, scores: Tensor, sampled: Sampled, total: Total) -> Tensor:
+    def _advantages(self, scores: Tensor, sampled: Sampled) -> Tensor:
         """Advantages [groups, K] of scores [groups, K]; a batch's standard deviation is over all ranks."""
         if self._config.advantage_estimator == "rloo":
             # Advantages of the KL are computed separately: added to a reward of 1e6, the KL would be rounded away.
@@ -63,8 +63,8 @@ class Grpo(OnlineMethod):
         if scale != "batch":
             return grpo_advantages(scores, scale=scale)
         flat, counted = scores.flatten(), sampled.counted & sampled.rewarded
-        n = float(total(counted.double().sum()))
-        variance = global_mean((flat - global_mean(flat, counted, total)).square(), counted, total)
+        n = float(sum_over_ranks(counted.double().sum()))
+        variance = global_mean((flat - global_mean(flat, counted)).square(), counted)
         deviation = (variance * n / max(n - 1, 1)).sqrt()
         return grpo_advantages(scores, scale="none") / (deviation + 1e-4)
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from palate.models.scoring.logps import Logps
 from palate.text.groups import EncodedGroup
 from palate.training.methods.base import Method, Rows
-
-Total: TypeAlias = Callable[[Tensor], Tensor]
-"""Sums a tensor over all ranks."""
+from palate.training.processes import sum_over_ranks
 
 GIVEN = "given: "
 """Prefix of a metric's name for the share of answers that have a value of it."""
@@ -77,12 +73,13 @@ class OnlineMethod(Method[Logps]):
     updates: int
 
     @abstractmethod
-    def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
+    def prepare(self, sampled: Sampled, *, training: bool) -> Mapping[str, Tensor]:
         """The values that `loss` reads, by name: one per token, [n, T], or one per answer, [n].
+
+        All ranks call it together.
 
         Args:
             sampled: the answers of this rank.
-            total: sums a tensor over ranks; all ranks call `prepare` together.
             training: False for held-out prompts, which do not change running statistics.
         """
 
@@ -125,27 +122,19 @@ def mean_by_group(values: Tensor, rows: Rows) -> Tensor:
     return zeros.index_add(0, owner, values) / counts.clamp(min=1)
 
 
-def global_mean(values: Tensor, mask: Tensor, total: Total) -> Tensor:
+def global_mean(values: Tensor, mask: Tensor) -> Tensor:
     """The mean over all ranks of the values where the mask is true, scalar."""
-    sums = total(torch.stack([torch.where(mask, values, 0.0).double().sum(), mask.double().sum()]))
+    sums = sum_over_ranks(torch.stack([torch.where(mask, values, 0.0).double().sum(), mask.double().sum()]))
     return (sums[0] / sums[1].clamp(min=1)).to(values.dtype)
 
 
-def global_whitened(values: Tensor, mask: Tensor, total: Total, *, centre: bool = True, noise: float = 0.0) -> Tensor:
+def global_whitened(values: Tensor, mask: Tensor, *, centre: bool = True, noise: float = 0.0) -> Tensor:
     """Values scaled to variance 1 over all ranks and to mean 0, or to their own mean without `centre`; any shape.
 
     Only values where the mask is true count; the others become 0. Values whose standard deviation is at most `noise`
     differ only by rounding and are replaced by their mean.
     """
-    mean = global_mean(values, mask, total)
-    deviation = global_mean((values - mean).square(), mask, total).sqrt()
+    mean = global_mean(values, mask)
+    deviation = global_mean((values - mean).square(), mask).sqrt()
     scaled = (values - mean) / (deviation + 1e-8) if deviation > noise else torch.zeros_like(values)
     return torch.where(mask, scaled if centre else scaled + mean, 0.0)
-
-
-def global_highest(values: Tensor) -> Tensor:
-    """The element-wise maximum over all ranks, any shape."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        values = values.clone()
-        dist.all_reduce(values, op=dist.ReduceOp.MAX)
-    return values

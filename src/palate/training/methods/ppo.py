@@ -22,14 +22,13 @@ from palate.training.methods.base import LossOutput, Rows, Traits
 from palate.training.methods.online import (
     OnlineMethod,
     Sampled,
-    Total,
-    global_highest,
     global_mean,
     global_whitened,
     mean_by_group,
     sampled_metrics,
     tokens_of,
 )
+from palate.training.processes import highest_over_ranks, sum_over_ranks
 
 # Rounding error of a float32 result after a few operations, relative to its largest input.
 _ROUNDING = 1e-6
@@ -53,15 +52,15 @@ class Ppo(OnlineMethod):
         self._count, self._mean, self._squares = 0.0, 0.0, 0.0
         self._lowest, self._highest = math.inf, -math.inf
 
-    def prepare(self, sampled: Sampled, total: Total, *, training: bool) -> Mapping[str, Tensor]:
+    def prepare(self, sampled: Sampled, *, training: bool) -> Mapping[str, Tensor]:
         assert sampled.values is not None
         config = self._config
         scores = sampled.scores - config.missing_eos_penalty * (~sampled.ended)
-        scores = self._effective_scores(scores, sampled.counted & sampled.rewarded, total, training).float()
+        scores = self._effective_scores(scores, sampled.counted & sampled.rewarded, training).float()
         rewards = shaped_rewards(scores, sampled.log_ratio, sampled.mask, kl_coef=self.kl_coef)
         noise = self._noise(sampled, scores)
         if config.ppo_whiten_rewards:
-            rewards = global_whitened(rewards, sampled.counted_mask, total, centre=False, noise=noise)
+            rewards = global_whitened(rewards, sampled.counted_mask, centre=False, noise=noise)
         advantages, returns = generalised_advantages(
             rewards, sampled.values, sampled.mask, gamma=config.gamma, lam=config.lam
         )
@@ -69,8 +68,8 @@ class Ppo(OnlineMethod):
         returns = torch.where(sampled.rewarded[:, None], returns, sampled.values)
         coefficient = torch.full_like(scores, self.kl_coef)
         if training and config.ppo_target is not None:
-            rows = int(total(sampled.counted.double().sum()))
-            observed = float(global_mean(sampled.kl, sampled.counted, total))
+            rows = int(sum_over_ranks(sampled.counted.double().sum()))
+            observed = float(global_mean(sampled.kl, sampled.counted))
             self.kl_coef = adapted_kl_coefficient(
                 self.kl_coef, observed, target=config.ppo_target, horizon=config.kl_horizon, rows=rows
             )
@@ -78,7 +77,7 @@ class Ppo(OnlineMethod):
             "old_logps": sampled.logps,
             "old_values": sampled.values,
             "returns": returns,
-            "advantages": global_whitened(advantages, sampled.counted_mask, total, noise=noise),
+            "advantages": global_whitened(advantages, sampled.counted_mask, noise=noise),
             "kl_coef": coefficient,
         }
 
@@ -112,15 +111,15 @@ class Ppo(OnlineMethod):
         answer_metrics, weights = sampled_metrics(rows.groups, device)
         return LossOutput(loss, {**token_metrics, **answer_metrics}, weights)
 
-    def _effective_scores(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
+    def _effective_scores(self, scores: Tensor, counted: Tensor, training: bool) -> Tensor:
         """Scores, normalised with `ppo_score_norm`, and 0 for answers without one; float64 [n].
 
         While all scores of the run are equal, they count as 0, so that a constant reward changes neither policy nor
         values.
         """
-        normalised = self._normalised(scores, counted, total, training) if self._config.ppo_score_norm else scores
+        normalised = self._normalised(scores, counted, training) if self._config.ppo_score_norm else scores
         if training:
-            highest, negated = global_highest(
+            highest, negated = highest_over_ranks(
                 torch.stack([torch.where(counted, sign * scores, -math.inf).amax() for sign in (1, -1)])
             ).tolist()
             self._highest, self._lowest = max(self._highest, highest), min(self._lowest, -negated)
@@ -134,12 +133,12 @@ class Ppo(OnlineMethod):
             torch.where(sampled.counted_mask, part, 0.0).abs().amax()
             for part in (scores[:, None], sampled.values, self.kl_coef * sampled.logps)
         ]
-        return _ROUNDING * float(global_highest(torch.stack(largest).amax()))
+        return _ROUNDING * float(highest_over_ranks(torch.stack(largest).amax()))
 
-    def _normalised(self, scores: Tensor, counted: Tensor, total: Total, training: bool) -> Tensor:
+    def _normalised(self, scores: Tensor, counted: Tensor, training: bool) -> Tensor:
         """Scores [n] with the running mean 0 and standard deviation 1."""
         if training:
-            n, mean, squares = total(
+            n, mean, squares = sum_over_ranks(
                 torch.stack(
                     [
                         counted.double().sum(),

@@ -28,9 +28,10 @@ from palate.records import Record
 from palate.text.batch import Batch
 from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.template import Template
-from palate.training.methods.online import GIVEN, OnlineMethod, Sampled, Total
+from palate.training.methods.online import GIVEN, OnlineMethod, Sampled
 from palate.training.online.policy_engine import PolicyEngine
 from palate.training.online.rewards import Rewarded, WeightedRewards
+from palate.training.processes import sum_over_ranks
 
 Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
@@ -73,13 +74,11 @@ class StepRollouts:
     Args:
         sampler: policy, reference, method and rewards.
         split: divides groups into batches within the token budget.
-        total: sums a tensor over ranks.
     """
 
-    def __init__(self, sampler: RolloutContext, split: Split, total: Total) -> None:
+    def __init__(self, sampler: RolloutContext, split: Split) -> None:
         self._sampler = sampler
         self._split = split
-        self._total = total
         self._answered: list[list[EncodedGroup]] | None = None
 
     @property
@@ -121,7 +120,7 @@ class StepRollouts:
             for index, group in enumerate(groups)
         ]
         sampled = self._scored(answered, ids, rewarded)
-        kept = sampler.method.prepare(sampled, self._total, training=training)
+        kept = sampler.method.prepare(sampled, training=training)
         return self._with_results(answered, sampled, rewarded, kept)
 
     def _answers(self, groups: Sequence[EncodedGroup], seeds: Sequence[int]) -> list[list[int]]:
@@ -138,7 +137,7 @@ class StepRollouts:
             )
         if sampler.main:
             sampler.engine.follow(sampler.policy)
-        self._total(torch.zeros(1, device=sampler.device))  # all ranks wait until the engine has the weights
+        sum_over_ranks(torch.zeros(1, device=sampler.device))  # all ranks wait until the engine has the weights
         return sampler.engine.answers([_record(group) for group in groups], sampler.decoding, seeds)
 
     def _scored(self, groups: Sequence[EncodedGroup], ids: Sequence[Sequence[int]], rewarded: Rewarded) -> Sampled:

@@ -28,6 +28,7 @@ from palate.models.tuning.liger import apply_liger
 from palate.models.tuning.module_names import lora_notice, router_names
 from palate.models.tuning.neftune import EmbeddingNoise
 from palate.models.tuning.vocabulary import embedding_modules, embedding_rows, enlarge_embedding
+from palate.models.upstream import base_of
 from palate.text.batch import Batch, pack, pad
 from palate.text.encode import EncodedGroup
 from palate.training.setup.environment import available_memory_bytes
@@ -47,6 +48,7 @@ class Policy:
         trainable: number of parameters that train.
         total: number of parameters.
         trunk: a cache of the frozen bottom layers' outputs, or None.
+        balance: the load-balancing term of a mixture of experts, or None.
         noise: on the embeddings in training (NEFTune), or None.
         notices: lines for the user.
     """
@@ -57,6 +59,7 @@ class Policy:
     trainable: int
     total: int
     trunk: TrunkCache | None
+    balance: RouterBalance | None
     noise: EmbeddingNoise | None
     notices: tuple[str, ...]
 
@@ -128,13 +131,15 @@ def build_policy(
         identity = f"{identity}+{added}"
     trainable.upcast_trainable(model)
     store_frozen_in(model, precision)
-    if about := balance_of(config, model)[1]:
+    balance, about = _balance(config, model)
+    if about:
         notices.append(about)
     trained, total = trainable.count_parameters(model)
     notices.append(f"training {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %)")
     alpha = noise_alpha(config)
     noise = EmbeddingNoise(model, alpha) if alpha else None
-    return Policy(model, found, identity, trained, total, _trunk(model, config, found), noise, tuple(notices))
+    trunk = None if balance is not None else _trunk(model, config, found)  # replayed layers have no router outputs
+    return Policy(model, found, identity, trained, total, trunk, balance, noise, tuple(notices))
 
 
 def _mostly_frozen(config: RunConfig) -> bool:
@@ -168,13 +173,13 @@ def enlarge(model: Any, config: RunConfig, tokens: int) -> list[str]:
     return []
 
 
-def balance_of(config: RunConfig, model: Any) -> tuple[RouterBalance | None, str]:
+def _balance(config: RunConfig, model: Any) -> tuple[RouterBalance | None, str]:
     """The load-balancing term of a mixture of experts, or None, and a line about it or "".
 
     Raises:
         ConfigError: `moe_aux_loss_coef` asks for a term that this model cannot give.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     given = config.moe_aux_loss_coef
     balance, reason = router_balance(base, given)
     if balance is not None:
@@ -191,8 +196,6 @@ def _trunk(model: nn.Module, config: RunConfig, found: Probe) -> TrunkCache | No
     """A trunk cache, if bottom layers are frozen, rows are packed and nothing in the frozen part is random."""
     # Sampled answers are new at every step: no stored state would be used again.
     wanted = getattr(config, "trunk_cache", "auto") != "off" and not isinstance(config, RolloutFields)
-    if balance_of(config, model)[0] is not None:  # replayed layers have no router outputs
-        return None
     if not wanted or config.finetuning_type != "freeze" or not found.packed:
         return None
     if config.deepspeed:  # ZeRO-3 gathers the weights of each layer that runs, which must be the same on all ranks

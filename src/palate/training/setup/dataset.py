@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from palate.artifacts import read_json, remove_folder, write_json
 from palate.config.run import DpoConfig, RunConfig, SftConfig
 from palate.config.stages.health import HealthFields
 from palate.config.stages.preference import SampleFields
 from palate.config.stages.rollout import RolloutFields
-from palate.data import SourceReport
 from palate.data.comparisons import ShareCounts
 from palate.data.contract import lineage
 from palate.data.formats.kinds import KIND_NAMES
@@ -28,7 +28,7 @@ from palate.data.sources.spec import find_sources
 from palate.data.stream import RecordStream
 from palate.plugins import plugin_points
 from palate.progress import Pass, progress
-from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Message, Record, ToolCall
+from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record, SourceReport
 from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, EncodingStats, encode_batches
 from palate.text.group_file import GroupFile, GroupWriter
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
@@ -152,18 +152,7 @@ def _write(folder: Path, config: RunConfig, method: Method[Any], template: Templ
 def _read(folder: Path) -> RunData:
     """What `_write` wrote; raises ArtifactError if it is missing or damaged."""
     content = read_json(folder / _FACTS)
-    prompts = [
-        Record(
-            **{
-                **prompt,
-                "prompt": tuple(
-                    Message(**{**turn, "tool_calls": tuple(ToolCall(**call) for call in turn["tool_calls"])})
-                    for turn in prompt["prompt"]
-                ),
-            }
-        )
-        for prompt in content["prompts"]
-    ]
+    prompts = TypeAdapter(list[Record]).validate_python(content["prompts"])
     evaluation = GroupFile(folder / "eval") if content["facts"]["eval_groups"] else []
     return RunData(GroupFile(folder / "train"), evaluation, prompts, content["report"], content["facts"])
 

@@ -13,6 +13,7 @@ from palate.config.stages.preference import SampleFields
 from palate.config.stages.rollout import RolloutFields
 from palate.errors import ConfigError, DataError
 from palate.models.probe.limits import position_limit, token_rows, trained_length
+from palate.models.upstream import base_of
 from palate.records import Record
 from palate.text.encode import EncodedGroup
 from palate.text.group_file import JoinedGroups, lengths_of
@@ -49,7 +50,7 @@ def check_limits(config: RunConfig, model: Any, template: Template, data: RunDat
         ConfigError: a sequence is longer than the model's table of positions.
         DataError: a row uses a token id that the model has no embedding for.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = base_of(model)
     return [*_check_positions(config, base, template, data), *_check_tokens(base, template, data)]
 
 

@@ -8,7 +8,7 @@ tensors that autograd saves are counted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -69,15 +69,8 @@ class MemoryPlan:
         return line
 
     def to_json(self) -> dict[str, int]:
-        return {
-            "base": self.base,
-            "training": self.training,
-            "per_token": self.per_token,
-            "answers": self.answers,
-            "trunk": self.trunk,
-            "tokens": self.tokens,
-            "peak": self.peak,
-        }
+        planned = {name: size for name, size in asdict(self).items() if name != "available"}
+        return {**planned, "peak": self.peak}
 
 
 def plan_memory(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,16 +27,11 @@ from palate.progress import print_line
 from palate.text.template import Template
 from palate.training.methods import Method, build_method
 from palate.training.online.rewards import JudgeRewards, WeightedRewards, build_rewards
+from palate.training.processes import is_main_process, process_count
 from palate.training.setup.arguments import check_installed
 from palate.training.setup.build import Policy, build_policy, noise_alpha
 from palate.training.setup.dataset import RunData, build_data
-from palate.training.setup.environment import (
-    is_main_process,
-    machine,
-    reset_peak_memory,
-    seed_everything,
-    versions,
-)
+from palate.training.setup.environment import machine, reset_peak_memory, seed_everything, versions
 from palate.training.setup.limits import check_limits, longest_scored
 from palate.training.setup.references import build_reference
 from palate.training.sharded import check_shardable
@@ -192,7 +186,7 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
         config,
         len(data.train),
         len(data.evaluation),
-        devices=int(os.environ.get("WORLD_SIZE", "1")),
+        devices=process_count(),
         parameters=policy.total,
     )
     for line in (*limits, *(f"warning: {doubt}" for doubt in doubts), *data.notices):

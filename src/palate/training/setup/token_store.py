@@ -22,7 +22,7 @@ from palate.errors import ArtifactError
 from palate.models.loading.builtin import cache_root
 from palate.progress import console
 from palate.text.template import Template
-from palate.training.setup.environment import is_main_process
+from palate.training.processes import is_main_process
 
 T = TypeVar("T")
 

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,9 +15,9 @@ from starlette.responses import RedirectResponse, Response
 from palate.charts.text import visible
 from palate.feedback.campaigns.campaign import current_schema, list_campaigns
 from palate.feedback.queue.assignment import Assignment
+from palate.feedback.queue.stored_votes import answer_texts
 from palate.feedback.queue.voting import next_assignment
 from palate.store.tables import Lease, Task
-from palate.store.tables import Response as StoredAnswer
 from palate.store.texts import is_storable
 from palate.web.label.ballots import NOTICES, OTHERS, VERDICTS, SentForm
 from palate.web.label.conversation import prompt_blocks
@@ -122,9 +121,6 @@ def _texts(session: Session, lease: str, user_id: int) -> tuple[str, str] | None
     if row is None or row.user_id != user_id:
         return None
     task = session.get_one(Task, row.task_id)
-    wanted = select(StoredAnswer.number, StoredAnswer.text).where(
-        StoredAnswer.item_id == task.item_id, StoredAnswer.number.in_((task.left, task.right))
-    )
-    texts = dict(session.execute(wanted).all())
+    texts = answer_texts(session, task)
     left, right = texts[task.left], texts[task.right]
     return (left, right) if row.shown == "left_first" else (right, left)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,11 +16,11 @@ from palate.report.judgements.stages import stage_of
 from palate.report.key_figures import Card, cards, seconds_of
 from palate.report.pages.pipeline import pipeline_facts
 from palate.report.pages.sweep import best_card, read_sweep
-from palate.web.trainings.folders import Entry
+from palate.web.trainings.folders import SEVERAL, Entry
 from palate.web.trainings.progress import Progress, silent_for, status_now, steps_of
 
 _CARDS = 3
-_DAMAGED = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+_DAMAGED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ def _with_runs(row: RunRow, begun: Mapping[str, RunRow]) -> RunRow:
 @lru_cache(maxsize=1_000)
 def _read(entry: Entry) -> RunRow:
     try:
-        return _several(entry) if entry.kind in ("pipeline", "sweep") else _run(entry)
+        with damage_named(entry):
+            return _several(entry) if entry.kind in SEVERAL else _run(entry)
     except ArtifactError as error:
         return RunRow(entry, problem=problem_text(entry, error))
 
@@ -111,11 +113,18 @@ def read_run(entry: Entry) -> RunContents:
     if entry.problem:
         raise ArtifactError(f"{entry.path}: {entry.problem}")
     contents = read_contents(entry.path)
-    try:
+    with damage_named(entry):
         cards(contents)
-    except _DAMAGED as error:
-        raise ArtifactError(f"{entry.path}: its files are not those of a run ({error})") from error
     return contents
+
+
+@contextlib.contextmanager
+def damage_named(entry: Entry) -> Iterator[None]:
+    """A context in which JSON of another form, say a text for a number, raises ArtifactError."""
+    try:
+        yield
+    except _DAMAGED as error:
+        raise ArtifactError(f"{entry.path}: its files are not those of a {entry.kind} ({error})") from error
 
 
 def problem_text(entry: Entry, error: Exception) -> str:

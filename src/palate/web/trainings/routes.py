@@ -18,7 +18,7 @@ from palate.web.security.people import Reviewer
 from palate.web.state import state
 from palate.web.trainings.content import content_of
 from palate.web.trainings.folders import SEVERAL, Entry, Found, Kind, find_entries
-from palate.web.trainings.listing import problem_text, read_row
+from palate.web.trainings.listing import damage_named, problem_text, read_row
 
 router = APIRouter()
 
@@ -70,7 +70,8 @@ def show_run(request: Request, who: Reviewer, name: str, seen: str = "") -> Resp
     content, problem = "", row.problem
     if not problem:
         try:
-            content = content_of(row, inside, around)
+            with damage_named(entry):
+                content = content_of(row, inside, around)
         except ArtifactError as error:
             problem = problem_text(entry, error)
     return render(

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.models.generation.local.decode import linear_weights_in
+from palate.models.generation.local.decode import draw_tokens, linear_weights_in
 from palate.models.generation.local.generate import generate
-from palate.models.generation.local.sampling import draw_tokens
 from palate.models.precision import FP32
 from tiny import tiny_model
 

@@ -8,8 +8,8 @@ import torch
 from palate.errors import DataError
 from palate.models.attention.kernels import original_attention
 from palate.models.generation.decoding import Decoding, sampling_seed
+from palate.models.generation.local.decode import draw_tokens
 from palate.models.generation.local.generate import generate
-from palate.models.generation.local.sampling import draw_tokens
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from tiny import PACKED, tiny_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from palate.artifacts import plain, write_json
+from palate.artifacts import write_json
 from palate.evaluation.benchmarks.judged.answers import RECORDED
 from palate.evaluation.benchmarks.judged.benchmark import AnswerSet, JudgedBenchmark, JudgedData, Question
 from palate.evaluation.benchmarks.options import BenchmarkOptions
@@ -101,7 +101,7 @@ def judged_pairs(
         without_leaks=None,
         left_out_votes={},
     )
-    facts: dict[str, object] = plain(result.to_json())
+    facts = result.to_json()
     write_json(one.folder.path / RESULT, facts)
     scores = _scores(items, groups)
     return ModelResult(
@@ -186,11 +186,11 @@ def _scores(items: Sequence[Item], groups: Mapping[str, str]) -> dict[str, dict[
 
 
 def _rates(result: Result, scores: Mapping[str, Mapping[str, float]], categories: Mapping[str, str]) -> list[Rate]:
-    figures = result.figures
+    figures, style = result.figures, result.figures.length_and_style_controlled
     whole = {
-        "win_rate": figures.rate.rate,
-        "length_controlled": figures.controlled.rate,
-        "style_controlled": None if figures.style is None else figures.style.rate,
+        "win_rate": figures.win_rate.rate,
+        "length_controlled": figures.length_controlled.rate,
+        "style_controlled": None if style is None else style.rate,
     }
     found = [Rate(name, None, rate) for name, rate in whole.items() if rate is not None]
     return [*found, *(rate for rate in rates(scores, categories, ["win_rate"]) if rate.category is not None)]

@@ -200,13 +200,11 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
 
 
 def _paired(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
+    baseline = _baseline(plan)  # first, since the models may take hours to answer
+    if baseline is None and len(compared) < 2:
+        raise UsageError(f"{plan.benchmark.title} compares with a baseline; name it with --baseline, or a second model")
     answers = [plan.answers(one) for one in compared]
-    baseline = _baseline(plan)
     if baseline is None:
-        if len(compared) < 2:
-            raise UsageError(
-                f"{plan.benchmark.title} compares with a baseline; name it with --baseline, or a second model"
-            )
         baseline, compared, answers = answers[0], compared[1:], answers[1:]
     judge = plan.benchmark.own_judge(plan.judge, plan.data)
     found = []

@@ -1,14 +1,20 @@
-"""One endpoint of a pool: its load, and what replies and failures say about its health."""
+"""One endpoint of a pool: its load, its health by replies and failures, and its list of models (`/v1/models`)."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
-from palate.errors import EngineError
+from palate.errors import EngineError, EngineRefused
 from palate.models.generation.endpoints.connection import LATER, Connection
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 """Seconds after the first failure in a row; each further one doubles them."""
@@ -92,3 +98,41 @@ def _retry_after(error: EngineError) -> float:
         except ValueError:
             return 0.0
     return max(0.0, min(seconds, _LONGEST_WAIT))
+
+
+_IDENTIFYING = ("root", "parent", "meta", "identity")
+"""Fields that say what a model is; `created` is the time of the request at some engines."""
+
+
+def read_models(client: OpenAI, _url: str = "") -> list[dict[str, Any]]:
+    """The list of models of an endpoint, for `Connection.request`; [] if the reply is none."""
+    listed = client.get("/models", cast_to=object)
+    models = listed.get("data") if isinstance(listed, dict) else None
+    return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
+
+
+def identifying_facts(model: Mapping[str, Any]) -> dict[str, Any]:
+    """What an entry of a list of models says about the model and would say again after a restart."""
+    return {name: model[name] for name in _IDENTIFYING if model.get(name) not in (None, "", {}, [])}
+
+
+def check_served(model: str, listed: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Compare the lists of endpoints that must serve one model: base URL → list; an empty one says nothing.
+
+    Raises:
+        EngineRefused: an endpoint lists other models only, or two say different things of the model.
+    """
+    found = {url: [entry for entry in models if entry.get("id") == model] for url, models in listed.items()}
+    right = next((url for url, entries in found.items() if entries), None)
+    wrong = next((url for url, entries in found.items() if listed[url] and not entries), None)
+    if wrong is not None:
+        names = ", ".join(str(entry.get("id")) for entry in listed[wrong][:5])
+        remedy = f", which {right} serves; name endpoints of one model" if right else "; name one of them"
+        raise EngineRefused(f"{wrong}: serves {names}, not {model}{remedy}", 404)
+    facts = {url: identifying_facts(entries[0]) for url, entries in found.items() if entries}
+    first = next(iter(facts), "")
+    for url, name in product(facts, _IDENTIFYING):
+        ours, theirs = (str(facts[one].get(name, "not given"))[:80] for one in (first, url))
+        if ours != theirs:
+            problem = f"{first} serves {model} with {name} {ours}, and {url} with {name} {theirs}"
+            raise EngineRefused(f"{problem}; name endpoints of one model", 404)

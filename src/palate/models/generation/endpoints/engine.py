@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.endpoints.completion import Completion, read_completion
+from palate.models.generation.endpoints.completion import Completion, StreamedAnswer, read_completion
 from palate.models.generation.endpoints.connection import Connection
+from palate.models.generation.endpoints.endpoint import read_models
 from palate.models.generation.endpoints.pool import CHAT, EndpointPool
-from palate.models.generation.endpoints.served_models import read_models
-from palate.models.generation.endpoints.streamed_answer import StreamedAnswer
 from palate.records import Answer, Messages, as_turns
 
 if TYPE_CHECKING:

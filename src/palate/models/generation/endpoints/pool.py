@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from palate.errors import EngineError, EngineRefused
 from palate.models.generation.endpoints.connection import LATER, Connection
-from palate.models.generation.endpoints.endpoint import Endpoint, is_away
-from palate.models.generation.endpoints.served_models import check_served, read_models
+from palate.models.generation.endpoints.endpoint import Endpoint, check_served, is_away, read_models
 
 if TYPE_CHECKING:
     from openai import DefaultHttpxClient, OpenAI

@@ -18,12 +18,11 @@ import torch
 
 from palate.errors import DataError, EngineError
 from palate.models.generation.decoding import Decoding
-from palate.models.generation.local.decode import prepared_decoder
+from palate.models.generation.local.decode import draw_tokens, prepared_decoder, uniform_numbers
 from palate.models.generation.local.generate import refuse_empty
 from palate.models.generation.local.llama_batch import llama_batch_of
 from palate.models.generation.local.request import GenerationRequest, NewToken
 from palate.models.generation.local.running_batch import Chunk, RunningBatch, TransformersBatch
-from palate.models.generation.local.sampling import draw_tokens, uniform_numbers
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, trained_length
 from palate.models.upstream import base_of, first_line

@@ -10,9 +10,8 @@ import torch
 from palate.errors import DataError
 from palate.models.attention.rotary import length_rule
 from palate.models.generation.decoding import Decoding, sampling_seed
-from palate.models.generation.local.decode import Choose, decode, prepared_decoder
+from palate.models.generation.local.decode import Choose, decode, draw_tokens, prepared_decoder, uniform_numbers
 from palate.models.generation.local.llama_decoder import llama_decoder_of
-from palate.models.generation.local.sampling import draw_tokens, uniform_numbers
 from palate.models.generation.local.transformers_decoder import TransformersDecoder
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences

@@ -25,6 +25,11 @@ def _column(name: str, kind: Any, *keys: sa.ForeignKey, nullable: bool = False, 
     return sa.Column(name, kind, *keys, nullable=nullable, **flags)
 
 
+def _columns(kind: Any, *names: str, nullable: bool = False) -> list[sa.Column[Any]]:
+    """Columns of one kind that follow each other."""
+    return [_column(name, kind, nullable=nullable) for name in names]
+
+
 def _version(name: str, *, nullable: bool = False) -> sa.Column[Any]:
     """A column with a model version, which is not deleted as long as the row is there."""
     of = sa.ForeignKey("model_versions.id", ondelete="RESTRICT")
@@ -39,8 +44,7 @@ def _feedback() -> None:
         _column("name", sa.String(100), unique=True),
         _column("version", sa.Integer),
         _column("closed", sa.Boolean),
-        _column("tasks", sa.Integer),
-        _column("slots", sa.Integer),
+        *_columns(sa.Integer, "tasks", "slots"),
         _column("created", _TIME),
     )
     op.create_table(
@@ -60,8 +64,7 @@ def _feedback() -> None:
         _column("outcome", sa.String(12)),
         _column("probability", sa.Double, nullable=True),
         _column("error", sa.String, nullable=True),
-        _column("prompt_tokens", sa.Integer, nullable=True),
-        _column("completion_tokens", sa.Integer, nullable=True),
+        *_columns(sa.Integer, "prompt_tokens", "completion_tokens", nullable=True),
         _column("attempts", sa.Integer),
         _column("at", _TIME),
     )
@@ -94,10 +97,7 @@ def _feedback() -> None:
         "participants",
         _column("campaign_id", sa.Integer, sa.ForeignKey("campaigns.id"), primary_key=True),
         _column("user_id", sa.Integer, sa.ForeignKey("users.id"), primary_key=True),
-        _column("given", sa.Integer),
-        _column("had", sa.Integer),
-        _column("done", sa.Integer),
-        _column("counted", sa.Integer),
+        *_columns(sa.Integer, "given", "had", "done", "counted"),
         _column("place", sa.Double, nullable=True),
     )
     op.create_table(
@@ -116,16 +116,14 @@ def _feedback() -> None:
         "sessions",
         _column("token_hash", sa.String(64), primary_key=True),
         _column("user_id", sa.Integer, sa.ForeignKey("users.id"), index=True),
-        _column("created", _TIME),
-        _column("expires", _TIME),
+        *_columns(_TIME, "created", "expires"),
     )
     op.create_table(
         "responses",
         _column("id", sa.Integer, primary_key=True),
         _column("item_id", sa.Integer, sa.ForeignKey("items.id")),
         _column("number", sa.Integer),
-        _column("text", sa.String),
-        _column("finish_reason", sa.String),
+        *_columns(sa.String, "text", "finish_reason"),
         _column("tokens", sa.Integer, nullable=True),
         _column("model", sa.String),
         _column("identity", sa.String, nullable=True),
@@ -139,18 +137,12 @@ def _feedback() -> None:
         _column("id", sa.Integer, primary_key=True),
         _column("campaign_id", sa.Integer, sa.ForeignKey("campaigns.id")),
         _column("item_id", sa.Integer, sa.ForeignKey("items.id")),
-        _column("left", sa.Integer),
-        _column("right", sa.Integer),
-        _column("wanted", sa.Integer),
-        _column("votes", sa.Integer),
-        _column("open", sa.Integer),
+        *_columns(sa.Integer, "left", "right", "wanted", "votes", "open"),
         _column("priority", sa.Double),
         _column("probability", sa.Double, nullable=True),
         _column("gold", sa.Boolean),
         _column("gold_outcome", sa.String(20), nullable=True),
-        _column("flagged", sa.Boolean),
-        _column("reopened", sa.Boolean),
-        _column("identity_leak", sa.Boolean),
+        *_columns(sa.Boolean, "flagged", "reopened", "identity_leak"),
         sa.UniqueConstraint("item_id", "left", "right"),
     )
     is_open, again = sa.text("open > 0"), sa.text("open > 0 AND reopened")
@@ -166,13 +158,10 @@ def _feedback() -> None:
         _column("campaign_id", sa.Integer, sa.ForeignKey("campaigns.id")),
         _column("task_id", sa.Integer, sa.ForeignKey("tasks.id")),
         _column("user_id", sa.Integer, sa.ForeignKey("users.id")),
-        _column("number", sa.Integer),
-        _column("schema_version", sa.Integer),
+        *_columns(sa.Integer, "number", "schema_version"),
         _column("repeat", sa.Boolean),
-        _column("shown", sa.String(12)),
-        _column("state", sa.String(12)),
-        _column("created", _TIME),
-        _column("expires", _TIME),
+        *_columns(sa.String(12), "shown", "state"),
+        *_columns(_TIME, "created", "expires"),
         sa.UniqueConstraint("task_id", "user_id", "repeat"),
         sa.UniqueConstraint("campaign_id", "user_id", "number"),
     )
@@ -185,8 +174,7 @@ def _feedback() -> None:
         _column("item_id", sa.Integer, sa.ForeignKey("items.id")),
         _column("campaign_id", sa.Integer, sa.ForeignKey("campaigns.id"), index=True),
         _column("campaign", sa.String(100)),
-        _column("left", sa.Integer),
-        _column("right", sa.Integer),
+        *_columns(sa.Integer, "left", "right"),
         _column("outcome", sa.String(12)),
         _column("strength", sa.Integer),
         _column("who", sa.String),
@@ -197,16 +185,10 @@ def _feedback() -> None:
         _column("shown", sa.String(12)),
         _column("reason", sa.String),
         _column("probability_left", sa.Double, nullable=True),
-        _column("tags", sa.JSON),
-        _column("dimensions", sa.JSON),
+        *_columns(sa.JSON, "tags", "dimensions"),
         _column("schema_version", sa.Integer, nullable=True),
-        _column("seconds", sa.Double, nullable=True),
-        _column("seconds_total", sa.Double, nullable=True),
-        _column("gold", sa.Boolean),
-        _column("repeat", sa.Boolean),
-        _column("saw_judge", sa.Boolean),
-        _column("identity_leak", sa.Boolean),
-        _column("deciding", sa.Boolean),
+        *_columns(sa.Double, "seconds", "seconds_total", nullable=True),
+        *_columns(sa.Boolean, "gold", "repeat", "saw_judge", "identity_leak", "deciding"),
         _column("supersedes", sa.String(100), sa.ForeignKey("votes.id"), unique=True, nullable=True),
         _column("request_key", sa.String(100), unique=True, nullable=True),
     )
@@ -256,9 +238,7 @@ def _serving() -> None:
         _column("key_hash", sa.String(64), unique=True),
         _column("recording", sa.String(12)),
         _column("consent", sa.Boolean),
-        _column("requests_per_minute", sa.Integer, nullable=True),
-        _column("tokens_per_day", sa.Integer, nullable=True),
-        _column("retention_days", sa.Integer, nullable=True),
+        *_columns(sa.Integer, "requests_per_minute", "tokens_per_day", "retention_days", nullable=True),
         _column("active", sa.Boolean),
         _column("created", _TIME),
         _column("last_used", _TIME, nullable=True),
@@ -296,12 +276,10 @@ def _serving() -> None:
         _column("probability", sa.Double, nullable=True),
         _column("prompt", sa.JSON, nullable=True),
         _column("tools", sa.String, nullable=True),
-        _column("prompt_tokens", sa.Integer, nullable=True),
-        _column("completion_tokens", sa.Integer, nullable=True),
+        *_columns(sa.Integer, "prompt_tokens", "completion_tokens", nullable=True),
         _column("error", sa.String, nullable=True),
         _column("writer", sa.String(200)),
-        _column("created", _TIME),
-        _column("touched", _TIME),
+        *_columns(_TIME, "created", "touched"),
         _column("finished", _TIME, nullable=True),
     )
     op.create_index("ix_interactions_created", "interactions", ["created"])
@@ -323,8 +301,7 @@ def _serving() -> None:
         _column("answer", sa.Integer, nullable=True),
         _column("thumbs", sa.String(4), nullable=True),
         _column("score", sa.Double, nullable=True),
-        _column("comment", sa.String, nullable=True),
-        _column("edit", sa.String, nullable=True),
+        *_columns(sa.String, "comment", "edit", nullable=True),
         _column("chosen", sa.Integer, nullable=True),
         _column("at", _TIME),
         _column("supersedes", sa.Integer, sa.ForeignKey("interaction_feedback.number"), unique=True, nullable=True),

@@ -1,7 +1,7 @@
 """Maps keys of other trainers: read under palate's name, accepted without effect, or refused.
 
 Nothing is dropped silently. Renamed keys and keys without effect are reported; a key that would change the result and
-is not supported is refused. `key_mapping_table` lists the keys.
+is not supported is refused. `config.mapping.table` lists the keys.
 """
 
 from __future__ import annotations
@@ -10,16 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from palate.config.base import truth
-from palate.config.former import FORMER_KEYS
-from palate.config.key_mapping_table import (
-    FIXED,
-    LOW_RANK,
-    NO_EFFECT,
-    NO_EFFECT_PREFIXES,
-    ONLY,
-    RENAMED,
-    RENAMED_ONLINE,
-)
+from palate.config.mapping import table
+from palate.config.mapping.former import FORMER_KEYS
 from palate.config.reader import Entry, as_yaml
 
 _SWITCHES = ("bf16", "fp16", "pure_bf16")
@@ -75,7 +67,7 @@ def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translat
         stage: the run's stage, if `entries` does not have it.
     """
     stage = entries["stage"].value if "stage" in entries else stage
-    names = {**RENAMED, **(RENAMED_ONLINE if stage in ("ppo", "grpo") else {})}
+    names = {**table.RENAMED, **(table.RENAMED_ONLINE if stage in ("ppo", "grpo") else {})}
     found = Translated()
     for key, entry in entries.items():
         former = FORMER_KEYS.get(key)
@@ -88,19 +80,19 @@ def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translat
             else:
                 found.entries[name] = entry
                 found.notices.append(f"{key} is read as {name}" if former is None else former.line(key))
-        elif key in ONLY:
+        elif key in table.ONLY:
             _only(key, entry, found)
         elif reason := _no_effect(key, entries):
             found.ignore(key, entry, reason)
-        elif key in FIXED:
-            agrees, what_happens = FIXED[key]
+        elif key in table.FIXED:
+            agrees, what_happens = table.FIXED[key]
             if truth(entry.value) is agrees:
                 found.agreed.add(key)
             elif entry.value is not None:
                 found.ignore(key, entry, what_happens)
         elif key not in (*_SWITCHES, *_MIXING):
             found.entries[key] = entry
-    for switch in LOW_RANK:
+    for switch in table.LOW_RANK:
         _low_rank(switch, entries, found)
     _precision(entries, found)
     _mixing(entries, found)
@@ -114,12 +106,12 @@ def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translat
 
 def _no_effect(key: str, entries: Mapping[str, Entry]) -> str | None:
     """Why a key has no effect, or None if it may have one."""
-    if key in NO_EFFECT:
-        return NO_EFFECT[key]
-    for prefix, reason in NO_EFFECT_PREFIXES.items():
+    if key in table.NO_EFFECT:
+        return table.NO_EFFECT[key]
+    for prefix, reason in table.NO_EFFECT_PREFIXES.items():
         if key.startswith(prefix):
             return reason
-    for owner, only in ONLY.items():
+    for owner, only in table.ONLY.items():
         if only.companions and key.startswith(only.companions):
             return f"it belongs to {owner}" if owner in entries else f"it belongs to {owner}, which is not set"
     return None
@@ -131,17 +123,17 @@ def _only(key: str, entry: Entry, found: Translated) -> None:
     value = entry.value if switch is None else switch
     value = value.lower() if isinstance(value, str) else value
     # 0 is not false here, although they are equal in Python.
-    if value is None or any(value == known and type(value) is type(known) for known in ONLY[key].values):
+    if value is None or any(value == known and type(value) is type(known) for known in table.ONLY[key].values):
         found.ignore(key, entry)
     else:
-        found.refuse(key, entry, f"{key}: {as_yaml(entry.value)} is not available; {ONLY[key].otherwise}")
+        found.refuse(key, entry, f"{key}: {as_yaml(entry.value)} is not available; {table.ONLY[key].otherwise}")
 
 
 def _low_rank(switch: str, entries: Mapping[str, Entry], found: Translated) -> None:
     """`use_galore` or `use_apollo` and its settings, as one of transformers' optimisers."""
     if switch not in entries or truth(entries[switch].value) is not True:
         return
-    low, where = LOW_RANK[switch], entries[switch].where
+    low, where = table.LOW_RANK[switch], entries[switch].where
     own = {key: entry for key, entry in entries.items() if key.startswith(low.prefix) and entry.value is not None}
     for key in (switch, *own):
         found.idle.pop(key, None)

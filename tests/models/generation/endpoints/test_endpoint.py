@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palate.errors import EngineRefused
-from palate.models.generation.endpoints.served_models import check_served
+from palate.models.generation.endpoints.endpoint import check_served
 
 
 def test_an_endpoint_without_a_list_agrees_with_all() -> None:

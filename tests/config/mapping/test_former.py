@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from palate.config import former, key_mapping
-from palate.config.former import Former
 from palate.config.load import load_config
+from palate.config.mapping import former, translate
+from palate.config.mapping.former import Former
 from palate.config.reader import read_config_file, read_yaml_file
 from palate.errors import ConfigError
 
@@ -17,7 +17,7 @@ RUN = "stage: dpo\nmodel_name_or_path: m\ndataset: d\noutput_dir: o\n"
 
 @pytest.fixture
 def renamed(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(key_mapping, "FORMER_KEYS", {"preference_beta": Former("pref_beta", "0.3")})
+    monkeypatch.setattr(translate, "FORMER_KEYS", {"preference_beta": Former("pref_beta", "0.3")})
     return monkeypatch
 
 

@@ -43,4 +43,4 @@ class Former:
 
 
 FORMER_KEYS: Mapping[str, Former] = MappingProxyType({})
-"""Old key of `palate train` → the key that it is now. The keys of other trainers are in `key_mapping_table`."""
+"""Old key of `palate train` → the key that it is now. The keys of other trainers are in `config.mapping.table`."""
