@@ -17,7 +17,7 @@ from palate.data.formats.targets import TARGETS
 from palate.data.formats.writers import write_rows
 from palate.data.held_out import HeldOut
 from palate.errors import DataError, UsageError
-from palate.feedback.candidates import Candidates
+from palate.feedback.candidates import Candidates, Origin
 from palate.progress import track
 from palate.records import Answer, LabelledCompletion, PreferencePair
 from palate.registry.lineage import register_export
@@ -171,9 +171,8 @@ def _candidates(found: Sequence[Usable], uncertain: set[str], options: Options) 
         }
         tokens = {answer.number: answer.tokens for answer in one.recorded.answers}
         answers = tuple(Answer(turns[-1].text, "stop", tokens[number]) for number, turns in one.answers.items())
-        row = Candidates(
-            one.id, one.prompt, answers, stored.model, columns, stored.tools, stored.identity, None, stored.decoding
-        )
+        origin = Origin(stored.model, stored.identity, decoding=stored.decoding)
+        row = Candidates(one.id, one.prompt, answers, columns, stored.tools, (origin,) * len(answers))
         rows.append(row.to_json())
     return rows
 
