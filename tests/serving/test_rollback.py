@@ -85,12 +85,12 @@ class World:
         self.recording = Recording(store, self.clock)
         self.silent = ""
         self.asked: list[str] = []
-        self.automatic = AutomaticRollback(self.recording.recorder, FIELDS, self.why_silent, clock=self.clock)
+        self.automatic = AutomaticRollback(self.recording.recorder, FIELDS, self.no_answer_reason, clock=self.clock)
 
     def record(self, answers: int, kind: str = "", share: float = 0.0, **values: str) -> None:
         record(self.store, "v1.1", answers, kind, share, at=self.clock.now, **values)
 
-    async def why_silent(self, version: str) -> str:
+    async def no_answer_reason(self, version: str) -> str:
         self.asked.append(version)
         return self.silent
 

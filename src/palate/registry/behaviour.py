@@ -23,6 +23,8 @@ from palate.store.serving_tables import FeedbackRow, Interaction, InteractionAns
 
 ANSWERS_PER_PERSON = 20
 """The first answers of a person that count, so that one busy client does not decide; of thumbs, one counts."""
+COUNTED_ENDS = ("complete", "upstream_error", "partial")
+"""States in which a request ended that say something of the version; not what the client or the engine did."""
 MAX_ANSWERS = 5_000
 """Answers of a version that count: of the new one its first, of the one before its last."""
 _READ = 50_000
@@ -94,7 +96,7 @@ def read_behaviour(
     within += [Interaction.created >= since] if since is not None else []
     text = func.substr(InteractionAnswer.text, 1, 2 * BEGINNING).label("text")
     first = (InteractionAnswer.interaction_id == Interaction.id) & (InteractionAnswer.number == 0)
-    ended = (Interaction.finished.is_not(None), Interaction.state.in_(("complete", "upstream_error", "partial")))
+    ended = (Interaction.finished.is_not(None), Interaction.state.in_(COUNTED_ENDS))
     answers = select(Interaction.state, Interaction.created, Interaction.finished, text)
     answers = answers.outerjoin(InteractionAnswer, first).where(*within, *ended)
     thumbs = select((FeedbackRow.thumbs == "down").label("down"))

@@ -163,8 +163,8 @@ class Gateway:
         """Compare a promoted version with the one before, if the settings allow a rollback."""
         if self.settings.rollback is None:
             return
-        why_silent = partial(self._models.why_silent, PRODUCTION)
-        automatic = AutomaticRollback(self._state.recorder, self.settings.rollback, why_silent, run=self._run)
+        no_answer_reason = partial(self._models.no_answer_reason, PRODUCTION)
+        automatic = AutomaticRollback(self._state.recorder, self.settings.rollback, no_answer_reason, run=self._run)
         said = ""
         while True:
             try:

@@ -351,7 +351,7 @@ class Models:
         except Exception as error:  # the database may be away, or somebody has moved the alias
             _LOG.error("%s: the registry does not say that %s was refused: %s", served.name, version, error)
 
-    async def why_silent(self, alias: str, version: str) -> str:
+    async def no_answer_reason(self, alias: str, version: str) -> str:
         """Why a version, loaded beside the alias's one, does not answer now; "" if it does."""
         assert self._registry is not None
         served = next(one for one in self.served.values() if one.alias == alias)
