@@ -148,6 +148,11 @@ def test_an_engine_that_was_down_is_one_failure(world: World) -> None:
     assert (world.check(), world.production) == ([], "v1.2")
 
 
+def test_a_version_that_fails_nearly_always_needs_no_more_answers_than_another(world: World) -> None:
+    world.record(100, "errors", 0.9)
+    assert world.check()[-1].startswith("rolled back from v1.1 to v1.0: worse than v1.0: errors: ")
+
+
 def test_it_waits_while_the_version_before_does_not_answer_either(world: World) -> None:
     world.silent = "the engine behind v1.0 failed: it cannot be reached"
     world.record(200, "errors", 1.0)
@@ -230,7 +235,7 @@ def behaviour(rng: np.random.Generator, size: int, failed: float = 0.02, slow: f
     """A version with log-normal times of about 2 s, 10 % refusals and 20 % thumbs down of each third answer."""
     seconds = slow * rng.lognormal(0.7, 0.5, size)
     failures, refusals, downs = rng.random(size) < failed, rng.random(size) < 0.1, rng.random(size // 3) < 0.2
-    return Behaviour("v", failures.tolist(), seconds.tolist(), refusals.tolist(), downs.tolist())
+    return Behaviour("v", failures.tolist(), seconds.tolist(), refusals.tolist(), downs.tolist(), size)
 
 
 def rolled_back(rounds: int, fields: RollbackFields, **worse: float) -> float:

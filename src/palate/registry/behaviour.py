@@ -66,6 +66,7 @@ class Behaviour:
         seconds: from request to end, of each that did not fail; with those that ran out of time.
         refusals: whether each answer whose text is recorded refuses, as `is_refusal` reads it.
         downs: whether each thumb is down.
+        answers: how many there were, each failure counted.
     """
 
     version: str
@@ -73,6 +74,7 @@ class Behaviour:
     seconds: Sequence[float] = ()
     refusals: Sequence[bool] = ()
     downs: Sequence[bool] = ()
+    answers: int = 0
 
 
 def read_behaviour(
@@ -105,12 +107,14 @@ def read_behaviour(
     order, by = (Interaction.finished, Interaction.id), (Interaction.user,)
     rows = first_of_each(session, answers, ANSWERS_PER_PERSON, order, by, unnamed=unnamed, last=last, limit=MAX_ANSWERS)
     downs = first_of_each(session, thumbs, 1, (FeedbackRow.number,), by, unnamed=unnamed, last=last, limit=MAX_ANSWERS)
+    failed = [row.state == "upstream_error" for row in rows if row.state != "partial"]
     return Behaviour(
         version,
-        _events([row.state == "upstream_error" for row in rows if row.state != "partial"]),
+        _events(failed),
         [(row.finished - row.created).total_seconds() for row in rows if row.state != "upstream_error"],
         [is_refusal(row.text) for row in rows if row.state == "complete" and (row.text or "").strip()],
         [bool(row.down) for row in downs],
+        len(failed),
     )
 
 
@@ -155,7 +159,7 @@ def compare(before: Behaviour, after: Behaviour, fields: RollbackFields) -> dict
 
     With fewer than `at_least` answers of either, nothing is worse.
     """
-    enough = min(len(before.errors), len(after.errors)) >= fields.at_least
+    enough = min(before.answers, after.answers) >= fields.at_least
     found: dict[str, bool] = {}
     shares = (
         ("errors", fields.errors, before.errors, after.errors),

@@ -97,7 +97,7 @@ class AutomaticRollback:
         return read_behaviour(session, version, unnamed=unnamed, **window)
 
     def _start_line(self, move: Move, before: Behaviour) -> str:
-        known, needed = len(before.errors), self._fields.at_least
+        known, needed = before.answers, self._fields.at_least
         if known < needed:
             return f"{move.version} is not watched: {before.version} has {known:,} of {needed:,} recorded answers"
         texts = "" if before.refusals else "; no refusals, because texts are not recorded"
