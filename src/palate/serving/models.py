@@ -256,11 +256,15 @@ class Models:
         self._divide(served, named, metrics)
         if named.folder == served.folder:
             self._refused.pop(served.name, None)
-        else:
+        elif _may_load(named.folder, self._refused.get(served.name)):
             await self._switch(served, named.folder, metrics)
         if named.canary is None:
             self._no_canary.pop(served.name, None)
-        elif served.canary is None and named.canary.folder != served.folder:
+        elif (
+            served.canary is None
+            and named.canary.folder != served.folder
+            and _may_load(named.canary, self._no_canary.get(served.name))
+        ):
             await self._begin_canary(served, named.canary, metrics)
         self._show_share(served, metrics)
 
@@ -283,12 +287,8 @@ class Models:
         self._show_share(served, metrics)
 
     async def _switch(self, served: Served, named: Path, metrics: Metrics) -> None:
-        """Load the version that the alias names, unless it was refused."""
-        assert self._registry is not None
+        """Load the version that the alias names."""
         assert served.alias is not None
-        refused, again = self._refused.get(served.name, (None, math.inf))
-        if named == refused and time.monotonic() < again:
-            return
         try:
             backend, folder = await self._load(served, served.alias)
         except Exception as error:  # whatever loading raises, no memory too: the version before goes on
@@ -302,11 +302,7 @@ class Models:
         metrics.switches.labels(served.name, "done").inc()
 
     async def _begin_canary(self, served: Served, wanted: CanaryState, metrics: Metrics) -> None:
-        """Load a canary beside the current version, unless it was refused."""
-        assert self._registry is not None
-        refused, again = self._no_canary.get(served.name, (None, math.inf))
-        if wanted == refused and time.monotonic() < again:
-            return
+        """Load a canary beside the current version."""
         try:
             backend, _ = await self._load(served, wanted.version)
         except Exception as error:  # whatever loading raises, no memory too: everybody gets the current version
@@ -380,6 +376,11 @@ class Models:
 
 def _log_share(name: str, state: CanaryState) -> None:
     _LOG.warning("%s: %g %% of people get %s", name, 100 * state.share, state.version)
+
+
+def _may_load(wanted: Path | CanaryState, refused: tuple[Path | CanaryState, float] | None) -> bool:
+    """Whether it was not refused, or its time to be tried again has come."""
+    return refused is None or wanted != refused[0] or time.monotonic() >= refused[1]
 
 
 def _next_try(error: Exception) -> float:
