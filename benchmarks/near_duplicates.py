@@ -27,9 +27,9 @@ import numpy as np
 from _recombined import write_recombined
 
 from palate.data import load_records
-from palate.data.measures.pairs import completions, conversation_text
+from palate.data.measures.pairs import conversation_text
 from palate.data.measures.similarity import PLACES, near_duplicates, signature
-from palate.records import PreferencePair, plain_text
+from palate.records import PreferencePair, completions_of, plain_text
 
 THRESHOLD = 0.8
 Groups = list[int]
@@ -152,7 +152,7 @@ def main() -> None:
         write_recombined(path, options.datasets, options.rows)
         records = load_records(str(path), kind=PreferencePair).records
     texts = [
-        plain_text("\n".join((record.prompt[-1].content, *map(conversation_text, completions(record)))))
+        plain_text("\n".join((record.prompt[-1].content, *map(conversation_text, completions_of(record)))))
         for record in records
     ]
     truth = exact(texts)

@@ -19,7 +19,7 @@ import pytest
 from gateways import ASK, Fake, serving
 from palate.cli.main import main
 from palate.cli.serve.verb import _settings
-from palate.registry.watch import RollbackFields
+from palate.registry.behaviour import RollbackFields
 from palate.store import Store
 
 

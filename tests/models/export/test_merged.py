@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from palate.models.export.merged import export_merged, stored_dtype
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from palate.artifacts import read_json, write_json
 from palate.errors import ModelError
 from palate.models.export.adapter import export_adapter
+from palate.models.export.merged import export_merged, stored_dtype
 from palate.models.loading.spec import ModelSpec, adapter_spec
 from tiny import save_tiny
 
