@@ -22,8 +22,7 @@ from palate.network.address import Address
 from palate.network.roles import route_roles
 from palate.registry.versions import PRODUCTION
 from palate.serving.access import ROLES, Access, Caller, NeedsKey, Open
-from palate.serving.api.call import Call, read_json
-from palate.serving.api.completions import read_call
+from palate.serving.api.call import Call, read_call, read_json
 from palate.serving.api.responses import read_response_call
 from palate.serving.backends.base import Endpoint
 from palate.serving.exchange import Exchange, GatewayState
