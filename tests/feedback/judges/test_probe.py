@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from palate.models.generation.endpoints.served_models import identifying_facts
 from sqlalchemy import update
 from werkzeug import Response
 
@@ -17,7 +18,6 @@ from palate.feedback.judges.cache import PROBE_DAYS, Judgements
 from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint
 from palate.feedback.judges.settings import ApiSettings
 from palate.models.generation.endpoints.engine import Engine
-from palate.models.generation.endpoints.served_models import identifying_facts
 from palate.store import open_store
 from palate.store.tables import EndpointRow
 

@@ -16,7 +16,6 @@ from palate.artifacts import json_hash
 from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.chat import without_thinking
 from palate.models.generation.endpoints.completion import Completion
-from palate.models.generation.endpoints.endpoint import identifying_facts
 from palate.models.generation.endpoints.engine import Engine
 from palate.models.generation.endpoints.pool import read_endpoints
 
