@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from palate.models.generation.endpoints.served_models import identifying_facts
 from sqlalchemy import update
 from werkzeug import Response
 
@@ -17,6 +16,7 @@ from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.cache import PROBE_DAYS, Judgements
 from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint
 from palate.feedback.judges.settings import ApiSettings
+from palate.models.generation.endpoints.endpoint import identifying_facts
 from palate.models.generation.endpoints.engine import Engine
 from palate.store import open_store
 from palate.store.tables import EndpointRow

@@ -217,9 +217,8 @@ def _answers(plan: Plan, folder: WinRateFolder) -> list[SideAnswers]:
 def _left_out(people: PeopleVotes, ids: Sequence[str]) -> dict[str, int]:
     """Votes that do not count, by reason; those on other items or answers included."""
     known = set(ids)
-    other = sum(
-        (item not in known) or (left, right) != (0, 1) for item, left, right in (vote.question for vote in people.votes)
-    )
+    questions = [vote.question for vote in people.votes]
+    other = sum(item not in known or (left, right) != (0, 1) for item, left, right in questions)
     return {**people.left_out, **({"not on these answers": other} if other else {})}
 
 

@@ -19,8 +19,8 @@ from palate.feedback.judges.prompt import BUILT_IN, load_prompt
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.judges.settings import ApiSettings
 from palate.feedback.judges.usage import Meter
+from palate.models.generation.endpoints.endpoint import identifying_facts
 from palate.models.generation.endpoints.engine import Engine
-from palate.models.generation.endpoints.served_models import identifying_facts
 from palate.records import Columns, EachJudge, Messages, Verdict
 from palate.store.tables import Judgement
 
