@@ -95,7 +95,8 @@ def test_the_ranks_share_the_reference_pass(two: Path) -> None:
     assert len(ReferenceStore.open(path, f"{identity}-fp32")) == 11
 
 
-def test_a_copy_as_reference_is_refused(model: Path, tmp_path: Path) -> None:
+def test_a_copy_as_reference_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as torchrun does
     with pytest.raises(ConfigError, match=r"fsdp: the reference would be a copy of the policy"):
         prepare(config_from_values(values(model, tmp_path / "run", **FSDP)).config)
     stored = values(model, tmp_path / "run", **FSDP, reference_cache="auto")

@@ -155,7 +155,7 @@ def weight_bytes(job: Job) -> float:
     if config.finetuning_type != "lora":
         frozen = Counts(*(max(0, a - t) for a, t in zip(model, trained)))
         return job.frozen_bytes(frozen, job.shape) + 4.0 * trained.total
-    copies = 4.0 * (trained.head + trained.embedding)  # modules that train beside the adapter
+    copies = 4.0 * (trained.head + trained.embedding)  # modules that train with the adapter
     size = job.frozen_bytes(model, job.shape) + copies
     if config.quantization_bit is None:
         return size

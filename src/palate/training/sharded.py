@@ -21,7 +21,7 @@ from palate.models.loading.shards import Shards
 from palate.models.precision import Precision
 from palate.models.reference.kinds import FrozenCopy, Reference
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.processes import join_processes
 from palate.training.setup.arguments import training_arguments
 

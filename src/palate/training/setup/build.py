@@ -21,8 +21,7 @@ from palate.models.loading.identity import adapter_hash, model_hash, weights_has
 from palate.models.loading.load import load_model
 from palate.models.loading.shards import Shards
 from palate.models.precision import Precision
-from palate.models.probe.probe import probe, same_choices
-from palate.models.probe.trial import Probe
+from palate.models.probe.probe import Probe, probe, same_choices
 from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning import trainable
 from palate.models.tuning.experts import RouterBalance, has_experts, router_balance
@@ -32,7 +31,7 @@ from palate.models.tuning.neftune import EmbeddingNoise
 from palate.models.tuning.vocabulary import embedding_modules, embedding_rows, enlarge_embedding
 from palate.models.upstream import base_of
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.setup.environment import available_memory_bytes
 
 # The share of the memory that is free at the start which stored trunk states may take.

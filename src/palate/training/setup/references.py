@@ -35,7 +35,7 @@ from palate.models.reference.precomputed import PrecomputedReference, fill, shar
 from palate.models.reference.store import ReferenceStore
 from palate.models.tuning.vocabulary import embedding_rows
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.methods.base import Method
 from palate.training.setup.build import Policy, enlarge
 from palate.training.sharded import in_step
