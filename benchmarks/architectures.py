@@ -30,8 +30,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from palate.errors import PalateError
 from palate.models.attention.kernels import kernels_of
 from palate.models.precision import BF16
-from palate.models.probe.probe import probe
-from palate.models.probe.trial import Probe
+from palate.models.probe.probe import Probe, probe
 from palate.models.scoring.logps import per_completion
 from palate.models.tuning.trainable import add_lora
 from palate.text.batch import Batch, pack, pad

@@ -32,8 +32,7 @@ from tables import pieces_table
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palate.models.attention import cpu
-from palate.models.attention.cpu import tree_backward, tree_forward
-from palate.models.attention.segments import Segment, segments
+from palate.models.attention.cpu import Segment, segments, tree_backward, tree_forward
 from palate.models.attention.tree import TREE
 from palate.models.cpu import head
 from palate.models.cpu.allocator import keep_freed_memory

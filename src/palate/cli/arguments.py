@@ -259,8 +259,11 @@ def _with_output(command: Callable[..., Any], options: Mapping[str, Any]) -> Cal
         from palate.progress import console
 
         console.quiet = quiet
-        AS_JSON.set(as_json)
-        command(**given)
+        before = AS_JSON.set(as_json)
+        try:
+            command(**given)
+        finally:
+            AS_JSON.reset(before)  # of a command that runs this one
 
     added = [Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=of) for name, of in options.items()]
     verb.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]

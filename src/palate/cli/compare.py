@@ -50,15 +50,8 @@ def command(
     if csv is not None:
         write_csv(rows, csv, stage=stage)
     if wants_json():
-        print_json(
-            {
-                "page": str(page),
-                "rows": [
-                    {"prompt": as_turns(row.prompt), "outputs": dict(row.outputs), "reference": row.reference}
-                    for row in rows
-                ],
-            }
-        )
+        shown = [{"prompt": as_turns(row.prompt), "outputs": row.outputs, "reference": row.reference} for row in rows]
+        print_json({"page": page, "rows": shown})
         return
     print_answers(rows, stage=stage)
     print_result(str(page))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -85,7 +85,12 @@ def dataset_request(
 
 
 def reads_dataset(
-    dataset: Any, *, optional: bool = False, prompts_only: bool = False, alone: Sequence[str] = ()
+    dataset: Any,
+    *,
+    optional: bool = False,
+    prompts_only: bool = False,
+    only: Collection[str] = (),
+    alone: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a verb the options of a dataset, which it gets as its parameter `request`.
 
@@ -95,12 +100,13 @@ def reads_dataset(
         dataset: the argument or option that names the dataset, as a Typer annotation.
         optional: whether the verb also works without one; then the request's `dataset` is "".
         prompts_only: whether the verb reads prompts only, so that options about answers are left out.
+        only: names of the options that it has; none: all.
         alone: options that the verb also uses without a dataset; the others are refused then.
     """
+    every = signature(dataset_request, eval_str=True).parameters
+    wanted = PROMPT_OPTIONS if prompts_only else only or every
     shared = {
-        name: option
-        for name, option in signature(dataset_request, eval_str=True).parameters.items()
-        if option.kind is Parameter.KEYWORD_ONLY and (name in PROMPT_OPTIONS or not prompts_only)
+        name: option for name, option in every.items() if option.kind is Parameter.KEYWORD_ONLY and name in wanted
     }
     named = Parameter(
         "dataset", Parameter.KEYWORD_ONLY, annotation=dataset, default=None if optional else Parameter.empty

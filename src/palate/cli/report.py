@@ -49,16 +49,8 @@ def command(run: RunPath, results: Results = None, output: Output = None) -> Non
     kind, line = verdict(contents, judged)
     if wants_json():
         moves = [{"metric": one.metric, "split": one.split, "verdict": one.verdict} for one in judged]
-        print_json(
-            {
-                "report": str(path),
-                "run": str(run),
-                "status": contents.status,
-                "verdict": kind,
-                "directions": moves,
-                "problems": list(contents.problems),
-            }
-        )
+        facts = {"report": path, "run": run, "status": contents.status, "verdict": kind}
+        print_json({**facts, "directions": moves, "problems": contents.problems})
         return
     for problem in contents.problems:
         print_note(problem)

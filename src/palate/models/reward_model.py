@@ -67,14 +67,7 @@ class RewardModel:
             _check(self._name, **origin)
         tokenizer = load_tokenizer(base or self._name, **origin)
         add_tokens_of(tokenizer, adapters)
-        loaded = load_frozen(
-            base or self._name,
-            precision,
-            self._device,
-            adapters=adapters,
-            head="reward",
-            **origin,
-        )
+        loaded = load_frozen(base or self._name, precision, self._device, adapters=adapters, head="reward", **origin)
         self._model, self._packed = loaded.model, loaded.probe.packed
         self.identity: str | None = loaded.identity
         self.template = template(tokenizer)

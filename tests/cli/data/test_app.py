@@ -10,7 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from palate.cli.data.app import app
+from palate.cli.data import app as data
+from palate.cli.main import app
 from palate.errors import ConfigError, DataError, MissingInputError, PalateError, UsageError
 from palate.progress import Pass
 
@@ -34,7 +35,7 @@ def pairs(tmp_path: Path) -> str:
 
 def run(*words: str) -> str:
     """What the command prints; its errors are raised."""
-    done = RUN.invoke(app, words)
+    done = RUN.invoke(app, ["data", *words])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -89,7 +90,7 @@ def test_labels_are_said_and_can_be_named(votes: str, tmp_path: Path) -> None:
     line = "label: 0 → response_a (15), 1 → response_b (15)"
     assert line in run("inspect", votes, *named, "--html", str(tmp_path / "page.html"))
     assert line in (tmp_path / "page.html").read_text()
-    done = RUN.invoke(app, ["convert", votes, *named, "-o", str(tmp_path / "o.jsonl")])
+    done = RUN.invoke(app, ["data", "convert", votes, *named, "-o", str(tmp_path / "o.jsonl")])
     assert line in done.stderr
     assert json.loads((tmp_path / "o.jsonl.data.json").read_text())["sources"][0]["labels"] == line
     chosen = [json.loads(row)["chosen"][0]["content"] for row in (tmp_path / "o.jsonl").read_text().splitlines()]
@@ -200,7 +201,7 @@ def test_a_mistake_is_one_line(
 
 
 def test_every_verb_has_help() -> None:
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(data.app)
     assert sorted(command.commands) == [  # type: ignore[attr-defined]
         "augment", "convert", "curate", "from-interactions", "inspect", "join", "margins", "mix", "split"
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from palate.cli.data.app import app
+from palate.cli.main import app
 from palate.errors import ConfigError, ModelError, UsageError
 from runs import pairs, write_rows
 from tiny import save_tiny
@@ -18,7 +18,7 @@ RUN = CliRunner()
 
 
 def run(*words: str) -> str:
-    done = RUN.invoke(app, words)
+    done = RUN.invoke(app, ["data", *words])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     assert done.exit_code == 0, done.output

@@ -9,8 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from palate.cli.label import users
-from palate.cli.label.users import app
-from palate.cli.main import main
+from palate.cli.main import app, main
 from palate.errors import StoreError, UsageError
 from palate.store import open_store
 from palate.store.tables import utc_now
@@ -26,7 +25,9 @@ def store(tmp_path: Path) -> str:
 
 def run(*arguments: str, password: str | None = PASSWORD) -> str:
     """What a command prints; expected failures are raised."""
-    done = CliRunner().invoke(app, list(arguments), env={"PALATE_PASSWORD": password or ""}, standalone_mode=False)
+    done = CliRunner().invoke(
+        app, ["label", "users", *arguments], env={"PALATE_PASSWORD": password or ""}, standalone_mode=False
+    )
     if done.exception is not None:
         raise done.exception
     assert done.exit_code == 0

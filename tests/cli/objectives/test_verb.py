@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from palate.cli.objectives.verb import command
+from palate.cli.main import app
 from palate.config.objectives.lookup import OBJECTIVES
 from palate.config.objectives.online import ONLINE_OBJECTIVES
 from palate.config.run import STAGES
 from palate.errors import ConfigError
 
-app = typer.Typer()
-app.command()(command)
-
 
 def output(*arguments: str) -> str:
-    outcome = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    outcome = CliRunner().invoke(app, ["objectives", *arguments], catch_exceptions=False)
     assert outcome.exit_code == 0
     return outcome.stdout
 

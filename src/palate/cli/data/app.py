@@ -113,8 +113,7 @@ def convert_command(
     print_labels(done.sources)
     kinds = ", ".join(amount(count, name.removesuffix("s")) for name, count in done.kinds.items())
     lines = [f"{done.output}: {kinds} as {done.to}"]
-    for drop in done.left_out[:5]:
-        lines.append(f"  left out  {drop.id}: {drop.reason}{': ' if drop.detail else ''}{drop.detail}")
+    lines += [f"  left out  {one.id}: {': '.join(filter(None, (one.reason, one.detail)))}" for one in done.left_out[:5]]
     if len(done.left_out) > 5:
         lines.append(f"  left out  {len(done.left_out):,} rows in all; {done.output}.data.json lists every one")
     for name, rows in done.loses.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +11,7 @@ from typer import Option
 from palate.charts.text import amount
 from palate.cli.arguments import BaseUrl, MaxNewTokens, named_numbers, two_names
 from palate.cli.console import print_done
-from palate.cli.data.augment_models import FromPrompts, augment_from_prompts
+from palate.cli.data.augment_models import FromPrompts, SeededModel, augment_from_prompts
 from palate.cli.dataset import Datasets, MaxDropped, reads_dataset
 from palate.cli.generate import Temperature
 from palate.cli.models import model_path
@@ -22,8 +21,6 @@ from palate.records import DatasetRequest
 
 if TYPE_CHECKING:
     from palate.data.augment import AugmentModels
-    from palate.feedback.candidates import Answerer
-    from palate.records import Messages
 
 
 Output = Annotated[Path, Option("--output", "-o", metavar="FOLDER", help="Folder for augmented.jsonl and data.json.")]
@@ -131,9 +128,7 @@ def augment_command(
     else:
         plan = Plan(named_numbers("--add", add, "KIND=SIZE, as dropped_end=0.1 or sampled=500"), **options)
     samplers = {
-        name: AnswererSampler(
-            load_answerer(name if base_url else model_path(name), base_url), temperature, max_new_tokens
-        )
+        name: SeededModel(load_answerer(name if base_url else model_path(name), base_url), temperature, max_new_tokens)
         for name in models or []
     }
     request = replace(request, max_dropped=max_dropped)
@@ -146,7 +141,7 @@ def augment_command(
     print_done("\n".join([*lines, str(done.output / "augmented.jsonl")]), done)
 
 
-def _augment_models(samplers: dict[str, AnswererSampler], judge: str | None) -> AugmentModels:
+def _augment_models(samplers: dict[str, SeededModel], judge: str | None) -> AugmentModels:
     """The models that sample, of which the first also rewrites, and the judge."""
     from palate.data.augment import AugmentModels
 
@@ -159,25 +154,3 @@ def _augment_models(samplers: dict[str, AnswererSampler], judge: str | None) -> 
 
         models = replace(models, judge=load_judge(judge))
     return models
-
-
-class AnswererSampler:
-    """A model or engine as the `Sampler` that augmentation asks for."""
-
-    def __init__(self, answerer: Answerer, temperature: float, max_new_tokens: int) -> None:
-        self._answerer = answerer
-        self._temperature = temperature
-        self._max_new_tokens = max_new_tokens
-
-    def sample(
-        self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
-    ) -> list[list[str]]:
-        """K answers for each prompt, each with its own seed."""
-        from palate.models.generation.decoding import Decoding, sampling_seed
-
-        decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)
-        asked = [prompt for prompt in prompts for _ in range(k)]
-        seeds = [sampling_seed(seed, prompt, number) for prompt in prompts for number in range(k)]
-        offered = None if tools is None else [tool for tool in tools for _ in range(k)]
-        texts = [answer.text for answer in self._answerer.answers(asked, decoding, seeds, tools=offered)]
-        return [texts[start : start + k] for start in range(0, len(texts), k)]

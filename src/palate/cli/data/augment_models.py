@@ -92,7 +92,7 @@ def _source(name: str, options: FromPrompts) -> ModelSource:
 
 
 class SeededModel:
-    """A model or an engine as `data.augment` asks it: each answer has a seed of its own, made of its prompt."""
+    """A model or an engine as `data.augment` asks it: each answer has a seed of its own."""
 
     def __init__(self, answerer: Answerer, temperature: float, max_new_tokens: int) -> None:
         self.identity = answerer.identity
@@ -101,11 +101,25 @@ class SeededModel:
         self._max_new_tokens = max_new_tokens
 
     def ask(self, prompts: Sequence[Messages], *, seed: int, tools: Sequence[str | None] | None = None) -> list[Answer]:
+        """An answer to each prompt."""
         from palate.models.generation.decoding import Decoding, sampling_seed
 
         decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)
         seeds = [sampling_seed(seed, *(f"{turn.role}\0{turn.text}" for turn in prompt)) for prompt in prompts]
         return self._answerer.answers(prompts, decoding, seeds, tools=tools)
+
+    def sample(
+        self, prompts: Sequence[Messages], k: int, *, seed: int, tools: Sequence[str | None] | None = None
+    ) -> list[list[str]]:
+        """K answers to each prompt."""
+        from palate.models.generation.decoding import Decoding, sampling_seed
+
+        decoding = Decoding(self._max_new_tokens, self._temperature, 1.0, seed)
+        asked = [prompt for prompt in prompts for _ in range(k)]
+        seeds = [sampling_seed(seed, prompt, number) for prompt in prompts for number in range(k)]
+        offered = None if tools is None else [tool for tool in tools for _ in range(k)]
+        texts = [answer.text for answer in self._answerer.answers(asked, decoding, seeds, tools=offered)]
+        return [texts[start : start + k] for start in range(0, len(texts), k)]
 
 
 def _reward(judge: str) -> RewardFunction:

@@ -117,15 +117,10 @@ def accuracy_tables(found: Accuracy | RewardAccuracy) -> Iterator[str]:
 
 def _calibration(found: Calibration) -> str:
     names = ["confidence", "pairs", "mean, %", "right, %"]
-    rows = [
-        [
-            f"{100 * one.low:.0f} to {100 * one.high:.0f} %",
-            f"{one.n}",
-            f"{100 * one.predicted:.1f}",
-            _percent(one.observed),
-        ]
-        for one in found.bins
-    ]
+    rows = []
+    for one in found.bins:
+        ends = f"{100 * one.low:.0f} to {100 * one.high:.0f} %"
+        rows.append([ends, f"{one.n}", f"{100 * one.predicted:.1f}", _percent(one.observed)])
     return table(names, rows, right=range(1, len(names)))
 
 

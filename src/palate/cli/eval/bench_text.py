@@ -66,17 +66,11 @@ def _rates(result: BenchmarkResult) -> str:
     listed = [(model, rate) for model in result.models for rate in model.rates]
     counts = Counter((model.name, rate.metric) for model, rate in listed if rate.category is not None)
     few = max(counts.values(), default=0) <= _MANY
-    rows = [
-        [
-            rate.metric,
-            rate.category or "all",
-            model.name,
-            _mean(rate.mean, rate.metric in result.grades),
-            str(rate.mean.n),
-        ]
-        for model, rate in listed
-        if rate.category is None or (few and not result.comparisons)
-    ]
+    rows = []
+    for model, rate in listed:
+        if rate.category is None or (few and not result.comparisons):
+            mean = _mean(rate.mean, rate.metric in result.grades)
+            rows.append([rate.metric, rate.category or "all", model.name, mean, str(rate.mean.n)])
     name = "mean (95 %)" if any(rate.metric in result.grades for _, rate in listed) else "rate (95 %)"
     found = table(["metric", "items", "model", name, "n"], rows, right=(4,))
     if few:
@@ -118,16 +112,9 @@ def _row(one: Difference, grade: bool) -> list[str]:
     points = shown(change.estimate)
     if math.isfinite(change.low):
         points += f" ({shown(change.low)} to {shown(change.high)})"
-    p = one.p if one.p_holm is None else one.p_holm
-    return [
-        one.metric,
-        one.category or "all",
-        _mean(one.before, grade),
-        _mean(one.after, grade),
-        points,
-        p_value(p),
-        str(change.n),
-    ]
+    p = p_value(one.p if one.p_holm is None else one.p_holm)
+    means = _mean(one.before, grade), _mean(one.after, grade)
+    return [one.metric, one.category or "all", *means, points, p, str(change.n)]
 
 
 def _points(share: float) -> str:

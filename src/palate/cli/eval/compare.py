@@ -60,19 +60,11 @@ def _table(found: Comparison) -> str:
     names = ["metric", "A", "B", "B − A", "95 %", "p", _ADJUSTED[found.adjustment], "MDE"]
     rows = []
     for one in found.metrics:
-        result, interval = one.found, one.found.difference
-        rows.append(
-            [
-                one.metric,
-                f"{result.first:.3f}",
-                f"{result.second:.3f}",
-                f"{interval.estimate:+.3f}",
-                f"{interval.low:+.3f} to {interval.high:+.3f}",
-                p_value(result.p_value),
-                p_value(one.adjusted),
-                "–" if result.detectable is None else f"{result.detectable:.3f}",
-            ]
-        )
+        result, change = one.found, one.found.difference
+        both = [f"{result.first:.3f}", f"{result.second:.3f}"]
+        difference = [f"{change.estimate:+.3f}", f"{change.low:+.3f} to {change.high:+.3f}"]
+        detectable = "–" if result.detectable is None else f"{result.detectable:.3f}"
+        rows.append([one.metric, *both, *difference, p_value(result.p_value), p_value(one.adjusted), detectable])
     return table(names, rows, right=range(1, len(names)))
 
 

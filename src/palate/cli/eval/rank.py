@@ -94,16 +94,10 @@ def _group_text(group: RatedGroup) -> str:
     if group.result is None or not group.result.ratings:
         reason = [] if group.result is None else [f"no ratings: {group.result.reason}"]
         return "\n".join([", ".join(group.models), *reason, *apart])
-    rows = [
-        [
-            str(one.rank),
-            one.model,
-            f"{one.rating.estimate:.0f}",
-            f"{one.rating.low:.0f} to {one.rating.high:.0f}",
-            f"{one.comparisons:,}",
-        ]
-        for one in group.result.ratings
-    ]
+    rows = []
+    for one in group.result.ratings:
+        rating, ends = f"{one.rating.estimate:.0f}", f"{one.rating.low:.0f} to {one.rating.high:.0f}"
+        rows.append([str(one.rank), one.model, rating, ends, f"{one.comparisons:,}"])
     lines = [table(["rank", "model", "rating", "95 %", "votes"], rows, right=(0, 2, 3, 4)), ""]
     lines.append(f"{group.votes:,} votes on {group.prompts:,} prompts; {group.result.anchor} has 1000 points")
     named = [("first slot gains", group.result.order), *(("length gains", one) for one in group.result.covariates)]

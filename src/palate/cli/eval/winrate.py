@@ -141,8 +141,7 @@ def command(
         print_sweep(folder, written)
     else:
         print_one(folder, written[heats[0]], with_regressions=regressions)
-    note = None if asked_judge is None else unmeasured_note(asked_judge, settings.store)
-    if note is not None:
+    if asked_judge is not None and (note := unmeasured_note(asked_judge, settings.store)) is not None:
         print_note(note)
     _check_missing(results, by_people=asked_judge is None)
 

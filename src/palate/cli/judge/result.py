@@ -42,23 +42,11 @@ def print_votes(
         counts = asdict(summary)
         counts["count"] = counts.pop("votes")
         listed = [
-            {
-                "item": question.row.id,
-                "left": question.left,
-                "right": question.right,
-                "shown": question.shown,
-                "error": why,
-            }
-            for question, why in missing
+            {"item": asked.row.id, "left": asked.left, "right": asked.right, "shown": asked.shown, "error": why}
+            for asked, why in missing
         ]
-        more = {
-            "judge": judge.name,
-            "asked": collected.asked,
-            "failed": len(missing),
-            "missing": listed,
-            "usage": usage[1],
-        }
-        print_json({"votes": str(path), **counts, **more, **numbers})
+        more = {"judge": judge.name, "asked": collected.asked, "failed": len(missing), "missing": listed}
+        print_json({"votes": path, **counts, **more, "usage": usage[1], **numbers})
     else:
         parsed = summary.votes - summary.unparsed
         asked = f"{collected.asked} ({parsed} parsed, {summary.unparsed} unparsed, {len(missing)} missing)"
@@ -68,8 +56,7 @@ def print_votes(
             shown.append(f"first unparsed       {unread.item}: {_one_line(unread.reason)}")
         rows = [*shown, *usage[0], *lines, *collected.missing_lines()]
         print_result("\n".join(wrapped(row, hang=_HANG) for row in rows))
-    note = unmeasured_note(judge, store)
-    if note is not None:
+    if (note := unmeasured_note(judge, store)) is not None:
         print_note(note)
     if missing:
         raise EngineError(

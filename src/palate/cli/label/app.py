@@ -10,17 +10,11 @@ from palate.cli.label.campaign import assign_command, create_command, status_com
 from palate.cli.label.serve import serve_command
 from palate.cli.label.transfer import export_command, import_command
 
-app = typer.Typer(cls=verb_group("label"), no_args_is_help=True)
-
-
-@app.callback()
-def _sub_verbs() -> None:
-    """Collect people's votes on answers.
-
-    Example: palate label serve --candidates candidates.jsonl
-    """
-
-
+app = typer.Typer(
+    cls=verb_group("label"),
+    help="Collect people's votes on answers.\n\nExample: palate label serve --candidates candidates.jsonl",
+    no_args_is_help=True,
+)
 app.command("serve")(serve_command)
 app.command("create")(create_command)
 app.command("import")(import_command)

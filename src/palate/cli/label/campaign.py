@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from palate.charts.text import amount
-from palate.cli.arguments import StoreUrl, opened_store
+from palate.cli.arguments import StoreUrl, opened_store, with_options
 from palate.cli.columns import table
 from palate.cli.console import print_done, print_json, print_note, print_result, wants_json
 from palate.errors import ConfigError, DataError, UsageError
@@ -41,10 +42,8 @@ LeaseMinutes = Annotated[
 Seed = Annotated[int | None, Option("--seed", help="Random seed of order, sides, gold and repeats.")]
 
 
-def create_command(
-    name: CampaignName,
-    schema: SchemaFile = None,
-    update: Update = False,
+def schema_keys(
+    *,
     criteria: Criteria = None,
     tags: Tags = None,
     dimensions: Dimensions = None,
@@ -55,6 +54,17 @@ def create_command(
     per_prompt: PerPrompt = None,
     lease_minutes: LeaseMinutes = None,
     seed: Seed = None,
+) -> dict[str, Any]:
+    """The keys of the schema that are given as options."""
+    return {key: value for key, value in dict(locals()).items() if value is not None}
+
+
+@with_options("given", schema_keys)
+def create_command(
+    name: CampaignName,
+    given: dict[str, Any],
+    schema: SchemaFile = None,
+    update: Update = False,
     store: StoreUrl = None,
 ) -> None:
     """Create a campaign, or change its schema with --update; options override the schema file.
@@ -63,19 +73,6 @@ def create_command(
     """
     from palate.feedback.campaigns.campaign import change_schema, create_campaign, current_schema, find_campaign
 
-    options: dict[str, Any] = {
-        "criteria": criteria,
-        "tags": tags,
-        "dimensions": dimensions,
-        "votes_per_item": votes_per_item,
-        "gold_share": gold_share,
-        "repeat_share": repeat_share,
-        "order": order,
-        "per_prompt": per_prompt,
-        "lease_minutes": lease_minutes,
-        "seed": seed,
-    }
-    given = {key: value for key, value in options.items() if value is not None}
     values = {**(_read_schema(schema) if schema is not None else {}), **given}
     with opened_store(store, create=True) as opened:
         if not update:
@@ -204,16 +201,8 @@ def status_command(
         for name, version, counts, votes, persons in read
     ]
     if wants_json():
-        from dataclasses import asdict
-
         rows = [
-            {
-                "campaign": name,
-                "version": version,
-                **asdict(counts),
-                "agreement": asdict(agreement),
-                "people": [asdict(row) for row in persons],
-            }
+            {"campaign": name, "version": version, **asdict(counts), "agreement": agreement, "people": persons}
             for name, version, counts, agreement, persons in found
         ]
         print_json({"campaigns": rows})
@@ -241,20 +230,13 @@ def _status(
     if not persons:
         return "\n".join([*lines, "  nobody has been given a task yet"])
     names = ("person", "votes", "skip", "flag", "per hour", "left won", "p", "gold", "repeats")
-    rows = [
-        (
-            row.name,
-            f"{row.votes:,}",
-            f"{row.skipped:,}",
-            f"{row.flagged:,}",
-            "–" if row.per_hour is None else f"{row.per_hour:.0f}",
-            _percent(row.left_share),
-            "–" if row.side_bias is None else f"{row.side_bias:.2g}",
-            _percent(row.gold_accuracy),
-            _percent(row.self_consistency),
-        )
-        for row in persons
-    ]
+    rows = []
+    for row in persons:
+        counted = [f"{count:,}" for count in (row.votes, row.skipped, row.flagged)]
+        speed = "–" if row.per_hour is None else f"{row.per_hour:.0f}"
+        bias = "–" if row.side_bias is None else f"{row.side_bias:.2g}"
+        known = [_percent(row.gold_accuracy), _percent(row.self_consistency)]
+        rows.append([row.name, *counted, speed, _percent(row.left_share), bias, *known])
     return "\n".join([*lines, "", table(names, rows, right=range(1, len(names)))])
 
 

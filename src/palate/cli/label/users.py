@@ -56,11 +56,8 @@ def list_command(store: StoreUrl = None) -> None:
     with opened_store(store) as database:
         found = database.read(accounts.list_accounts)
     if wants_json():
-        rows = [
-            {"name": user.name, "role": user.role, "active": user.active, "created": user.created.isoformat()}
-            for user in found
-        ]
-        print_json({"accounts": rows})
+        names = ("name", "role", "active", "created")
+        print_json({"accounts": [{name: getattr(user, name) for name in names} for user in found]})
     elif not found:
         print_result("no accounts")
     else:

@@ -7,17 +7,11 @@ import typer
 from palate.cli.arguments import verb_group
 from palate.cli.loop import cycle, debug, decide, gate, mix
 
-app = typer.Typer(cls=verb_group("loop"), no_args_is_help=True)
-
-
-@app.callback()
-def _sub_verbs() -> None:
-    """Run the cycle from collected feedback to the next served model, step by step.
-
-    Example: palate loop tick
-    """
-
-
+app = typer.Typer(
+    cls=verb_group("loop"),
+    help="Run the cycle from collected feedback to the next served model, step by step.\n\nExample: palate loop tick",
+    no_args_is_help=True,
+)
 app.command("init")(cycle.init_command)
 app.command("tick")(cycle.tick_command)
 app.command("run")(cycle.run_command)

@@ -77,14 +77,8 @@ def gate_command(
     found = find_results(results)
     evidence, origin = read_evidence(*found, read, prompts, must_pass=must_pass, card=card, latency=latency)
     path = output or found[0] / "gate.json"
-    fixed = {
-        "kind": "gate",
-        "version": 1,
-        "config_hash": digest,
-        "prompts_hash": asked,
-        "config": read.resolved(),
-        **origin,
-    }
+    hashes = {"config_hash": digest, "prompts_hash": asked}
+    fixed = {"kind": "gate", "version": 1, **hashes, "config": read.resolved(), **origin}
     with store_if_any(store) as registry:
         versions = _versions(registry, fixed, candidate, incumbent)
         number = _attempt(registry, fixed, versions, attempt)
@@ -180,15 +174,10 @@ def _print_config(digest: str, can_find: dict[str, float]) -> None:
 
 def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
     names = ["check", "state", "found", "lower", "upper", "needed"]
-    rows = [
-        [
-            check.name,
-            check.state,
-            *(_cell(check, value) for value in (check.found, check.low, check.high)),
-            check.needed,
-        ]
-        for check in verdict.checks
-    ]
+    rows = []
+    for check in verdict.checks:
+        cells = [_cell(check, value) for value in (check.found, check.low, check.high)]
+        rows.append([check.name, check.state, *cells, check.needed])
     head = f"{verdict.outcome}: {facts['candidate']} in place of {facts['incumbent']}"
     raw = "no verdict" if verdict.raw is None else verdict.raw.percent()
     bounds = f"bounds are one-sided at {100 * (1 - verdict.alpha):g} %; raw win rate {raw}"

@@ -136,24 +136,19 @@ def _log_in_mlflow(name: str, target: str, experiment: str, files: bool, store: 
 
 
 def _as_json(form: str, done: Exported) -> dict[str, Any]:
+    facts = {"form": form, "output": done.output, "dtype": done.dtype, "url": done.url, "notices": done.notices}
     check = done.check
-    return {
-        "form": form,
-        "output": None if done.output is None else str(done.output),
-        "dtype": done.dtype,
-        "url": done.url,
-        "check": None
-        if check is None
-        else {
-            "pairs": check.pairs,
-            "accuracy_before": check.accuracy_before,
-            "accuracy_after": check.accuracy_after,
-            "accuracy_difference": check.difference,
-            "largest_logp_difference": check.largest,
-            "bound": check.bound,
-        },
-        "notices": list(done.notices),
+    if check is None:
+        return {**facts, "check": None}
+    compared = {
+        "pairs": check.pairs,
+        "accuracy_before": check.accuracy_before,
+        "accuracy_after": check.accuracy_after,
+        "accuracy_difference": check.difference,
+        "largest_logp_difference": check.largest,
+        "bound": check.bound,
     }
+    return {**facts, "check": compared}
 
 
 def _lines(form: str, done: Exported) -> list[str]:

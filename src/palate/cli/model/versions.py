@@ -66,19 +66,12 @@ def list_command(store: StoreUrl = None) -> None:
     elif not found:
         print_result("no versions; palate model add makes one of a run")
     else:
-        rows = [
-            [
-                version.name,
-                ", ".join([*version.aliases, *_shares(version, running)]) or "–",
-                version.kind,
-                version.content_hash[:_HASH],
-                f"{version.size / 1e6:.1f}",
-                version.base or "–",
-                f"{version.created:%Y-%m-%d}",
-                version.note.replace("\n", " "),
-            ]
-            for version in found
-        ]
+        rows = []
+        for version in found:
+            aliases = ", ".join([*version.aliases, *_shares(version, running)]) or "–"
+            what = [version.kind, version.content_hash[:_HASH], f"{version.size / 1e6:.1f}", version.base or "–"]
+            note = version.note.replace("\n", " ")
+            rows.append([version.name, aliases, *what, f"{version.created:%Y-%m-%d}", note])
         names = ["version", "aliases", "kind", "hash", "MB", "from", "added", "note"]
         print_result(table(names, rows, right=(4,)))
 

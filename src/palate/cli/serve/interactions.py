@@ -203,14 +203,8 @@ def inventory_command() -> None:
 
 def _line(one: Mapping[str, Any]) -> str:
     thumbs = [row["thumbs"] for row in one["feedback"] if row["thumbs"]]
-    words = [
-        one["created"][:19],
-        one["id"],
-        f"{one['state']:<14}",
-        one["model"],
-        *(f"thumbs {word}" for word in thumbs),
-    ]
-    return "  ".join(words)
+    head = one["created"][:19], one["id"], f"{one['state']:<14}", one["model"]
+    return "  ".join([*head, *(f"thumbs {word}" for word in thumbs)])
 
 
 def _print_erased(done: Erased) -> None:

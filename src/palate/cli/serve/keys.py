@@ -31,6 +31,8 @@ RetentionDays = Annotated[
     int | None, Option("--retention-days", metavar="N", min=1, help="Older interactions are deleted. Default: kept.")
 ]
 
+_LISTED = ("name", "active", "created", "last_used")
+"""What `list --json` has of a key besides its terms."""
 app = Typer(
     cls=verb_group("keys"),
     help="API keys of `palate serve`.\n\nExample: palate keys create chat-ui --requests-per-minute 60",
@@ -80,16 +82,7 @@ def list_command(store: StoreUrl = None) -> None:
     with opened_store(store) as opened:
         found = opened.read(list_keys)
     if wants_json():
-        rows = [
-            {
-                "name": key.name,
-                **asdict(KeyTerms.of(key)),
-                "active": key.active,
-                "created": key.created.isoformat(),
-                "last_used": key.last_used.isoformat() if key.last_used else None,
-            }
-            for key in found
-        ]
+        rows = [{**asdict(KeyTerms.of(key)), **{name: getattr(key, name) for name in _LISTED}} for key in found]
         print_json({"keys": rows})
     elif not found:
         print_result("no keys")

@@ -73,14 +73,9 @@ def command(
     from palate.serving.loading import open_models
     from palate.serving.settings import ModelFields
 
-    given: dict[str, Any] = {
-        "host": host,
-        "port": port,
-        "names": names,
-        "record": record,
-        "rollback": {} if rollback else None,
-    }
-    given = {key: value for key, value in given.items() if value is not None}
+    chosen = {"host": host, "port": port, "names": names, "record": record}
+    given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
+    given |= {"rollback": {}} if rollback else {}
     options = {"template": template, "precision": precision, "max_rows": max_rows}
     settings = _settings(config, model, alias, (upstream, upstream_model), options, given)
     logging.getLogger("palate.serving").addHandler(_Notes())

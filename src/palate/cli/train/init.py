@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from typer import Option
 
 from palate.charts.text import amount
-from palate.cli.arguments import TemplateName, named_values
+from palate.cli.arguments import TemplateName
 from palate.cli.config import SCHEMA_FILE, write_schema
 from palate.cli.console import print_done, print_note
-from palate.cli.dataset import Datasets, Workers
+from palate.cli.dataset import Datasets, Workers, reads_dataset
 from palate.cli.models import model_path
 from palate.errors import UsageError
+from palate.records import DatasetRequest
 
 _PROBLEMS = 3
 
 
+@reads_dataset(Datasets, only=("column", "label", "dataset_dir"))
 def command(
-    dataset: Datasets,
+    request: DatasetRequest,
     model: Annotated[str, Option("--model", "-m", help="Model to train: a folder, run, version or hub id.")],
     output: Annotated[
         Path, Option("--output", "-o", metavar="FILE.yaml", help="Config to write; it must not exist.")
@@ -37,15 +40,6 @@ def command(
         Option("--memory", metavar="GB", min=0.1, help="Memory of the GPU that will train. Default: this machine."),
     ] = None,
     template: TemplateName = None,
-    column: Annotated[
-        list[str] | None, Option("--column", metavar="NAME=COLUMN", help="Your name of a column: prompt=question.")
-    ] = None,
-    label: Annotated[
-        list[str] | None, Option("--label", metavar="VALUE=MEANING", help="Meaning of a label: 0=response_1.")
-    ] = None,
-    dataset_dir: Annotated[
-        str | None, Option("--dataset-dir", metavar="FOLDER", help="Folder whose dataset_info.json names datasets.")
-    ] = "data",
     schema: Annotated[
         bool, Option("--schema", help=f"Also write {SCHEMA_FILE} beside it, by which editors check its keys.")
     ] = False,
@@ -65,16 +59,12 @@ def command(
     from palate.evaluation.subject import model_spec
     from palate.models.loading.resolve import resolve_name
     from palate.models.precision import total_memory
-    from palate.records import DatasetRequest
     from palate.training.first_config import as_yaml_text, first_config
 
     check_writable(output)
-    request = DatasetRequest(
-        dataset if len(dataset) > 1 else dataset[0],
-        dataset_dir=dataset_dir,
-        columns=named_values("--column", column, "NAME=COLUMN, as prompt=question", at_first=True) or None,
-        labels=named_values("--label", label, "VALUE=MEANING, as 0=response_1"),
-    )
+    dataset = list(request.dataset)
+    if len(dataset) == 1:
+        request = replace(request, dataset=dataset[0])
     spec = model_spec(model_path(model), template=template)
     rendering = spec.chat_template(spec.tokenizer())
     found = inspect_dataset(

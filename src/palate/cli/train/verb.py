@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING
 
 from palate.charts.text import amount
 from palate.cli.arguments import ConfigFile, Overrides, Words, config_and_overrides
-from palate.cli.console import is_main_process, print_json, print_note, print_progress, print_result, wants_json
+from palate.cli.console import (
+    is_main_process,
+    print_done,
+    print_json,
+    print_note,
+    print_progress,
+    print_result,
+    wants_json,
+)
 from palate.cli.models import with_model_paths
 from palate.errors import Stopped
 
@@ -63,17 +71,8 @@ def _run(path: str, changes: Sequence[str]) -> None:
         raise
     if is_main_process():
         done = replace(done, report=write_run_report(done.output_dir))
-    if wants_json():
-        print_json(
-            {
-                "status": done.status,
-                "output_dir": str(done.output_dir),
-                "report": None if done.report is None else str(done.report),
-                "metrics": dict(done.metrics),
-            }
-        )
-    else:
-        print_result(summary(done))
+    facts = {"status": done.status, "output_dir": done.output_dir, "report": done.report, "metrics": done.metrics}
+    print_done(summary(done), facts)
 
 
 def _sweep(path: str, changes: Sequence[str]) -> None:
@@ -88,7 +87,7 @@ def _sweep(path: str, changes: Sequence[str]) -> None:
     from palate.report.pages.sweep import write_sweep_report
 
     print_progress(f"sweep     {amount(len(sweep.points), 'run')} over {', '.join(sweep.keys)}")
-    facts, report = sweep.output_dir / "sweep.json", str(sweep.output_dir / "report.html")
+    facts, report = sweep.output_dir / "sweep.json", sweep.output_dir / "report.html"
     try:
         done = run_sweep(sweep, judges=_judge_rewards, on_progress=print_progress, finished=_report_run)
     finally:
@@ -96,8 +95,8 @@ def _sweep(path: str, changes: Sequence[str]) -> None:
             write_sweep_report(sweep.output_dir)
     if wants_json():
         known = read_json(facts)
-        points = [{**point, "output_dir": str(sweep.output_dir / str(point["name"]))} for point in known["points"]]
-        print_json({"status": known["status"], "output_dir": str(sweep.output_dir), "report": report, "points": points})
+        points = [{**point, "output_dir": sweep.output_dir / str(point["name"])} for point in known["points"]]
+        print_json({"status": known["status"], "output_dir": sweep.output_dir, "report": report, "points": points})
     else:
         runs = (f"run       {run}" for run in done)
         print_result("\n".join(["status    completed", *runs, f"report    {report}"]))
@@ -121,21 +120,13 @@ def _pipeline(path: str, changes: Sequence[str]) -> None:
     finally:
         if is_main_process() and is_pipeline_folder(pipeline.output_dir):
             write_pipeline_report(pipeline.output_dir)
-    report = str(done.output_dir / "report.html")
-    if wants_json():
-        print_json(
-            {
-                "status": "completed",
-                "output_dir": str(done.output_dir),
-                "runs": [str(run) for run in done.runs],
-                "report": report,
-                "model": str(done.model),
-                "drift": done.drift,
-            }
-        )
-    else:
-        runs = (f"run       {run}" for run in done.runs)
-        print_result("\n".join(["status    completed", *runs, f"model     {done.model}", f"report    {report}"]))
+    report = done.output_dir / "report.html"
+    runs = (f"run       {run}" for run in done.runs)
+    facts = {"status": "completed", "output_dir": done.output_dir, "runs": done.runs, "report": report}
+    print_done(
+        "\n".join(["status    completed", *runs, f"model     {done.model}", f"report    {report}"]),
+        {**facts, "model": done.model, "drift": done.drift},
+    )
 
 
 def _judge_rewards(spec: str) -> RewardFunction:
