@@ -65,12 +65,10 @@ def _hash(path: Path) -> str:
 
 def named_hashes(datasets: Sequence[Path]) -> list[dict[str, str]]:
     """Name and SHA-256 of the files of datasets that are options, for `data.json`; of a hub dataset its id."""
-    return [
-        entry
-        for dataset in datasets
-        for source in find_sources([str(dataset)])
-        for entry in ([{"name": file.name, "sha256": _hash(file)} for file in source.files] or [{"name": source.path}])
-    ]
+    sources = [source for dataset in datasets for source in find_sources([str(dataset)])]
+    files = [file for source in sources for file in source.files]
+    hub = [{"name": source.path} for source in sources if source.hub_id is not None]
+    return [{"name": file.name, "sha256": _hash(file)} for file in files] + hub
 
 
 def write_contract(

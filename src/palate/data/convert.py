@@ -83,9 +83,8 @@ def convert(
     written = write_rows(path, run.rows(sources))
     if file_type(path) in ("csv", "tsv"):
         run.loses["types of other columns (they are text in CSV)"] = written
-    beside = []
-    if to == "llamafactory":
-        beside.append(add_to_register(path, run.written_kind or Record, run.columns))
+    registered = to == "llamafactory"
+    beside = [add_to_register(path, run.written_kind or Record, run.columns)] if registered else []
     card = write_contract(
         path.with_name(f"{path.name}.data.json"),
         how="convert",

@@ -53,13 +53,8 @@ def _own_key(prompt: Messages) -> str:
 
 def evaluation_texts(dataset: DatasetSpec | DatasetRequest) -> EvaluationTexts:
     """Every text of 20 characters or more in a dataset of rows of any shape."""
-
-    def texts() -> Iterator[tuple[str, str]]:
-        for source in find_sources(dataset):
-            for row_id, row in source.rows():
-                yield from ((row_id, text) for text in _texts_in(row))
-
-    return EvaluationTexts(texts())
+    rows = (row for source in find_sources(dataset) for row in source.rows())
+    return EvaluationTexts((row_id, text) for row_id, row in rows for text in _texts_in(row))
 
 
 def _texts_in(value: Any) -> Iterator[str]:
@@ -69,9 +64,6 @@ def _texts_in(value: Any) -> Iterator[str]:
     elif isinstance(value, str):
         if len(value) >= _SHORTEST:
             yield value.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts_in(inner)
-    elif isinstance(value, Sequence) and not isinstance(value, bytes):
-        for inner in value:
+    elif isinstance(value, Mapping | Sequence) and not isinstance(value, bytes):
+        for inner in value.values() if isinstance(value, Mapping) else value:
             yield from _texts_in(inner)

@@ -49,9 +49,8 @@ def read_gaps(path: str | Path) -> Gaps:
         improvements = {str(name): int(count) for name, count in report["improvements"].items()}
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: is not a report of palate data inspect --json: {error!r}") from error
-    found = Gaps(
-        tuple(cluster.words for cluster in rare_topics(clusters) if cluster.words), tuple(rare_kinds(improvements))
-    )
+    topics = tuple(cluster.words for cluster in rare_topics(clusters) if cluster.words)
+    found = Gaps(topics, tuple(rare_kinds(improvements)))
     if not found.topics and not found.kinds:
         raise UsageError(f"{path}: the inspection found no gap; leave --gaps out")
     return found

@@ -54,9 +54,7 @@ PROMPT_TURN_NAMES = (*CONVERSATION_NAMES, "trajectory")
 
 
 def is_prompt_pair(row: Row, reading: Reading) -> bool:
-    if present(row, PROMPT_NAMES) is None or "chosen" not in row or "rejected" not in row:
-        return False
-    return not isinstance(row["chosen"], int | float)  # the index of the better answer
+    return present(row, PROMPT_NAMES) is not None and "chosen" in row and "rejected" in row
 
 
 def read_prompt_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePair:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice, permutations
+from typing import NamedTuple
 
 from palate.data.formats import single
 from palate.data.formats.kinds import KIND_NAMES, can_become
@@ -22,8 +22,7 @@ SAMPLE = 200
 """Rows that the format is recognised from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Recognised:
+class Recognised(NamedTuple):
     """The format of a source, and the share of its first rows that have it."""
 
     format: Format

@@ -96,7 +96,7 @@ def _chosen_is_answer(is_match: Callable[[Row, Reading], bool]) -> Callable[[Row
     """`is_match` restricted to rows whose `chosen` is an answer, not a label that names one."""
     return lambda row, reading: (
         is_match(row, reading)
-        and not isinstance(row["chosen"], int | float)
+        and not isinstance(row["chosen"], int | float)  # the index of the better answer
         and not voted.chosen_is_label(row)
         and not listed.chosen_is_index(row)
     )

@@ -66,9 +66,8 @@ def rare_topics(clusters: Sequence[PromptCluster]) -> list[PromptCluster]:
 def gaps(improvements: Mapping[str, int], clusters: tuple[PromptCluster, ...]) -> list[str]:
     """What is rare: kinds of improvement under 5 % of 50 pairs or more, topics under 2 % of the prompts."""
     found = [f"few pairs are about {name} ({share:.1%})" for name, share in rare_kinds(improvements).items()]
-    for cluster in rare_topics(clusters):
-        found.append(f"few prompts are about {', '.join(cluster.words[:3])} ({cluster.share:.1%})")
-    return found
+    topics = ((", ".join(cluster.words[:3]), cluster.share) for cluster in rare_topics(clusters))
+    return [*found, *(f"few prompts are about {words} ({share:.1%})" for words, share in topics)]
 
 
 def _is_content(word: str) -> bool:

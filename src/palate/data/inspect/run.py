@@ -23,7 +23,6 @@ from palate.data.sources.spec import find_sources
 from palate.records import (
     DatasetRequest,
     DatasetSpec,
-    Dropped,
     LabelledCompletion,
     PreferencePair,
     Record,
@@ -108,7 +107,7 @@ def _shown_rows(
     for problem in problems:
         for sample in problem.samples:
             named.setdefault(sample.id, []).append(problem.name)
-    records = (item for reader in readers for item in reader if not isinstance(item, Dropped))
+    records = (record for reader in readers for record in reader.records(lambda _: None))
     return tuple(
         _shown(record, named.get(record.id, ()))
         for number, record in enumerate(records)

@@ -248,8 +248,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def _split_of(path: Path) -> str | None:
     for part in reversed(path.parts):
-        found = _SPLIT_OF.search(part.lower())
-        if found:
+        if found := _SPLIT_OF.search(part.lower()):
             return _SAME_SPLIT.get(found[1], found[1])
     return None
 

@@ -226,8 +226,7 @@ def _delimiter(path: Path, usual: str) -> tuple[str, int]:
     """
     with open_text(path) as stream:
         first = stream.readline(_LONGEST_FIRST_LINE).rstrip("\r\n")
-    named = re.fullmatch(r"sep=(.)", first)
-    if named:
+    if named := re.fullmatch(r"sep=(.)", first):
         return named[1], 1
     with suppress(csv.Error):
         for delimiter in (usual, *_DELIMITERS):

@@ -52,10 +52,8 @@ def _has_illegal_null(schema: Any) -> bool:
         return any(map(_has_illegal_null, schema))
     if not isinstance(schema, Mapping):
         return False
-    return any(
-        key not in _MAY_BE_NULL if value is None else key not in _MAY_BE_NULL and _has_illegal_null(value)
-        for key, value in schema.items()
-    )
+    values = (value for key, value in schema.items() if key not in _MAY_BE_NULL)
+    return any(value is None or _has_illegal_null(value) for value in values)
 
 
 def _declared(tools: list[Any]) -> dict[str, frozenset[str]]:
