@@ -17,7 +17,7 @@ from palate.data.formats.targets import TARGETS
 from palate.data.formats.writers import write_rows
 from palate.data.held_out import HeldOut
 from palate.errors import DataError, UsageError
-from palate.feedback.candidates import Candidates
+from palate.feedback.candidates import Candidates, Origin
 from palate.progress import track
 from palate.records import Answer, LabelledCompletion, PreferencePair
 from palate.serving.from_interactions.draw import SHARES, draw
@@ -170,9 +170,8 @@ def _candidates(found: Sequence[Usable], uncertain: set[str], options: Options) 
         }
         tokens = {answer.number: answer.tokens for answer in one.recorded.answers}
         answers = tuple(Answer(turns[-1].text, "stop", tokens[number]) for number, turns in one.answers.items())
-        row = Candidates(
-            one.id, one.prompt, answers, stored.model, columns, stored.tools, stored.identity, None, stored.decoding
-        )
+        origin = Origin(stored.model, stored.identity, None, stored.decoding)
+        row = Candidates(one.id, one.prompt, answers, columns, stored.tools).with_origins([origin] * len(answers))
         rows.append(row.to_json())
     return rows
 
