@@ -217,8 +217,7 @@ def _answers(plan: Plan, folder: WinRateFolder) -> list[SideAnswers]:
 def _left_out(people: PeopleVotes, ids: Sequence[str]) -> dict[str, int]:
     """Votes that do not count, by reason; those on other items or answers included."""
     known = set(ids)
-    questions = [vote.question for vote in people.votes]
-    other = sum(item not in known or (left, right) != (0, 1) for item, left, right in questions)
+    other = sum(vote.item not in known or (vote.left, vote.right) != (0, 1) for vote in people.votes)
     return {**people.left_out, **({"not on these answers": other} if other else {})}
 
 
