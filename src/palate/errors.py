@@ -1,4 +1,4 @@
-"""Every error that palate raises on purpose.
+"""Every error that palate raises on purpose, and the hint of its messages about unknown names.
 
     PalateError                 exit 1: something failed; the message is one line that names the remedy
     ├── UsageError              exit 2: the command line is wrong
@@ -25,6 +25,9 @@ shows its traceback.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class PalateError(Exception):
@@ -148,3 +151,9 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, signal_number: int) -> None:
         super().__init__("a second signal ended the run at once")
         self.exit_code = 128 + signal_number
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """`did you mean X?` with the known name that is most like this one; without one, what is said otherwise."""
+    near = get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {near[0]}?" if near else otherwise

@@ -207,7 +207,7 @@ def test_caps_by_source(tmp_path: Path) -> None:
     first, second = written(tmp_path, rows, "first.jsonl"), written(tmp_path, rows, "second.jsonl")
     loaded = load([first, second], caps={"second": 4})
     assert [source.used for source in loaded.sources] == [10, 4]
-    with pytest.raises(DataError, match="caps names 'secnd', which is not a source; did you mean 'second'"):
+    with pytest.raises(DataError, match="caps names 'secnd', which is not a source; did you mean second"):
         load([first, second], caps={"secnd": 4})
 
 

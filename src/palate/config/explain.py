@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from palate.config.reader import Entry, as_yaml
-from palate.errors import ConfigError
+from palate.errors import ConfigError, did_you_mean
 
 _WORD = re.compile(r"\w+")
 M = TypeVar("M", bound=BaseModel)
@@ -57,9 +56,9 @@ def explain(
         elif (
             found[0]["type"] == "extra_forbidden"
             and len(found[0]["loc"]) == 1
-            and (close := get_close_matches(key, model.model_fields, n=1))
+            and (hint := did_you_mean(key, model.model_fields))
         ):
-            lines.append(f"{where}: {key} is not a known key; did you mean {close[0]}?")
+            lines.append(f"{where}: {key} is not a known key; {hint}")
         else:
             lines.append(f"{where}: {complaint(key, found)}")
     return lines
@@ -88,8 +87,8 @@ def complaint(key: str, errors: Sequence[ErrorDetails]) -> str:
     if first["type"] == "extra_forbidden":
         return f"{key} is not a known key; remove or correct it"
     demands = list(dict.fromkeys(_demand(details) for details in errors if len(details["loc"]) == len(first["loc"])))
-    close = _nearest(value, errors)
-    return f"{key} must be {' or '.join(demands)}, not {as_yaml(value)}" + (f"; did you mean {close}?" if close else "")
+    hint = did_you_mean(str(value), _allowed(errors))
+    return f"{key} must be {' or '.join(demands)}, not {as_yaml(value)}{hint and f'; {hint}'}"
 
 
 # pydantic's error type → the demand, with the bound or the choices filled in
@@ -120,11 +119,11 @@ def _demand(details: ErrorDetails) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _nearest(value: Any, errors: Sequence[ErrorDetails]) -> str | None:
-    allowed = [
+def _allowed(errors: Sequence[ErrorDetails]) -> list[str]:
+    """The words that a key takes."""
+    return [
         word.strip(" '")
         for details in errors
         if details["type"] == "literal_error"
         for word in str(details["ctx"]["expected"]).replace(" or ", ", ").split(",")
     ]
-    return next(iter(get_close_matches(str(value), allowed, n=1, cutoff=0.6)), None)

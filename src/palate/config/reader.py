@@ -13,13 +13,12 @@ import math
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from palate.errors import ConfigError
+from palate.errors import ConfigError, did_you_mean
 
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
 _FLOAT = re.compile(
@@ -215,9 +214,8 @@ def _read_text(path: Path, kind: str) -> str:
     except FileNotFoundError:
         folder = path.parent
         names = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
-        close = get_close_matches(path.name, names, n=1, cutoff=0.6)
-        hint = f"; did you mean {folder / close[0]}?" if close else ""
-        raise ConfigError(f"{path}: there is no such {kind}{hint}") from None
+        hint = did_you_mean(path.name, names)
+        raise ConfigError(f"{path}: there is no such {kind}{hint and f'; {hint}'}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder, not a {kind}") from None
     except UnicodeDecodeError as error:

@@ -246,7 +246,7 @@ class Subject:
         *,
         tools: str | None = None,
     ) -> Answer:
-        """The answer to one conversation; `on_text` gets each new piece of its text, see `models.generation.local.stream`.
+        """The answer to one conversation; `on_text` gets each new piece of its text.
 
         Answers of one model are generated one after the other: a second thread waits.
         """

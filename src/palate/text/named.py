@@ -17,13 +17,12 @@ All of them have in common:
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from palate.errors import ConfigError
+from palate.errors import ConfigError, did_you_mean
 
 _FOLDER = resources.files("palate.text") / "templates"
 _INCLUDE = re.compile(r"\{%- include '(\w+)' -%\}")
@@ -133,9 +132,8 @@ def find_template(name: str) -> NamedTemplate | None:
     key = ALIASES.get(key, key)
     if key in TEMPLATES:
         return TEMPLATES[key]
-    close = difflib.get_close_matches(key, [*TEMPLATES, *ALIASES, *TOKENIZERS_OWN], n=1)
-    hint = f"; did you mean {close[0]}?" if close else "."
+    hint = did_you_mean(key, [*TEMPLATES, *ALIASES, *TOKENIZERS_OWN])
     raise ConfigError(
-        f"template: {name} is not known{hint} Known are {', '.join(TEMPLATES)}; "
+        f"template: {name} is not known{(hint and f'; {hint}') or '.'} Known are {', '.join(TEMPLATES)}; "
         "leave the key out to use the tokenizer's own"
     )

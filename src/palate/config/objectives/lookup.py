@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any
 
@@ -13,7 +12,7 @@ from palate.config.objectives.options import Option as Option
 from palate.config.objectives.row import LOG2
 from palate.config.objectives.row import Objective as Objective
 from palate.config.objectives.table import OBJECTIVES as OBJECTIVES
-from palate.errors import ConfigError
+from palate.errors import ConfigError, did_you_mean
 
 ALIASES: Mapping[str, str] = MappingProxyType({alias: row.name for row in OBJECTIVES.values() for alias in row.aliases})
 
@@ -38,8 +37,7 @@ def objective(name: str) -> Objective:
     key = ALIASES.get(key, key)
     if key in OBJECTIVES:
         return OBJECTIVES[key]
-    near = get_close_matches(key, [*OBJECTIVES, *ALIASES], n=1)
-    hint = ELSEWHERE.get(key) or (f"did you mean {near[0]}?" if near else "`palate objectives` lists them")
+    hint = ELSEWHERE.get(key) or did_you_mean(key, [*OBJECTIVES, *ALIASES], "`palate objectives` lists them")
     raise ConfigError(f"pref_loss: there is no objective {name!r}; {hint}")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
+
+from palate.errors import did_you_mean
 
 Schedule: TypeAlias = Literal[
     "linear",
@@ -71,10 +72,9 @@ def check_schedule(schedule: str, settings: Mapping[str, Any]) -> None:
     known = SETTINGS[schedule]
     for name, value in settings.items():
         if name not in known:
-            near = get_close_matches(name, known, n=1)
             takes = f"takes {', '.join(known)}" if known else "takes none"
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"lr_scheduler_kwargs: {schedule} has no setting {name}, it {takes}{hint}")
+            hint = did_you_mean(name, known)
+            raise ValueError(f"lr_scheduler_kwargs: {schedule} has no setting {name}, it {takes}{hint and f'; {hint}'}")
         fits = value in WORDS[name] if name in WORDS else isinstance(value, int | float)
         if value is not None and not fits:
             demand = " or ".join(WORDS.get(name, ("a number",)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from palate.data.curate.base import RowRule, Rule
 from palate.data.curate.batch_rules import BATCH_RULES
 from palate.data.curate.row_rules import ROW_RULES
 from palate.data.curate.set_rules import SET_RULES
-from palate.errors import ConfigError
+from palate.errors import ConfigError, did_you_mean
 
 _KEYS = ("preset", "without", "rules")
 
@@ -132,9 +131,8 @@ def _left_out(names: Any, where: str) -> list[str]:
 def _rule(name: Any, settings: Any, where: str) -> Rule:
     kind = RULES.get(name)
     if kind is None:
-        near = get_close_matches(str(name), RULES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(RULES)}"
-        raise ConfigError(f"{where}: there is no rule {name!r}{hint}")
+        hint = did_you_mean(str(name), RULES, f"known are {', '.join(RULES)}")
+        raise ConfigError(f"{where}: there is no rule {name!r}; {hint}")
     if settings is not None and not isinstance(settings, Mapping):
         raise ConfigError(f"{where}: {name} must be followed by {{threshold: value}}, not {settings!r}")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +14,7 @@ from palate.data.formats.table import Format
 from palate.data.formats.voted import label_cells
 from palate.data.sources.open import Source
 from palate.data.turns.cells import RowError, excerpt
-from palate.errors import DataError
+from palate.errors import DataError, did_you_mean
 from palate.records import SourceReport
 
 
@@ -94,10 +93,9 @@ def check_columns(columns: Mapping[str, str], rows: Sequence[Mapping[str, Any]],
     for name, column in columns.items():
         if rows and not any(column in row for row in rows):
             found = list(dict.fromkeys(str(key) for row in rows for key in row))
-            near = difflib.get_close_matches(column, found, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(column, found)
             raise DataError(
-                f"{path}: columns maps {name} to {column!r}, which no row has{hint}; "
+                f"{path}: columns maps {name} to {column!r}, which no row has; {hint and f'{hint} '}"
                 f"columns found: {', '.join(excerpt(key, 40) for key in found[:12])}"
             )
     mapped = {columns.get(name) for name in ("chosen", "rejected")}

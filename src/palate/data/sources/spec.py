@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from palate.data.sources.open import Source, distinct_labels, open_source
-from palate.errors import DataError
+from palate.errors import DataError, did_you_mean
 from palate.records import DatasetRequest, DatasetSpec
 
 N = TypeVar("N", int, float)
@@ -55,7 +54,6 @@ def for_sources(given: Mapping[str, N] | None, sources: Sequence[Source], what: 
     known = {name for of_source in names for name in of_source}
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; sources are {', '.join(of[0] for of in names)}"
-            raise DataError(f"{what} names {name!r}, which is not a source{hint}")
+            hint = did_you_mean(name, known, f"sources are {', '.join(of[0] for of in names)}")
+            raise DataError(f"{what} names {name!r}, which is not a source; {hint}")
     return [next((given[name] for name in of_source if name in given), None) for of_source in names]

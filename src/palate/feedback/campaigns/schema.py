@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from typing import Any, Literal, TypeAlias, get_args
 
 from sqlalchemy.orm import Session
 
-from palate.errors import DataError, StoreError
+from palate.errors import DataError, StoreError, did_you_mean
 from palate.store.tables import Campaign, CampaignVersion
 
 Order: TypeAlias = Literal["random", "uncertain", "disagreement"]
@@ -76,8 +75,7 @@ class CampaignSchema:
         known = {field.name: field.default for field in fields(cls)}
         for key in value:
             if key not in known:
-                close = get_close_matches(str(key), known, n=1, cutoff=0.6)
-                raise DataError(f"unknown key {key}; {f'did you mean {close[0]}?' if close else ', '.join(known)}")
+                raise DataError(f"unknown key {key}; {did_you_mean(str(key), known, ', '.join(known))}")
         return cls(**{key: _read(key, given, known[key]) for key, given in value.items()})
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from pathlib import Path
 
-from palate.errors import MissingInputError, ModelError
+from palate.errors import MissingInputError, ModelError, did_you_mean
 from palate.models.loading.builtin import SMOLLM2, smollm2
 from palate.models.loading.convert import PICKLES, pickled_weights
 
@@ -56,5 +55,5 @@ def _conversion(folder: Path) -> str:
 
 def _nearest(path: Path) -> str:
     siblings = [p.name for p in path.parent.iterdir() if p.is_dir()] if path.parent.is_dir() else []
-    close = difflib.get_close_matches(path.name, [*siblings, SMOLLM2], n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    hint = did_you_mean(path.name, [*siblings, SMOLLM2])
+    return hint and f" ({hint})"

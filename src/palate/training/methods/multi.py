@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from palate.config.run import DpoConfig
-from palate.errors import DataError
+from palate.errors import DataError, did_you_mean
 from palate.models.scoring.logps import Logps
 from palate.objectives import PairLogps
 from palate.records import AnyRecord, Dropped, PreferencePair
@@ -35,8 +34,7 @@ class MultiObjective(Dpo):
         found = {name for group in groups for name in group.dimensions or ()}
         for name, weight in self._weights_of.items():
             if groups and weight and name not in found:
-                near = difflib.get_close_matches(name, sorted(found), n=1)
-                hint = f"did you mean {near[0]}?" if near else f"rows have {', '.join(sorted(found)) or 'none'}"
+                hint = did_you_mean(name, found, f"rows have {', '.join(sorted(found)) or 'none'}")
                 raise DataError(
                     f"dimension_weights: no row has scores for {name}; {hint} (rows need e.g. "
                     f'dimensions: {{"{name}": {{"chosen": 5, "rejected": 3}}}})'

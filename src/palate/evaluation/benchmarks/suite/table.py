@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from palate.errors import UsageError
+from palate.errors import UsageError, did_you_mean
 from palate.evaluation.benchmarks.benchmark import Benchmark
 from palate.evaluation.benchmarks.judged.benchmark import JudgedBenchmark
 from palate.evaluation.benchmarks.suite.alpacaeval import ALPACAEVAL
@@ -44,6 +42,5 @@ def find_benchmark(name: str) -> Benchmark | JudgedBenchmark:
     plugin: Benchmark | None = load_plugin("benchmarks", name)
     if plugin is not None:
         return plugin
-    near = difflib.get_close_matches(wanted, BENCHMARKS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise UsageError(f"there is no benchmark {name!r}{hint} (known: {', '.join(BENCHMARKS)})")
+    hint = did_you_mean(wanted, BENCHMARKS)
+    raise UsageError(f"there is no benchmark {name!r}{hint and f'; {hint}'} (known: {', '.join(BENCHMARKS)})")
