@@ -27,7 +27,7 @@ from palate.models.scoring.forward import install
 from palate.models.scoring.head import head_of
 from palate.models.scoring.logps import per_completion
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 
 VOCABULARY = 211
 WINDOW = 7

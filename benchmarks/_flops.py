@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from palate.models.tuning.trainable import decoder_layers
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 
 
 @dataclass(frozen=True, slots=True)

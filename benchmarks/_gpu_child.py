@@ -30,7 +30,7 @@ from transformers import PreTrainedTokenizerFast
 from palate.artifacts import read_json, read_jsonl
 from palate.config.load import config_from_values
 from palate.models.precision import default_device
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training import run as runs
 from palate.training.setup import build
 from palate.training.trainer import PalateTrainer

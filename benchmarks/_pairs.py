@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from palate.data import load_records
 from palate.records import Message, Messages, PreferencePair
-from palate.text.encode import EncodedGroup, encode_record
+from palate.text.encode import encode_record
+from palate.text.groups import EncodedGroup
 from palate.text.template import Template
 
 Row = dict[str, Any]

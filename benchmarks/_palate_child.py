@@ -24,7 +24,8 @@ from palate.models.loading.resolve import resolve_name
 from palate.models.loading.save import save_pretrained
 from palate.models.tuning.trainable import untie_head
 from palate.records import PreferencePair
-from palate.text.encode import EncodedGroup, encode_records
+from palate.text.encode import encode_records
+from palate.text.groups import EncodedGroup
 from palate.text.template import Template, load_template
 from palate.training.run import train
 from palate.training.setup.session import prepare

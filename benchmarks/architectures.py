@@ -30,12 +30,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from palate.errors import PalateError
 from palate.models.attention.kernels import kernels_of
 from palate.models.precision import BF16
-from palate.models.probe.probe import probe
-from palate.models.probe.trial import Probe
+from palate.models.probe.probe import Probe, probe
 from palate.models.scoring.logps import per_completion
 from palate.models.tuning.trainable import add_lora
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 
 BASE: dict[str, Any] = {
     "vocab_size": VOCABULARY,

@@ -32,8 +32,7 @@ from tables import pieces_table
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from palate.models.attention import cpu
-from palate.models.attention.cpu import tree_backward, tree_forward
-from palate.models.attention.segments import Segment, segments
+from palate.models.attention.cpu import Segment, segments, tree_backward, tree_forward
 from palate.models.attention.tree import TREE
 from palate.models.cpu import head
 from palate.models.cpu.allocator import keep_freed_memory
@@ -41,7 +40,7 @@ from palate.models.cpu.layers import apply_fused
 from palate.models.scoring.forward import install
 from palate.models.scoring.head import dense_logps, head_of
 from palate.text.batch import Batch, Layout, Span, pack
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 
 HEADS, KEY_HEADS, WIDTH, HIDDEN, INNER, VOCABULARY = 9, 3, 64, 576, 1536, 49152
 # Prompt and two answers of four pairs of a real conversation set.

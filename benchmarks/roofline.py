@@ -46,7 +46,7 @@ import palate.models.scoring.forward as forward
 import palate.training.run as training_run
 from palate.config.load import config_from_values
 from palate.models.loading.load import load_model, load_tokenizer
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.text.template import load_template
 from palate.training.trainer import PalateTrainer
 

@@ -12,13 +12,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, find_campaign, make_tasks
-from palate.feedback.campaigns.tasks import AnswerPair
 from palate.feedback.candidates import Candidates
 from palate.feedback.queue.assignment import Assignment
 from palate.feedback.queue.ballot import Ballot, Choice
 from palate.feedback.queue.voting import Receipt, next_assignment, submit, undo
 from palate.feedback.transfer import import_candidates, votes_in
-from palate.feedback.votes import Outcome, Vote
+from palate.feedback.votes import Outcome, QuestionKey, Vote
 from palate.records import Answer, Message
 from palate.store import Store
 from palate.store.tables import Lease, Task, User
@@ -84,7 +83,7 @@ def labelling(
     store: Store,
     items: int | Sequence[Candidates] = 3,
     people: int = 1,
-    gold: Mapping[AnswerPair, Outcome] | None = None,
+    gold: Mapping[QuestionKey, Outcome] | None = None,
     **schema: Any,
 ) -> Labelling:
     """A campaign with tasks; `schema` are fields of its schema."""

@@ -7,7 +7,7 @@ import torch
 from _flops import Flops, forward_flops, shape_of, training_flops, visible_keys
 from torch.utils.flop_counter import FlopCounterMode
 
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from tiny import random_groups, tiny_model
 
 

@@ -12,7 +12,8 @@ from _pairs import exact_rows, numbered_rows, short_pairs, small_tokenizer, writ
 from palate.data import load_records
 from palate.models.loading.load import load_tokenizer
 from palate.records import PreferencePair, Ranking, Record
-from palate.text.encode import EncodedGroup, encode_records
+from palate.text.encode import encode_records
+from palate.text.groups import EncodedGroup
 from palate.text.template import Template, load_template
 
 

@@ -197,7 +197,12 @@ def test_loading() -> None:
 
     frozen = 2 * (LINEAR + WORDS) + 4 * (WORDS + NORMS)
     assert loading(GPU) == pytest.approx(4 * TOTAL, abs=2)
-    assert loading(GPU, devices=4, fsdp="full_shard") == pytest.approx(4 * TOTAL, abs=2), "whole on each device"
+    four = {"devices": 4, "fsdp": "full_shard"}
+    # A part, and what the check at load gathers: two layers with a gradient of one, the embedding and the head.
+    gathered = 4 * (2 * 576 + 1600) + 4 * (576 + 1600)
+    assert loading(GPU, **four) == pytest.approx(TOTAL + gathered, abs=2)
+    assert loading(GPU, **four, use_liger_kernel=True) == pytest.approx(4 * TOTAL, abs=2), "whole on each device"
+    assert loading(GPU, devices=4, deepspeed={}) == pytest.approx(4 * TOTAL, abs=2), "whole on each device"
     assert loading(GPU, **LORA) == pytest.approx(frozen, abs=2)
     assert loading(GPU, **LORA, use_dora=True) == pytest.approx(4 * TOTAL, abs=2)
     # A CPU maps the file of bf16 weights, and copies it to cast it.

@@ -19,7 +19,7 @@ from palate.evaluation.accuracy.held_out import encode_pairs
 from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
 from palate.records import Message, PreferencePair
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from runs import distance, metrics, pairs, run, run_json, weights, write_rows
 from tiny import save_tiny, stock_score
 

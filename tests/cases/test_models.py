@@ -173,7 +173,10 @@ def test_a_reference_that_cannot_read_packed_rows_is_refused(by_length: Path, tm
     assert metrics(tmp_path / "padded")[0]["ref_logps/chosen"] < 0
 
 
-def test_a_sharded_model_is_refused_where_ranks_would_wait_for_each_other(by_length: Path, tmp_path: Path) -> None:
+def test_a_sharded_model_is_refused_where_ranks_would_wait_for_each_other(
+    by_length: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as torchrun does
     with pytest.raises(ConfigError, match="a sharded model cannot score rows in separate passes"):
         run(by_length, tmp_path / "run", dataset=case("mixlen.jsonl"), fsdp="full_shard")
 

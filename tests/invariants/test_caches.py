@@ -20,7 +20,7 @@ from palate.models.tuning.trainable import train_last_layers
 from palate.objectives import PairLogps
 from palate.objectives.paired import sigmoid
 from palate.text.batch import Batch, pack
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from runs import distance, metrics, run
 from tiny import PACKED, random_groups, tiny_model
 

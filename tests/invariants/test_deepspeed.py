@@ -128,9 +128,12 @@ def test_what_contradicts_the_config_is_refused(
     assert message in str(raised.value)
 
 
-def test_one_process_too_starts_with_torchrun(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sharding", [{"deepspeed": {"zero_optimization": {"stage": 2}}}, {"fsdp": True}])
+def test_one_process_too_starts_with_torchrun(
+    model: Path, tmp_path: Path, sharding: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("palate.training.setup.arguments.find_spec", lambda name: name)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    run = values(model, tmp_path / "run", deepspeed={"zero_optimization": {"stage": 2}}, reference_cache="auto")
-    with pytest.raises(ConfigError, match="deepspeed: start with torchrun, one process too"):
+    run = values(model, tmp_path / "run", **sharding, reference_cache="auto")
+    with pytest.raises(ConfigError, match=f"{next(iter(sharding))}: start with torchrun, one process too"):
         prepare(config_from_values(run).config)

@@ -11,7 +11,7 @@ import torch
 from palate.models.probe.probe import probe
 from palate.models.scoring.logps import Logps, per_completion
 from palate.text.batch import pack
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from tiny import method_of, random_groups, tiny_model
 
 BETA = 0.3

@@ -13,7 +13,7 @@ from palate.models.scoring.logps import per_completion
 from palate.objectives import PairLogps
 from palate.objectives.paired import sigmoid
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from tiny import EAGER, PACKED, PADDED, random_groups, tiny_model
 
 

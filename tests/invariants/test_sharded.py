@@ -17,6 +17,7 @@ from palate.models.reference.store import ReferenceStore
 from palate.training.run import train
 from palate.training.setup.session import prepare
 from runs import command, config_file, distance, metrics, run_json, train_several, values, weights
+from tiny import save_tiny
 
 SCRIPT = Path(__file__).parent / "sharded.py"
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -32,6 +33,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "last layer": {"finetuning_type": "freeze", "freeze_trainable_layers": 1, "max_tokens_per_batch": 60},
     "coupled": {"pref_loss": "aot", "max_tokens_per_batch": 60},
 }
+OTHER_KINDS: dict[str, dict[str, Any]] = {
+    "reward": {"stage": "rm", "sample_prompts": None, "reference_cache": None, "max_tokens_per_batch": 60},
+    "adapted reward": {**LORA, "stage": "rm", "sample_prompts": None, "reference_cache": None},
+    "separate": {"max_tokens_per_batch": 60},
+    "merged": {**LORA, "create_new_adapter": True},
+    "continued": LORA,
+    # Adam turns rounding of a new token's small gradients into steps of the learning rate.
+    "vocabulary": {**LORA, "add_tokens": ["newword"], "resize_vocab": True, "learning_rate": 5e-4},
+}
 # Rounding only: the sums over ranks have another order.
 ROUNDING = 5e-6
 
@@ -40,7 +50,7 @@ def given(model: Path, folder: Path, kind: str, processes: int, **changed: Any) 
     """A run whose steps have the same rows in any number of processes; its reference's values have a file."""
     # A copy of the policy, which is the reference without stored values, cannot be made of a sharded model.
     store = {} if kind == "lora" else {"reference_cache": f"{folder}.safetensors"}
-    shape = {**SHAPE, **store, **KINDS[kind], **changed}
+    shape = {**SHAPE, **store, **(KINDS | OTHER_KINDS)[kind], **changed}
     return values(model, folder, per_device_train_batch_size=4 // processes, **shape)
 
 
@@ -85,7 +95,8 @@ def test_the_ranks_share_the_reference_pass(two: Path) -> None:
     assert len(ReferenceStore.open(path, f"{identity}-fp32")) == 11
 
 
-def test_a_copy_as_reference_is_refused(model: Path, tmp_path: Path) -> None:
+def test_a_copy_as_reference_is_refused(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as torchrun does
     with pytest.raises(ConfigError, match=r"fsdp: the reference would be a copy of the policy"):
         prepare(config_from_values(values(model, tmp_path / "run", **FSDP)).config)
     stored = values(model, tmp_path / "run", **FSDP, reference_cache="auto")
@@ -99,6 +110,19 @@ def test_sharding_of_accelerates_config_is_refused(
     monkeypatch.setenv(f"ACCELERATE_USE_{key.upper()}", "true")
     with pytest.raises(ConfigError, match=rf"accelerate's config turns {key} on; write {key} into this config instead"):
         prepare(config_from_values(values(model, tmp_path / "run")).config)
+
+
+@pytest.mark.slow
+def test_other_models_load_in_parts_and_train_as_in_one_process(model: Path, tmp_path: Path, two: Path) -> None:
+    other = save_tiny(tmp_path / "other", seed=1, initializer_range=0.2)
+    keys: dict[str, dict[str, Any]] = {kind: {} for kind in OTHER_KINDS}
+    keys["separate"] = {"ref_model": str(other)}
+    keys["merged"] = keys["continued"] = {"adapter_name_or_path": str(two / "lora")}
+    found = trained(model, tmp_path / "two", {kind: {**FSDP, **keys[kind]} for kind in OTHER_KINDS}, 2)
+    for kind in OTHER_KINDS:
+        one = alone(model, tmp_path / kind, kind, **keys[kind])
+        assert distance(one, found / kind) < ROUNDING, kind
+        assert run_json(found / kind)["model"] == run_json(one)["model"], "equal weights have the same hash"
 
 
 @pytest.mark.slow

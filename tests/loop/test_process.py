@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from palate.errors import ArtifactError
 from palate.loop.process import run_command, sole_tick
 from palate.store import Store
 
@@ -84,3 +86,16 @@ def test_a_killed_ticks_child_is_stopped_and_keeps_the_lock_until_it_ends(tmp_pa
             return free
 
     eventually(is_free)
+
+
+def test_a_file_system_without_locks_is_one_line(
+    sqlite_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("palate.loop.process.fcntl.flock", no_locks)
+    with pytest.raises(
+        ArtifactError, match=r"\.l\.lock: cannot be locked \(No locks available\); choose another folder"
+    ):
+        sole_tick(sqlite_store, tmp_path, "l").__enter__()

@@ -20,8 +20,8 @@ from palate.objectives import (
     paired_loss,
 )
 from palate.objectives.modifiers import length_discount, sum_by_completion, wpo_weights
+from palate.objectives.ranked import bradley_terry
 from palate.objectives.reference_free import cpo, orpo, simpo
-from palate.objectives.reward import bradley_terry
 from palate.objectives.unpaired import apo_zero_unpaired, kto
 
 PAIRS, WIDTH = 6, 9

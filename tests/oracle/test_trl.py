@@ -20,7 +20,7 @@ from palate.config.objectives.lookup import OBJECTIVES
 from palate.models.probe.probe import probe
 from palate.models.scoring.logps import per_completion
 from palate.text.batch import pack
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.methods.base import LossOutput
 from tiny import method_of, random_groups, tiny_model, tiny_tokenizer
 

@@ -116,8 +116,7 @@ def test_tokens_of_a_day_outlive_the_process_and_are_counted_together(store: Sto
     assert row.used_tokens == 8
 
 
-def test_tokens_are_stored_while_it_serves(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.serving.access._SAVED_SECONDS", 0.05)
+def test_tokens_are_stored_while_it_serves(sqlite_store: Store) -> None:
     key = new_key(sqlite_store, tokens_per_day=1000)
     with browser(sqlite_store) as web:
         for total in (8, 16):

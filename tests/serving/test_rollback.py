@@ -85,12 +85,12 @@ class World:
         self.recording = Recording(store, self.clock)
         self.silent = ""
         self.asked: list[str] = []
-        self.automatic = AutomaticRollback(self.recording.recorder, FIELDS, self.why_silent, clock=self.clock)
+        self.automatic = AutomaticRollback(self.recording.recorder, FIELDS, self.no_answer_reason, clock=self.clock)
 
     def record(self, answers: int, kind: str = "", share: float = 0.0, **values: str) -> None:
         record(self.store, "v1.1", answers, kind, share, at=self.clock.now, **values)
 
-    async def why_silent(self, version: str) -> str:
+    async def no_answer_reason(self, version: str) -> str:
         self.asked.append(version)
         return self.silent
 
@@ -146,6 +146,11 @@ def test_an_engine_that_was_down_is_one_failure(world: World) -> None:
         record(world.store, "v1.2", answers, "errors", share, at=world.clock.now)
         world.clock.now += timedelta(hours=1)
     assert (world.check(), world.production) == ([], "v1.2")
+
+
+def test_a_version_that_fails_nearly_always_needs_no_more_answers_than_another(world: World) -> None:
+    world.record(100, "errors", 0.9)
+    assert world.check()[-1].startswith("rolled back from v1.1 to v1.0: worse than v1.0: errors: ")
 
 
 def test_it_waits_while_the_version_before_does_not_answer_either(world: World) -> None:
@@ -230,7 +235,7 @@ def behaviour(rng: np.random.Generator, size: int, failed: float = 0.02, slow: f
     """A version with log-normal times of about 2 s, 10 % refusals and 20 % thumbs down of each third answer."""
     seconds = slow * rng.lognormal(0.7, 0.5, size)
     failures, refusals, downs = rng.random(size) < failed, rng.random(size) < 0.1, rng.random(size // 3) < 0.2
-    return Behaviour("v", failures.tolist(), seconds.tolist(), refusals.tolist(), downs.tolist())
+    return Behaviour("v", failures.tolist(), seconds.tolist(), refusals.tolist(), downs.tolist(), size)
 
 
 def rolled_back(rounds: int, fields: RollbackFields, **worse: float) -> float:

@@ -25,7 +25,8 @@ from palate.records import (
     ScoredCompletion,
 )
 from palate.text import encode
-from palate.text.encode import Cut, EncodedGroup, EncodingStats, encode_record, encode_records
+from palate.text.encode import encode_record, encode_records
+from palate.text.groups import Cut, EncodedGroup, EncodingStats
 from palate.text.named import TEMPLATES
 from palate.text.template import Template, load_template
 

@@ -13,8 +13,8 @@ import pytest
 
 from palate.errors import ArtifactError
 from palate.text.batch import Batch, micro_batches, pack
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupFile, GroupSubset, GroupWriter, JoinedGroups, lengths_of
+from palate.text.groups import EncodedGroup
 from tiny import random_groups
 
 

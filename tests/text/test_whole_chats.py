@@ -16,7 +16,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from palate.data import load_records
 from palate.records import AnyRecord, LabelledCompletion, Messages, PreferencePair, completions_of
-from palate.text.encode import EncodedGroup, encode_record, encode_records
+from palate.text.encode import encode_record, encode_records
+from palate.text.groups import EncodedGroup
 from palate.text.named import TEMPLATES
 from palate.text.rendering import Renderer, Rendering
 from palate.text.template import Template, load_template

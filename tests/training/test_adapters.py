@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from runs import metrics, run, run_json, weights
 from tiny import random_groups, stock_score
 

@@ -12,7 +12,7 @@ import torch
 from palate.models.probe.probe import probe
 from palate.models.scoring.logps import Logps, TokenLogps, per_completion
 from palate.text.batch import Batch, micro_batches, pack
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.coupled import CoupledBatch, CoupledLoss
 from palate.training.methods.base import Method
 from runs import distance, metrics, run, weights

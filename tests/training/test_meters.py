@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.meters import Meter, held_out_rows, standard_errors
 
 CPU = torch.device("cpu")

@@ -18,7 +18,8 @@ from palate.evaluation.subject import Subject, read_run
 from palate.models.precision import default_device, resolve
 from palate.models.reward_model import RewardModel
 from palate.records import Message, PreferencePair
-from palate.text.encode import EncodedGroup, encode_record
+from palate.text.encode import encode_record
+from palate.text.groups import EncodedGroup
 from palate.text.template import load_template
 from runs import config, distance, metrics, run, run_json, weights, write_rows
 from tiny import save_tiny, stock_score

@@ -14,7 +14,6 @@ from safetensors.torch import load_file, save_file
 
 from palate.artifacts import checkpoints, verify_folder
 from palate.errors import NonFiniteError
-from palate.training.finite import check_finite
 from palate.training.trainer import PalateTrainer
 from runs import distance, metrics, pairs, run, run_json, weights, write_rows
 
@@ -53,7 +52,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
 def test_deepspeed_too_updates_no_weight_after_a_loss_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its engine tells the gradient's norm only after the update, so the losses are looked at before."""
     monkeypatch.setattr("palate.training.trainer.update", lambda _: pytest.fail("the weights were changed"))
-    trainer = SimpleNamespace(
+    trainer = object.__new__(PalateTrainer)
+    vars(trainer).update(
         is_deepspeed_enabled=True,
         deepspeed=None,
         step_groups=[SimpleNamespace(id="a.jsonl:1"), SimpleNamespace(id="a.jsonl:2")],
@@ -64,9 +64,10 @@ def test_deepspeed_too_updates_no_weight_after_a_loss_that_is_not_finite(monkeyp
         _scoring=SimpleNamespace(reference=None),
     )
     with pytest.raises(NonFiniteError, match=r"step 7: the loss is not finite for a\.jsonl:2; the weights were not"):
-        PalateTrainer._get_grad_norm(trainer, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
-    with pytest.raises(NonFiniteError, match=r"gradient norm is inf \(rows .*\); the last checkpoint is from before"):
-        check_finite(7, torch.zeros(1), math.inf, [], scaled=False, has_beta=False, updated=True)
+        trainer._get_grad_norm(torch.nn.Linear(1, 1))
+    trainer._step_losses = [torch.zeros(2)]
+    with pytest.raises(NonFiniteError, match=r"norm is inf \(rows a.jsonl:1, .*\); the last checkpoint is from before"):
+        trainer._check_finite(math.inf)
 
 
 def test_a_model_with_a_nan_in_it_names_the_rows(model: Path, tmp_path: Path) -> None:

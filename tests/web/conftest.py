@@ -15,10 +15,10 @@ from sites import QUICK_HASHER, Site, make_site
 @pytest.fixture(autouse=True)
 def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Passwords are hashed and checked in a moment."""
-    passwords._hash_of_nobody.cache_clear()
+    passwords.hash_of_nobody.cache_clear()
     monkeypatch.setattr(passwords, "_HASHER", QUICK_HASHER)
     yield
-    passwords._hash_of_nobody.cache_clear()
+    passwords.hash_of_nobody.cache_clear()
 
 
 @pytest.fixture

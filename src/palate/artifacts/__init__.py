@@ -8,7 +8,6 @@ when it has a seal, which is written last and lists every file with size and has
 
 from __future__ import annotations
 
-from palate.artifacts.files import PathLike as PathLike
 from palate.artifacts.files import atomic_file as atomic_file
 from palate.artifacts.files import check_writable as check_writable
 from palate.artifacts.files import file_name as file_name
@@ -36,5 +35,4 @@ from palate.artifacts.jsonl import read_jsonl as read_jsonl
 from palate.artifacts.locks import sole_writer as sole_writer
 from palate.artifacts.run_dir import MODEL_FILES as MODEL_FILES
 from palate.artifacts.run_dir import RunDir as RunDir
-from palate.artifacts.run_dir import Status as Status
 from palate.artifacts.run_dir import now as now

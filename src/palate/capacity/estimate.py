@@ -12,6 +12,8 @@ from palate.capacity.job import Job
 from palate.capacity.memory import Memory, memory_of, state_bytes
 from palate.charts.text import amount, number
 
+_LEFT = 34
+
 _Change = tuple[dict[str, Any], int]
 _MORE = (2, 4, 8, 16, 32, 64)  # devices
 
@@ -120,9 +122,6 @@ def _ladder(job: Job, rungs: list[_Change]) -> Iterator[Remedy]:
         yield Remedy((*keys, *([f"{now.devices} devices"] if devices else [])), memory.peak, memory.fits)
         if memory.fits:
             return
-
-
-_LEFT = 34
 
 
 def as_lines(found: Capacity) -> list[str]:

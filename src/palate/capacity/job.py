@@ -98,6 +98,12 @@ class Job:
             return Sharding("FSDP" + ", offloaded" * away, 1 if "shard_grad_op" in words else n, n, n, away)
         return Sharding("DDP") if n > 1 else Sharding()
 
+    @property
+    def loads_divided(self) -> bool:
+        """Whether no device ever has the whole model (`models.loading.shards`)."""
+        whole = self.config.quantization_bit is not None or self.config.use_liger_kernel
+        return self.sharding.name.startswith("FSDP") and self.devices > 1 and not whole
+
     @cached_property
     def precision(self) -> str:
         """`bf16`, `fp16` or `fp32`, as the run's precision resolves on this device."""

@@ -155,7 +155,7 @@ def weight_bytes(job: Job) -> float:
     if config.finetuning_type != "lora":
         frozen = Counts(*(max(0, a - t) for a, t in zip(model, trained)))
         return job.frozen_bytes(frozen, job.shape) + 4.0 * trained.total
-    copies = 4.0 * (trained.head + trained.embedding)  # modules that train beside the adapter
+    copies = 4.0 * (trained.head + trained.embedding)  # modules that train with the adapter
     size = job.frozen_bytes(model, job.shape) + copies
     if config.quantization_bit is None:
         return size
@@ -178,6 +178,7 @@ def _references(job: Job) -> tuple[float, float]:
         return 0.0, 0.0
     if job.reference is not None:
         size = job.frozen_bytes(job.reference.counts, job.reference)
+        size /= job.sharding.weights if job.loads_divided else 1
         return (0.0, size) if job.stores_reference else (size, 0.0)
     adapter_off = job.config.finetuning_type == "lora" and not job.config.continued_adapter and not job.config.use_dora
     if job.stores_reference or adapter_off:
@@ -211,7 +212,12 @@ def _narrowed_bytes(job: Job) -> float:
 
 
 def _loading_bytes(job: Job) -> float:
-    """Weights are read whole on each device, before a sharded model is divided; a CPU maps its file, or copies it."""
+    """A device has its part only if FSDP divides the model, else the whole; a CPU maps its file, or copies it.
+
+    A divided model is checked as it is loaded, which gathers its layers.
+    """
+    if job.loads_divided:
+        return weight_bytes(job) / job.devices + _gathered_bytes(job) + sum(_references(job))
     own = weight_bytes(job) + _narrowed_bytes(job)
     if job.reference is not None:
         own += job.frozen_bytes(job.reference.counts, job.reference)

@@ -57,17 +57,13 @@ class ModelShape:
     @property
     def maps(self) -> list[tuple[int, int, int]]:
         """(inputs, outputs, number) of the linear maps of one layer: q; k and v; o; into the MLP; out of it."""
+        d, f = self.hidden, self.intermediate
         queries, keys = self.heads * self.head_dim, self.kv_heads * self.head_dim
-        attention = [(self.hidden, queries, 1), (self.hidden, keys, 2), (queries, self.hidden, 1)]
-        return [
-            *attention,
-            (self.hidden, self.intermediate, 2 if self.gated else 1),
-            (self.intermediate, self.hidden, 1),
-        ]
+        return [(d, queries, 1), (d, keys, 2), (queries, d, 1), (d, f, 2 if self.gated else 1), (f, d, 1)]
 
     @property
     def counts(self) -> Counts:
-        """All parameters; biases are left out. Experts are no linear maps: their weights lie in one tensor a layer."""
+        """All parameters; biases are left out. Experts are no linear maps: their weights are one tensor a layer."""
         attention, mlp = self._weights
         places = (self.max_positions or 0) * self.hidden if self.model_type in ("gpt2", "opt") else 0
         other = (2 * self.layers + 1) * self.hidden + places + self.layers * self.experts * mlp

@@ -9,7 +9,7 @@ from typing import Any
 
 from palate.artifacts.files import check_writable, read_errors, temporary_path, write_errors, write_json
 from palate.artifacts.folders import file_hash
-from palate.data.sources.card import SCHEMA, rows_file
+from palate.data.sources.dataset_info import SCHEMA, rows_file
 from palate.data.sources.open import Source
 from palate.data.sources.spec import find_sources
 from palate.errors import DataError, UsageError

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any, Generic, TypeVar
 
 from palate.data.mix import NOT_DRAWN, draw
@@ -67,14 +68,8 @@ def load_records(
         sources, kind, request, lambda number, record: per_source[number].append(record), keep_columns=keep_columns
     )
     ids = [[record.id for record in records] for records in per_source]
-    taken = draw_for(request, sources, ids, temperature=temperature, caps=caps)
-    reports, left_out = after_draw(reports, ids, taken)
-    drawn = [
-        record
-        for records, kept in zip(per_source, taken, strict=True)
-        for record, keep in zip(records, kept, strict=True)
-        if keep
-    ]
+    taken, reports, left_out = draw_for(request, sources, ids, reports, temperature=temperature, caps=caps)
+    drawn = [record for records, kept in zip(per_source, taken, strict=True) for record in compress(records, kept)]
     return LoadedData(drawn, dropped + left_out, reports)
 
 
@@ -111,36 +106,31 @@ def draw_for(
     request: DatasetRequest,
     sources: Sequence[Source],
     ids: Sequence[Sequence[str]],
+    reports: Sequence[SourceReport],
     *,
     temperature: float | None,
     caps: Mapping[str, int] | None,
-) -> list[list[bool]]:
-    """For each record of each source, by id, whether the mixture takes it."""
-    named = request.dataset
-    shares = [float(weight) for weight in named.values()] if isinstance(named, Mapping) else None
-    limits = for_sources(caps, sources, "caps")
-    return draw(ids, shares, temperature=temperature, caps=limits, seed=request.seed)
-
-
-def after_draw(
-    reports: Sequence[SourceReport], ids: Sequence[Sequence[str]], taken: Sequence[Sequence[bool]]
-) -> tuple[list[SourceReport], list[Dropped]]:
-    """The reports after sampling for the mixture, and the records that were left out.
+) -> tuple[list[list[bool]], list[SourceReport], list[Dropped]]:
+    """For each record of each source, by id, whether the mixture takes it; the reports after that; the other records.
 
     A row counts as used if at least one of its records was drawn.
     """
+    named = request.dataset
+    shares = [float(weight) for weight in named.values()] if isinstance(named, Mapping) else None
+    limits = for_sources(caps, sources, "caps")
+    taken = draw(ids, shares, temperature=temperature, caps=limits, seed=request.seed)
     found: list[SourceReport] = []
     left_out: list[Dropped] = []
     for report, names, kept in zip(reports, ids, taken, strict=True):
         rest = [name for name, keep in zip(names, kept, strict=True) if not keep]
         if rest:
-            used = {_row_of(name) for name, keep in zip(names, kept, strict=True) if keep}
+            used = set(map(_row_of, compress(names, kept)))
             unused = len({_row_of(name) for name in rest} - used)
             reasons = {**report.dropped_by_reason, **({NOT_DRAWN: unused} if unused else {})}
             report = replace(report, used=len(used), records=len(names) - len(rest), dropped_by_reason=reasons)
         found.append(report)
         left_out += [Dropped(name, NOT_DRAWN, "left out by the mixture") for name in rest]
-    return found, left_out
+    return taken, found, left_out
 
 
 def top_reasons(dropped: Iterable[Dropped]) -> str:

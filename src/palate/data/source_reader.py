@@ -103,10 +103,8 @@ class SourceReader(Generic[R]):
             records=self._records,
             dropped_by_reason=dict(self._dropped.most_common()),
             unknown_columns=tuple(self._unknown),
-            notices={
-                **dict(self._notices.most_common()),
-                **{f"turn key {key!r} not read": count for key, count in self._unread.items()},
-            },
+            notices=dict(self._notices.most_common())
+            | {f"turn key {key!r} not read": count for key, count in self._unread.items()},
             labels="; ".join(self._label_notes(coding)),
             label_values=dict(self._labels.rows.most_common()),
             files=dict(self._files),

@@ -79,7 +79,7 @@ def split_files(
     except DataError as error:
         raise DataError(f"{', '.join(source.path for source in sources)}: {error}") from None
     again = _Rows(sources, request)
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    counts: dict[str, dict[str, int]] = defaultdict(Counter)
     rows = again.parts(part_of, counts)
     with atomic_folder(output) as folder:
         files = {part: folder / f"{part}.jsonl" for part in ("train", *sizes)}
@@ -88,15 +88,13 @@ def split_files(
             folder / "data.json",
             how="split",
             files={"rows": files["train"], **{name: files[name] for name in sizes}},
-            counts={part: dict(by_source) for part, by_source in counts.items()},
+            counts=counts,
             sources=sources,
             options={"sizes": dict(sizes), "threshold": threshold, "seed": request.seed},
             reports=again.reports,
             left_out=read.dropped,
         )
-    return SplitFiles(
-        output, {p: dict(c) for p, c in counts.items()}, len(set(clusters)), tuple(read.dropped), tuple(again.reports)
-    )
+    return SplitFiles(output, counts, len(set(clusters)), tuple(read.dropped), tuple(again.reports))
 
 
 def prompt_clusters(keys: Sequence[Hashable], signatures: npt.NDArray[np.uint8], threshold: float) -> list[int]:
@@ -188,7 +186,7 @@ class _Rows:
             signatures += signature(_asked(record)).tobytes()
         return ranks, names, np.frombuffer(signatures, dtype=np.uint8).reshape(-1, PLACES)
 
-    def parts(self, part_of: Sequence[str], counts: dict[str, Counter[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def parts(self, part_of: Sequence[str], counts: dict[str, dict[str, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """(part, row) of every record; raises `DataError` if a file changed since the first pass."""
         rows = 0
         for record in self:

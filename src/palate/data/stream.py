@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from palate.data.load import after_draw, draw_for, read_sources
+from palate.data.load import draw_for, read_sources
 from palate.data.source_reader import SourceReader
 from palate.data.sources.spec import find_sources
 from palate.data.split import held_out, split_key
@@ -65,8 +65,9 @@ class RecordStream(Generic[R]):
         self.sources, self.dropped = read_sources(self._sources, kind, request, keep, keep_columns=keep_columns)
         self._part = np.full(sum(counts), _TRAIN, dtype=np.uint8)
         if mixed:
-            taken = draw_for(request, self._sources, ids, temperature=temperature, caps=caps)
-            self.sources, left_out = after_draw(self.sources, ids, taken)
+            taken, self.sources, left_out = draw_for(
+                request, self._sources, ids, self.sources, temperature=temperature, caps=caps
+            )
             self.dropped += left_out
             self._part[~np.concatenate([np.array(of, dtype=np.bool_) for of in taken])] = _LEFT_OUT
         if val_size:

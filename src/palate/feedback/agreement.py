@@ -7,8 +7,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from palate.feedback.people_votes import PeopleVotes, QuestionKey, key_of, prompt_clusters
-from palate.feedback.votes import Outcome, Vote
+from palate.feedback.people_votes import PeopleVotes, prompt_clusters
+from palate.feedback.votes import Outcome, QuestionKey, Vote
 from palate.stats import (
     Aggregated,
     Agreement,
@@ -146,8 +146,9 @@ def annotator_quality(found: PeopleVotes, gold: Iterable[Vote] = ()) -> list[Ann
     Args:
         gold: votes with the known answers of gold questions; gold votes on other questions are not scored.
     """
-    known = {key_of(vote): vote.outcome for vote in gold}
-    shared = [(key_of(vote), vote.who, vote.outcome) for votes in _shared(found) for vote in votes]
+    known = {vote.question: vote.outcome for vote in gold}
+    several = [votes for votes in found.by_question().values() if len(votes) > 1]
+    shared = [(vote.question, vote.who, vote.outcome) for votes in several for vote in votes]
     skills, competence = _reliability(dawid_skene, shared), _reliability(mace, shared)
     others = _with_others(found.by_question())
     names = sorted({vote.who for vote in (*found.votes, *found.gold)})
@@ -155,7 +156,7 @@ def annotator_quality(found: PeopleVotes, gold: Iterable[Vote] = ()) -> list[Ann
     for who in names:
         own = [vote for vote in found.votes if vote.who == who]
         first = [vote.first_won for vote in own if vote.first_won is not None]
-        right = [(vote, known[key_of(vote)]) for vote in found.gold if vote.who == who and key_of(vote) in known]
+        right = [(vote, known[vote.question]) for vote in found.gold if vote.who == who and vote.question in known]
         qualities.append(
             AnnotatorQuality(
                 who=who,
@@ -178,10 +179,6 @@ def _reliability(
     """Per person; empty without votes, or if the model's estimates did not converge."""
     found = model(votes) if votes else None
     return found.reliability if found is not None and found.converged else {}
-
-
-def _shared(found: PeopleVotes) -> list[list[Vote]]:
-    return [votes for votes in found.by_question().values() if len(votes) > 1]
 
 
 def _rate(right: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Interval | None:
@@ -234,7 +231,7 @@ def majority_outcomes(found: PeopleVotes) -> dict[QuestionKey, Outcome | None]:
     """The outcome with the most votes for each question; None where two have equally many."""
     if not found.votes:
         return {}
-    winners = majority([(key_of(vote), vote.who, vote.outcome) for vote in found.votes]).winners()
+    winners = majority([(vote.question, vote.who, vote.outcome) for vote in found.votes]).winners()
     return {key: cast("Outcome | None", winners[key]) for key in found.by_question()}
 
 

@@ -16,7 +16,7 @@ from palate.feedback.judges.load import load_judge
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.judges.settings import ApiSettings
 from palate.feedback.shards import read_shard
-from palate.feedback.votes import Outcome, Shown, Vote, VoterKind, read_votes
+from palate.feedback.votes import Outcome, QuestionKey, Shown, Vote, VoterKind, read_votes
 from palate.progress import progress
 from palate.records import Columns, EachJudge, Judge, Messages, Verdict
 
@@ -35,6 +35,10 @@ class Question:
     shown: Shown
 
     @property
+    def key(self) -> QuestionKey:
+        return (self.row.id, self.left, self.right)
+
+    @property
     def first(self) -> str:
         return self.row.completions[self.left if self.shown == "left_first" else self.right].text
 
@@ -51,13 +55,21 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
     """
     asked = []
     for row in candidates:
-        texts = [answer.text.strip() for answer in row.completions]
-        pairs = [(i, j) for i, j in combinations(range(len(texts)), 2) if texts[i] != texts[j]]
-        if per_prompt is not None and len(pairs) > per_prompt:
-            pairs = sorted(sorted(pairs, key=lambda pair: drawn_key(seed, f"{row.id} {pair}"))[:per_prompt])
-        for i, j in pairs:
+        texts = [answer.text for answer in row.completions]
+        for i, j in different_pairs(row.id, texts, per_prompt=per_prompt, seed=seed):
             asked += [Question(row, i, j, "left_first"), Question(row, i, j, "right_first")]
     return asked
+
+
+def different_pairs(
+    item: str, texts: Sequence[str], *, per_prompt: int | None = None, seed: int = 0
+) -> list[tuple[int, int]]:
+    """The pairs of different answers of one row, as `questions` has them."""
+    stripped = [text.strip() for text in texts]
+    pairs = [(i, j) for i, j in combinations(range(len(stripped)), 2) if stripped[i] != stripped[j]]
+    if per_prompt is not None and len(pairs) > per_prompt:
+        pairs = sorted(sorted(pairs, key=lambda pair: drawn_key(seed, f"{item} {pair}"))[:per_prompt])
+    return pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +155,7 @@ def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collec
 
 def _collect(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
     have = {vote.key: vote for vote in (read_votes(path) if path.exists() else ())}
-    keys = [(question.row.id, question.left, question.right, judge.name, question.shown) for question in asked]
+    keys = [(*question.key, judge.name, question.shown) for question in asked]
     waiting = [question for question, key in zip(asked, keys) if key not in have]
     kind: VoterKind = getattr(judge, "kind", "judge")
     why: dict[tuple[str, int, int, str, str], str] = {}

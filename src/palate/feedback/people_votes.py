@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from palate.feedback.votes import Vote, valid_votes
-
-QuestionKey: TypeAlias = tuple[str, int, int]
-"""Two answers of a candidates row: (item, left, right)."""
-
-
-def key_of(vote: Vote) -> QuestionKey:
-    """The two answers that a vote is on."""
-    return (vote.item, vote.left, vote.right)
+from palate.feedback.votes import QuestionKey, Vote, valid_votes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +28,7 @@ class PeopleVotes:
     def by_question(self) -> dict[QuestionKey, list[Vote]]:
         found: dict[QuestionKey, list[Vote]] = {}
         for vote in self.votes:
-            found.setdefault(key_of(vote), []).append(vote)
+            found.setdefault(vote.question, []).append(vote)
         return found
 
 
@@ -56,12 +47,12 @@ def people_votes(votes: Iterable[Vote]) -> PeopleVotes:
             left_out[reason] += 1
         elif vote.gold:
             gold.append(vote)
-        elif vote.repeat or (key_of(vote), vote.who) in first:
+        elif vote.repeat or (vote.question, vote.who) in first:
             again.append(vote)
         else:
-            first[key_of(vote), vote.who] = vote
+            first[vote.question, vote.who] = vote
     for vote in again:
-        before = first.get((key_of(vote), vote.who))
+        before = first.get((vote.question, vote.who))
         if before is None:
             left_out["repeat of a vote that does not count"] += 1
         else:

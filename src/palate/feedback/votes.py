@@ -17,6 +17,8 @@ from palate.records import LEFT_SHARE
 Outcome: TypeAlias = Literal["left", "right", "tie", "both_bad", "unparsed", "skip", "flag"]
 DECIDED: tuple[Outcome, ...] = ("left", "right", "tie", "both_bad")
 """Outcomes that decide something; the others are a person's or a judge's non-answer."""
+QuestionKey: TypeAlias = tuple[str, int, int]
+"""Two answers of a candidates row: its id, and their indices, the lower one first."""
 Shown: TypeAlias = Literal["left_first", "right_first"]
 VoterKind: TypeAlias = Literal["person", "judge", "reward_model", "rule"]
 
@@ -82,6 +84,11 @@ class Vote:
         return (self.item, self.left, self.right, self.who, self.shown)
 
     @property
+    def question(self) -> QuestionKey:
+        """The two answers that it is on."""
+        return (self.item, self.left, self.right)
+
+    @property
     def score(self) -> float | None:
         """1 for left, 0 for right, ½ for a tie; None for outcomes that decide nothing."""
         return LEFT_SHARE.get(self.outcome)
@@ -113,7 +120,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
         **dict.fromkeys(("item", "who", "when", "reason", "campaign", "id", "supersedes"), (str,)),
         **dict.fromkeys(("left", "right", "strength"), (int,)),
         **dict.fromkeys(("probability_left", "seconds", "seconds_total"), (int, float, type(None))),
-        **dict.fromkeys(("gold", "repeat", "saw_judge", "identity_leak"), (bool,)),
+        **dict.fromkeys(("gold", "repeat", "saw_judge", "identity_leak", "deciding"), (bool,)),
         "schema_version": (int, type(None)),
     }
 )
@@ -132,9 +139,12 @@ def iter_votes(path: str | Path) -> Iterator[Vote]:
     """The same, one vote at a time, for files that are too large to be held."""
     for number, row in enumerate(iter_jsonl(path), 1):
         where = f"{path}:{number}"
+        tags = row.get("tags") or []
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise DataError(f"{where}: not a vote: tags is {tags!r}")
         try:
             scores = {name: (float(a), float(b)) for name, (a, b) in (row.pop("dimensions", None) or {}).items()}
-            vote = Vote(**{**row, "tags": tuple(row.get("tags") or ()), "dimensions": scores})
+            vote = Vote(**{**row, "tags": tuple(tags), "dimensions": scores})
         except (TypeError, ValueError, AttributeError) as error:
             raise DataError(f"{where}: not a vote: {str(error).partition(') ')[2] or error}") from error
         _check_fields(vote, where)
@@ -214,10 +224,10 @@ class VoteSummary:
 def summarise(votes: Iterable[Vote]) -> VoteSummary:
     """Counts of the votes, with consistency and position bias."""
     votes = list(votes)
-    both: dict[tuple[str, int, int, str], dict[str, str]] = {}
+    both: dict[tuple[QuestionKey, str], dict[str, str]] = {}
     for vote in votes:
         if vote.outcome != "unparsed":
-            both.setdefault((vote.item, vote.left, vote.right, vote.who), {})[vote.shown] = vote.outcome
+            both.setdefault((vote.question, vote.who), {})[vote.shown] = vote.outcome
     asked_twice = [seen for seen in both.values() if len(seen) == 2]
     first = [vote.first_won for vote in votes if vote.first_won is not None]
     return VoteSummary(

@@ -25,7 +25,7 @@ from palate.config.base import Fields
 from palate.config.explain import validated
 from palate.config.reader import read_override
 from palate.errors import UsageError
-from palate.registry.behaviour import ANSWERS_PER_PERSON, first_of_each
+from palate.registry.behaviour import ANSWERS_PER_PERSON, COUNTED_ENDS, first_of_each
 from palate.registry.canary import canary_of, route_of
 from palate.registry.versions import PRODUCTION, find_row
 from palate.stats import Interval, sequential_difference
@@ -159,7 +159,7 @@ def read_arms(session: Session, alias: str = PRODUCTION, *, now: datetime | None
     now, versions = now or datetime.now(UTC), (find_row(session, alias).name, state.version)
     recorded, route = Interaction.created >= state.since, route_of(alias)
     of_both = (recorded, Interaction.route == route, Interaction.model.in_(versions))
-    ended = Interaction.state.in_(("complete", "upstream_error", "partial"))
+    ended = Interaction.state.in_(COUNTED_ENDS)
     answers = select(Interaction.model, (Interaction.state != "complete").label("bad")).where(*of_both, ended)
     thumbs = select(Interaction.model, (FeedbackRow.thumbs == "down").label("bad")).where(*of_both, holds())
     thumbs = thumbs.join(FeedbackRow, FeedbackRow.interaction_id == Interaction.id)

@@ -87,6 +87,8 @@ def _file_lock(file: Path) -> Iterator[bool]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
+        except OSError as error:
+            raise ArtifactError(f"{file}: cannot be locked ({error.strerror}); choose another folder") from error
         else:
             yield True
     finally:

@@ -123,16 +123,10 @@ def mix_sources(
     pairs: list[tuple[int, PreferencePair]] = []
     labels: list[tuple[int, LabelledCompletion]] = []
     for number, source in enumerate(sources):
-        loaded: LoadedData[Any] = load_records(
-            [str(source.path)], kind=LabelledCompletion if source.name == "thumbs" else PreferencePair
-        )
+        loaded = _read(source, evaluation)
         reports += loaded.sources
         dropped += [replace(row, id=f"{source.name} {row.id}") for row in loaded.dropped]
-        records = [record for record in loaded.records if _belongs(source, record)]
-        left = {record.id: None for record in records if evaluation.has(record.prompt)}
-        dropped += [Dropped(f"{source.name} {one}", IN_EVALUATION, "its prompt is held out") for one in left]
-        own = [(number, _labelled(source, record)) for record in records if record.id not in left]
-        (labels if source.name == "thumbs" else pairs).extend(own)
+        (labels if source.name == "thumbs" else pairs).extend((number, record) for record in loaded.records)
     kept, left_out = _one_source_each(pairs)
     written = {PAIRS: _ordered(kept, seed), THUMBS: _ordered(labels, seed)}
     written = {name: records for name, records in written.items() if records}
@@ -146,10 +140,7 @@ def mix_sources(
         for one in sources
         if one.name not in {share.source for share in shares}
     ]
-    counts = {
-        "comparisons": [asdict(one) for one in shares],
-        **{name: left_out[name] for name in ("agreed", "overruled", "contradictory")},
-    }
+    decided = {name: left_out[name] for name in ("agreed", "overruled", "contradictory")}
     with atomic_folder(output) as folder:
         paths: dict[str, Path] = {}
         for name, records in written.items():
@@ -162,21 +153,25 @@ def mix_sources(
             folder / "data.json",
             how="loop mix",
             files=paths,
-            counts=counts,
+            counts={"comparisons": [asdict(one) for one in shares], **decided},
             sources=files,
             options=options,
             reports=reports,
             left_out=dropped,
         )
-    return Mixed(
-        output,
-        tuple(output / name for name in written),
-        tuple(shares),
-        left_out["agreed"],
-        left_out["overruled"],
-        left_out["contradictory"],
-        dict(Counter(row.reason for row in dropped).most_common()),
-    )
+    unusable = dict(Counter(row.reason for row in dropped).most_common())
+    return Mixed(output, tuple(output / name for name in written), tuple(shares), **decided, unusable=unusable)
+
+
+def _read(source: Source, evaluation: HeldOut) -> LoadedData[Any]:
+    """The records of a source, labelled with it; those of the evaluation are among the dropped ones."""
+    kind: Any = LabelledCompletion if source.name == "thumbs" else PreferencePair
+    loaded: LoadedData[Any] = load_records([str(source.path)], kind=kind)
+    records = [record for record in loaded.records if _belongs(source, record)]
+    held_out = {record.id: None for record in records if evaluation.has(record.prompt)}
+    dropped = [Dropped(one, IN_EVALUATION, "its prompt is held out") for one in held_out]
+    kept = [_labelled(source, record) for record in records if record.id not in held_out]
+    return replace(loaded, records=kept, dropped=[*loaded.dropped, *dropped])
 
 
 def _check(sources: Sequence[Source], *, kto: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ STEPS: Final = (
 )
 """In their order; debug runs in place of canary and deploy where a candidate did not pass, or was taken back."""
 NOT_BEGUN: Final = "not begun"
+_STEP_COLUMNS = ("name", "state", "waits_for", "until", "error", "attempts", "started", "finished")
 _PAST = 20
 
 
@@ -120,25 +121,15 @@ def _steps(session: Session, cycle: Cycle) -> tuple[StepFacts, ...]:
 
 def _step(row: CycleStep) -> StepFacts:
     ran = row.output.get("ran") or {}
-    return StepFacts(
-        row.name,
-        row.state,
-        row.waits_for,
-        row.until,
-        row.error,
-        row.attempts,
-        row.started,
-        row.finished,
-        str(row.output.get("command") or next(reversed(ran), "")),
-        row.output.get("figures"),
-    )
+    columns = {name: getattr(row, name) for name in _STEP_COLUMNS}
+    command = str(row.output.get("command") or next(reversed(ran), ""))
+    return StepFacts(**columns, command=command, figures=row.output.get("figures"))
 
 
 def _cycle(row: Cycle, steps: Sequence[StepFacts]) -> CycleFacts:
     why = next((str(step.figures["ended"]) for step in steps if step.figures and "ended" in step.figures), "")
-    return CycleFacts(
-        row.id, row.number, row.folder, row.incumbent, row.candidate, row.outcome, why, row.started, row.finished
-    )
+    columns = [field.name for field in fields(CycleFacts) if field.name != "why"]
+    return CycleFacts(**{name: getattr(row, name) for name in columns}, why=why)
 
 
 def _next(cycle: Cycle, steps: Sequence[StepFacts]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, TypeAlias
 
-from palate.artifacts import file_hash, plain, remove_folder, write_errors
+from palate.artifacts import plain, remove_folder, write_errors
 from palate.errors import PalateError, UsageError
 from palate.loop.cycle import Loop, begin, config_hash, work_of
 from palate.loop.ledger import last_cycle, save_step, steps_of
@@ -17,7 +17,7 @@ from palate.loop.process import sole_tick
 from palate.loop.status import STEPS
 from palate.loop.steps.deploy import end_canary_of, is_allowed
 from palate.loop.steps.table import STEP, input_hash
-from palate.loop.work import Command, Done, Inputs, Waiting, Work
+from palate.loop.work import Command, Done, Inputs, Waiting, Work, file_hashes
 from palate.store.loop_tables import Cycle, CycleStep
 from palate.store.tables import utc_now
 
@@ -247,15 +247,11 @@ def _run_command(command: Command, run: RunCommand, log: Path) -> str:
 def _finish(
     loop: Loop, cycle: Cycle, work: Work, name: str, found: Done, output: dict[str, Any], now: datetime
 ) -> None:
-    files = {
-        str(path.relative_to(work.folder) if path.is_relative_to(work.folder) else path): file_hash(path)
-        for path in found.files
-    }
     values = {
         "state": "skipped" if found.skipped else "done",
         "finished": now,
         "waits_for": "",
         "until": None,
-        "output": {**output, "figures": plain(found.figures), "files": files},
+        "output": {**output, "figures": plain(found.figures), "files": file_hashes(found.files, work.folder)},
     }
     save_step(loop.store, cycle.id, name, outcome=found.ends[0] if found.ends else None, **values)

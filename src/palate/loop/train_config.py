@@ -11,9 +11,9 @@ from palate.artifacts import read_json
 from palate.config.load import load_config
 from palate.config.pipeline import is_pipeline, load_pipeline
 from palate.config.run import RunConfig
-from palate.config.stages.model import adapter_names, split_adapters
 from palate.config.sweep import is_sweep
 from palate.errors import ConfigError
+from palate.registry.lineage import merged_adapters
 from palate.registry.versions import Version
 
 
@@ -90,6 +90,4 @@ def _merged(folder: Path) -> list[str]:
     """The adapters that were merged into the base before the adapter in a folder was trained."""
     if not (folder / "run.json").is_file():
         return []
-    config = read_json(folder / "run.json")["config"]
-    named = adapter_names(config.get("adapter_name_or_path"))
-    return list(split_adapters(named, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0])
+    return list(merged_adapters(read_json(folder / "run.json")["config"]))

@@ -81,12 +81,13 @@ class Inputs:
 
     def hash(self, folder: Path) -> str:
         """SHA-256 of all of it. A file's name counts relative to the cycle's folder; a missing file counts as such."""
-        files = {
-            str(path.relative_to(folder) if path.is_relative_to(folder) else path): file_hash(path)
-            for path in self.files
-            if path.is_file()
-        }
+        files = file_hashes((path for path in self.files if path.is_file()), folder)
         return json_hash({"facts": self.facts, "files": files})
+
+
+def file_hashes(files: Iterable[Path], folder: Path) -> dict[str, str]:
+    """Name, relative to the cycle's folder if it lies there → SHA-256."""
+    return {str(path.relative_to(folder) if path.is_relative_to(folder) else path): file_hash(path) for path in files}
 
 
 Run: TypeAlias = Generator[Inputs | Command | Waiting, None, Done]

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import init_empty_weights
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file, get_checkpoint_shard_files
@@ -50,7 +50,7 @@ def _weight_files(source: str, revision: str | None) -> list[str]:
 
 def widen(model: Any) -> None:
     """Make everything but linear weights float32 in a model that was loaded in 16 bits from files in 16 bits."""
-    linear = {id(parameter) for parameter in _linear_weights(model)}
+    linear = {id(parameter) for parameter in linear_weights(model)}
     for parameter in model.parameters():
         if id(parameter) not in linear and parameter.dtype in _FORMATS:
             parameter.data = parameter.data.float()
@@ -66,26 +66,29 @@ def widen(model: Any) -> None:
         config.dtype = torch.float32
 
 
-def _linear_weights(model: nn.Module) -> Iterator[nn.Parameter]:
-    tied = {p.data_ptr() for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+def linear_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Weights and biases that only plain linear layers use, without scalar heads: autocast casts them at every use."""
+    linear: dict[int, nn.Parameter] = {}
+    other: set[int] = set()
     for name, module in model.named_modules():
-        if type(module) is nn.Linear and name.rpartition(".")[2] not in _SCALAR_HEADS:
-            yield from (p for p in module.parameters(recurse=False) if p.data_ptr() not in tied)
+        plain = type(module) is nn.Linear and name.rpartition(".")[2] not in _SCALAR_HEADS
+        for parameter in module.parameters(recurse=False):
+            if plain:
+                linear[id(parameter)] = parameter
+            else:
+                other.add(id(parameter))
+    return [parameter for key, parameter in linear.items() if key not in other]
 
 
-def store_frozen_in(model: nn.Module, precision: Precision) -> int:
-    """Store frozen linear weights in the autocast dtype if that loses nothing, and return the bytes saved."""
-    saved = 0
+def store_frozen_in(model: nn.Module, precision: Precision) -> None:
+    """Store frozen linear weights in the autocast dtype if that loses nothing."""
     if precision.autocast is None:
-        return 0
-    for parameter in _linear_weights(model):
-        if parameter.requires_grad or parameter.dtype != torch.float32:
-            continue
-        small = parameter.data.to(precision.autocast)
-        if torch.equal(small.float(), parameter.data):
-            parameter.data = small
-            saved += small.numel() * 2
-    return saved
+        return
+    for parameter in linear_weights(model):
+        if not parameter.requires_grad and parameter.dtype == torch.float32:
+            small = parameter.data.to(precision.autocast)
+            if torch.equal(small.float(), parameter.data):
+                parameter.data = small
 
 
 @contextlib.contextmanager
@@ -112,10 +115,10 @@ class _FrozenProduct(torch.autograd.Function):
     """x [.., in] → x Wᵀ + b [.., out] in float32; W [out, in] and b [out] have 16 bits and get no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
         return F.linear(x, weight.float(), None if bias is None else bias.float())
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         return grad @ ctx.saved_tensors[0].float(), None, None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from torch import Tensor
 
 from palate.errors import ConfigError
 
@@ -71,7 +72,7 @@ def native_bf16() -> bool:
     return bool(capable.get("avx512_bf16") or capable.get("amx_bf16"))
 
 
-def compute_dtype(x: torch.Tensor, weight: torch.Tensor) -> torch.dtype:
+def compute_dtype(x: Tensor, weight: Tensor) -> torch.dtype:
     """The dtype that a linear layer multiplies in: autocast's where it is on, else the wider of the two."""
     device = x.device.type
     if torch.is_autocast_enabled(device):

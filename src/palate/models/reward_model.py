@@ -24,7 +24,8 @@ from palate.models.scoring.rewards import end_index
 from palate.models.tuning.vocabulary import add_tokens_of
 from palate.records import Demonstration, Dropped, Message, Messages, RewardFunction
 from palate.text.batch import Batch, score_completions
-from palate.text.encode import EncodedCompletion, EncodedGroup, encode_record
+from palate.text.encode import encode_record
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.text.template import Template, load_template
 
 
@@ -66,14 +67,7 @@ class RewardModel:
             _check(self._name, **origin)
         tokenizer = load_tokenizer(base or self._name, **origin)
         add_tokens_of(tokenizer, adapters)
-        loaded = load_frozen(
-            base or self._name,
-            precision,
-            self._device,
-            adapters=adapters,
-            head="reward",
-            **origin,
-        )
+        loaded = load_frozen(base or self._name, precision, self._device, adapters=adapters, head="reward", **origin)
         self._model, self._packed = loaded.model, loaded.probe.packed
         self.identity: str | None = loaded.identity
         self.template = template(tokenizer)

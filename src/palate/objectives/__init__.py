@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from palate.objectives import distribution, multi, paired, ranked, reference_free, reward, separate, unpaired
+from palate.objectives import multi, paired, ranked, reference_free, separate, unpaired
 from palate.objectives.modifiers import Modifiers, Term, paired_loss, ranked_loss, unpaired_loss
 from palate.objectives.paired import PairLogps, accuracy, implicit_reward, implicit_rewards
 from palate.objectives.ranked import RankedLogps
@@ -51,8 +51,8 @@ PAIRED = _by_name(
     separate.nca_pair,
     separate.bco_pair,
     separate.sppo_hard,
-    distribution.aot,
-    distribution.aot_unpaired,
+    paired.aot,
+    paired.aot_unpaired,
     separate.apo_zero,
     separate.apo_down,
     paired.discopop,
@@ -67,4 +67,4 @@ PAIRED = _by_name(
 )
 RANKED = _by_name(ranked.plackett_luce, ranked.rrhf)
 UNPAIRED = _by_name(unpaired.kto, unpaired.apo_zero_unpaired, unpaired.bco)
-REWARD = _by_name(reward.bradley_terry, reward.reward_plackett_luce, reward.reward_regression)
+REWARD = _by_name(ranked.bradley_terry, ranked.reward_plackett_luce, ranked.reward_regression)

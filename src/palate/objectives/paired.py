@@ -1,6 +1,7 @@
 """Losses on pairs that use only the difference between chosen and rejected: the sigmoid loss (DPO) and similar ones.
 
-Also the implicit rewards of a preference-trained policy.
+Also those that compare the differences over the whole step (alignment via optimal transport), and the implicit rewards
+of a preference-trained policy.
 
 Notation, for one pair: `a, b` sums of log π over the trained tokens of chosen and rejected, `a0, b0` the same under the
 reference, `nc, nr` the token counts; Δc = a − a0, Δr = b − b0, Δ = Δc − Δr. Every loss returns one value per pair.
@@ -167,3 +168,32 @@ def implicit_rewards(
 def accuracy(chosen: Tensor, rejected: Tensor) -> Tensor:
     """1 where chosen is above rejected, 0 where below, ½ where equal, [n]; chosen and rejected are rewards [n]."""
     return 0.5 * (1.0 + (chosen - rejected).sign())
+
+
+def aot(pairs: PairLogps, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """AOT for paired data (2406.05882): the smoothed sigmoid loss of βx, x = sort(a − b) − sort(a0 − b0), [n].
+
+    The policy's margins should exceed the reference's margins quantile by quantile. The n pairs must be all pairs of
+    the optimiser step. Loss i belongs to pair i: it compares the pair's policy margin with the reference margin of the
+    same rank.
+    """
+    if pairs.ref_chosen is None or pairs.ref_rejected is None:
+        raise ValueError("aot compares with a reference, and the pairs carry no reference log-probabilities")
+    policy = pairs.chosen - pairs.rejected
+    reference = pairs.ref_chosen - pairs.ref_rejected
+    return smoothed(beta * _over_quantiles(policy, reference), label_smoothing)
+
+
+def aot_unpaired(pairs: PairLogps, *, beta: float, label_smoothing: float = 0.0) -> Tensor:
+    """AOT for unpaired data (2406.05882): as `aot`, with x = sort(Δc) − sort(Δr), [n].
+
+    Loss i belongs to pair i: it compares the pair's Δc with the Δr of the same rank.
+    """
+    chosen, rejected = log_ratios(pairs)
+    return smoothed(beta * _over_quantiles(chosen, rejected), label_smoothing)
+
+
+def _over_quantiles(upper: Tensor, lower: Tensor) -> Tensor:
+    """Each element of `upper` [n] minus the element of `lower` [n] of the same rank, [n]."""
+    rank_of_upper = torch.argsort(torch.argsort(upper.detach(), stable=True), stable=True)
+    return upper - torch.sort(lower).values[rank_of_upper]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from palate.config.pipeline import Pipeline, PlannedRun
 from palate.config.run import RunConfig
@@ -34,9 +33,6 @@ class Drift:
 
     kl: Interval
     accuracy: Accuracy | None
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
     def line(self) -> str:
         parts = [f"KL to the first model {self.kl.estimate:.2f} nats an answer"]

@@ -86,7 +86,7 @@ def run_pipeline(
             if main and planned.name not in drift and planned.config.stage != "rm" and pipeline.drift.drift_samples:
                 measured = measure_drift(pipeline, planned)
                 on_progress(f"{planned.name}: {measured.line()}")
-                drift[planned.name] = plain(measured.to_json())
+                drift[planned.name] = plain(measured)
                 _write(pipeline, "running", drift)
                 give_back_memory()
             wait_for_all()  # the next run reads the files of this one

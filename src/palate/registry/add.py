@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from palate.artifacts import atomic_folder, remove_folder, remove_leftovers, write_errors
@@ -80,7 +80,8 @@ def add(
         if folder is not None:
             try:
                 _copy(contents, files, folder)
-                store.write(lambda session: _complete(session, reserved))
+                done = update(ModelVersion).where(ModelVersion.name == reserved).values(complete=True)
+                store.write(lambda session: session.execute(done))
             except BaseException:  # after an interrupt, too, the name is free again
                 with contextlib.suppress(PalateError):
                     remove_incomplete(store, models_dir)
@@ -165,12 +166,7 @@ def remove_incomplete(store: Store, models_dir: Path) -> None:
 
 
 def _forget(session: Session, folder: str) -> None:
-    for row in session.scalars(select(ModelVersion).where(ModelVersion.folder == folder, ~ModelVersion.complete)):
-        session.delete(row)
-
-
-def _complete(session: Session, name: str) -> None:
-    session.scalars(select(ModelVersion).where(ModelVersion.name == name)).one().complete = True
+    session.execute(delete(ModelVersion).where(ModelVersion.folder == folder, ~ModelVersion.complete))
 
 
 def _base_id(session: Session, folders: list[str]) -> int | None:

@@ -231,13 +231,7 @@ def _record(
     session: Session, alias: str, version: int, before: int | None, action: Action, who: str, reason: str
 ) -> AliasMove:
     row = AliasMove(
-        alias=alias,
-        version_id=version,
-        before_id=before,
-        action=action,
-        who=who,
-        reason=reason,
-        at=datetime.now(UTC),
+        alias=alias, version_id=version, before_id=before, action=action, who=who, reason=reason, at=datetime.now(UTC)
     )
     session.add(row)
     session.flush()

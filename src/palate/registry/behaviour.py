@@ -23,6 +23,8 @@ from palate.store.serving_tables import FeedbackRow, Interaction, InteractionAns
 
 ANSWERS_PER_PERSON = 20
 """The first answers of a person that count, so that one busy client does not decide; of thumbs, one counts."""
+COUNTED_ENDS = ("complete", "upstream_error", "partial")
+"""States in which a request ended that say something of the version; not what the client or the engine did."""
 MAX_ANSWERS = 5_000
 """Answers of a version that count: of the new one its first, of the one before its last."""
 _READ = 50_000
@@ -64,6 +66,7 @@ class Behaviour:
         seconds: from request to end, of each that did not fail; with those that ran out of time.
         refusals: whether each answer whose text is recorded refuses, as `is_refusal` reads it.
         downs: whether each thumb is down.
+        answers: how many there were, each failure counted.
     """
 
     version: str
@@ -71,6 +74,7 @@ class Behaviour:
     seconds: Sequence[float] = ()
     refusals: Sequence[bool] = ()
     downs: Sequence[bool] = ()
+    answers: int = 0
 
 
 def read_behaviour(
@@ -94,7 +98,7 @@ def read_behaviour(
     within += [Interaction.created >= since] if since is not None else []
     text = func.substr(InteractionAnswer.text, 1, 2 * BEGINNING).label("text")
     first = (InteractionAnswer.interaction_id == Interaction.id) & (InteractionAnswer.number == 0)
-    ended = (Interaction.finished.is_not(None), Interaction.state.in_(("complete", "upstream_error", "partial")))
+    ended = (Interaction.finished.is_not(None), Interaction.state.in_(COUNTED_ENDS))
     answers = select(Interaction.state, Interaction.created, Interaction.finished, text)
     answers = answers.outerjoin(InteractionAnswer, first).where(*within, *ended)
     thumbs = select((FeedbackRow.thumbs == "down").label("down"))
@@ -103,18 +107,20 @@ def read_behaviour(
     order, by = (Interaction.finished, Interaction.id), (Interaction.user,)
     rows = first_of_each(session, answers, ANSWERS_PER_PERSON, order, by, unnamed=unnamed, last=last, limit=MAX_ANSWERS)
     downs = first_of_each(session, thumbs, 1, (FeedbackRow.number,), by, unnamed=unnamed, last=last, limit=MAX_ANSWERS)
+    failed = [row.state == "upstream_error" for row in rows if row.state != "partial"]
     return Behaviour(
         version,
-        _events([row.state == "upstream_error" for row in rows if row.state != "partial"]),
+        _events(failed),
         [(row.finished - row.created).total_seconds() for row in rows if row.state != "upstream_error"],
         [is_refusal(row.text) for row in rows if row.state == "complete" and (row.text or "").strip()],
         [bool(row.down) for row in downs],
+        len(failed),
     )
 
 
 def _events(failed: Sequence[bool]) -> list[bool]:
     """Failures without those that follow another one, but for the last ones of all."""
-    end = next((place for place in range(len(failed), 0, -1) if not failed[place - 1]), 0)
+    end = next((end for end in range(len(failed), 0, -1) if not failed[end - 1]), 0)
     return [now for before, now in pairwise([False, *failed[:end]]) if not (before and now)] + list(failed[end:])
 
 
@@ -153,7 +159,7 @@ def compare(before: Behaviour, after: Behaviour, fields: RollbackFields) -> dict
 
     With fewer than `at_least` answers of either, nothing is worse.
     """
-    enough = min(len(before.errors), len(after.errors)) >= fields.at_least
+    enough = min(before.answers, after.answers) >= fields.at_least
     found: dict[str, bool] = {}
     shares = (
         ("errors", fields.errors, before.errors, after.errors),

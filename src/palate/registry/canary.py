@@ -111,10 +111,10 @@ def set_canary(
             raise UsageError(f"{alias} names no version yet; palate model promote gives it one")
         last = _last(session, alias)
         if last is None or (last.version_id, last.share) != (row.id, share):
-            if share == 0:
-                _check_runs(last, row, alias)
-            else:
+            if share > 0:
                 _check_start(session, row, served, last, share, who)
+            elif last is None or last.share == 0 or last.version_id != row.id:
+                raise UsageError(f"{row.name} is not the canary of {alias}; palate model canary shows which one is")
             _add(session, alias, row.id, share, who, reason, now)
             last = _last(session, alias)
         assert last is not None
@@ -128,11 +128,6 @@ def end_canary(session: Session, alias: str, *, who: str, reason: str) -> None:
     last = _last(session, alias)
     if last is not None and last.share > 0:
         _add(session, alias, last.version_id, 0.0, who, reason, None)
-
-
-def _check_runs(last: CanaryMove | None, row: ModelVersion, alias: str) -> None:
-    if last is None or last.share == 0 or last.version_id != row.id:
-        raise UsageError(f"{row.name} is not the canary of {alias}; palate model canary shows which one is")
 
 
 def _check_start(

@@ -34,13 +34,11 @@ def lineage_of(contents: Contents, files: FileFacts) -> dict[str, Any]:
     run = contents.run
     if run is not None:
         config = run["config"]
-        named = adapter_names(config.get("adapter_name_or_path"))
-        again = bool(config.get("create_new_adapter"))
         # A continued adapter is saved complete, so what it continued is needed no more.
-        needed = split_adapters(named, "lora", create_new_adapter=again)[0] if contents.kind == "adapter" else ()
+        needed = merged_adapters(config) if contents.kind == "adapter" else ()
         base |= {
             "revision": config.get("model_revision"),
-            "adapters": list(named),
+            "adapters": list(adapter_names(config.get("adapter_name_or_path"))),
             "weights": (run.get("model") or {}).get("identity"),
         }
         found["run"] = {
@@ -55,6 +53,12 @@ def lineage_of(contents: Contents, files: FileFacts) -> dict[str, Any]:
     if "accuracy.json" in files:
         found["evaluation"] = {"accuracy.json": files["accuracy.json"]["sha256"]}
     return found
+
+
+def merged_adapters(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The adapters that a run with this config merged into the base before it trained its own."""
+    named = adapter_names(config.get("adapter_name_or_path"))
+    return tuple(split_adapters(named, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0])
 
 
 def parents(lineage: Mapping[str, Any]) -> list[str]:

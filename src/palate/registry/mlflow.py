@@ -59,7 +59,7 @@ def log_version(version: Version, target: str, *, name: str = "palate", files: b
     """
     if not re.fullmatch(r"[A-Za-z0-9_. -]+", name):
         raise UsageError(f"{name}: no name for MLflow; use letters, digits, spaces, '.', '-' and '_'")
-    client, place = _client(target)
+    client, artifacts = _client(target)
     tags = _tags(version)
     with _errors(target):
         known = _known(client, name, version)
@@ -68,7 +68,7 @@ def log_version(version: Version, target: str, *, name: str = "palate", files: b
                 client.set_model_version_tag(name, known.version, key, value)
             return Logged(name, str(known.version), known.run_id, False)
         experiment = client.get_experiment_by_name(name)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, place)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(name, artifacts)
         run = client.create_run(experiment_id, run_name=version.name, tags=tags)
         run_id = run.info.run_id
         try:
@@ -92,13 +92,13 @@ def _client(target: str) -> tuple[MlflowClient, str | None]:
     except ModuleNotFoundError as error:
         raise UsageError("--mlflow needs MLflow's client: pip install 'palate[mlflow]'") from error
     logging.getLogger("alembic").setLevel(logging.WARNING)  # a new SQLite store reports each migration
-    place = None
+    artifacts = None
     if "://" not in target:
         folder = Path(target).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        target, place = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
+        target, artifacts = f"sqlite:///{folder / 'mlflow.db'}", (folder / "artifacts").as_uri()
     with _errors(target):
-        return MlflowClient(target), place
+        return MlflowClient(target), artifacts
 
 
 def _known(client: MlflowClient, name: str, version: Version) -> Any:

@@ -20,6 +20,7 @@ from palate.store.registry_tables import Alias, ModelVersion
 PRODUCTION = "production"
 CANDIDATE = "candidate"
 PREVIOUS = "previous"
+_COLUMNS = ("name", "content_hash", "kind", "files", "lineage", "note", "who", "created")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +157,15 @@ def _versions(session: Session) -> list[Version]:
     aliases: dict[int, list[str]] = {}
     for alias in session.scalars(select(Alias).order_by(Alias.name)):
         aliases.setdefault(alias.version_id, []).append(alias.name)
-    return [_version(row, names, aliases.get(row.id, ())) for row in rows]
-
-
-def _version(row: ModelVersion, names: Mapping[int, str], aliases: Sequence[str]) -> Version:
-    return Version(
-        row.name,
-        row.content_hash,
-        row.kind,
-        Path(row.folder),
-        row.files,
-        None if row.base_id is None else names[row.base_id],
-        row.lineage,
-        row.note,
-        row.who,
-        row.created,
-        tuple(aliases),
-    )
+    return [
+        Version(
+            **{name: getattr(row, name) for name in _COLUMNS},
+            folder=Path(row.folder),
+            base=None if row.base_id is None else names[row.base_id],
+            aliases=tuple(aliases.get(row.id, ())),
+        )
+        for row in rows
+    ]
 
 
 def _complete(lock: bool = False) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from palate.charts import Axis, Chart, DataPoint, Series, draw
-from palate.charts.text import amount, estimate_text, number, visible
+from palate.charts.text import amount, number, percent, visible
 from palate.report.contents import finite, is_number, mapping
 from palate.report.intervals import json_interval, shown
 from palate.report.tables import Cell, Table, figure
@@ -31,10 +31,8 @@ def reliability_chart(accuracy: Mapping[str, Any], *, key: str = "chart-reliabil
         if predicted is None or observed is None:
             continue
         points.append(DataPoint(predicted, None, None, observed.estimate, observed.low, observed.high))
-        text = estimate_text(observed.estimate, observed.low, observed.high, as_percent=True)
-        tips.append(
-            f"confidence {100 * predicted:.1f} %, {amount(int(finite(one.get('n')) or 0), 'pair')}: {text} right"
-        )
+        pairs = amount(int(finite(one.get("n")) or 0), "pair")
+        tips.append(f"confidence {percent(predicted)}, {pairs}: {shown(observed, as_percent=True)} right")
     if not points:
         return None
     ideal = [DataPoint(x, None, None, x, None, None) for x in (0.5, 1.0)]
@@ -59,7 +57,7 @@ def bin_table(accuracy: Mapping[str, Any]) -> Table | None:
         [
             f"{100 * one['low']:.0f} to {100 * one['high']:.0f} %",
             int(one["n"]),
-            f"{100 * one['predicted']:.1f} %",
+            percent(one["predicted"]),
             figure(one["observed"]),
         ]
         for one in found or ()
@@ -84,24 +82,20 @@ def group_tables(accuracy: Mapping[str, Any]) -> list[Table]:
     tables = []
     for grouping, item in mapping(accuracy.get("groups")).items():
         groups = [(str(name), mapping(group)) for name, group in mapping(item).items()]
-        kinds = [(kind, label) for kind, label in _KINDS if any(json_interval(group.get(kind)) for _, group in groups)]
-        if not kinds:
+        margin = ("margin", "margin" if accuracy.get("reward") else "margin, nats")
+        kinds = [kind for kind in (*_KINDS, margin) if any(json_interval(group.get(kind[0])) for _, group in groups)]
+        if kinds in ([], [margin]):
             continue
         rows: list[list[Cell]] = [
             [
                 visible(name),
                 number(finite(group.get("n"))),
                 number(finite(group.get("prompts"))),
-                *(figure(group.get(kind)) for kind, _ in kinds),
+                *(figure(group.get(kind), "number" if kind == "margin" else "percent") for kind, _ in kinds),
             ]
             for name, group in groups[:_MOST]
         ]
         columns = [visible(str(grouping)), "pairs", "prompts", *(label for _, label in kinds)]
-        if any(json_interval(group.get("margin")) for _, group in groups):
-            columns.append("margin" if accuracy.get("reward") else "margin, nats")
-            rows = [
-                [*row, figure(group.get("margin"), "number")] for row, (_, group) in zip(rows, groups, strict=False)
-            ]
         more = max(0, len(groups) - _MOST)
         tables.append(Table(columns, rows, more, numeric=frozenset(range(1, len(columns)))))
     return tables

@@ -35,8 +35,6 @@ _REMEMBERED_SECONDS = 5.0
 """A revoked key works this long at most."""
 _MOST_REMEMBERED = 10_000
 _NOTED_SECONDS = 60.0
-_SAVED_SECONDS = 1.0
-"""Tokens of so many seconds are forgotten by a process that is killed."""
 _DAY = 86_400
 
 
@@ -72,7 +70,7 @@ class _Spent:
 class Access:
     """Finds callers and counts their requests, in this process; palate serves with one.
 
-    Tokens of a day are stored every second, so that they outlive the process.
+    Tokens of a day are stored after each request, so that they outlive the process.
 
     Args:
         store: has the keys.
@@ -87,7 +85,6 @@ class Access:
         self._known: dict[str, _Known] = {}
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._spent: dict[int, _Spent] = {}
-        self._saving: asyncio.Task[None] | None = None
         self._save_lock = asyncio.Lock()
         self._notes: set[asyncio.Task[None]] = set()
 
@@ -154,26 +151,14 @@ class Access:
                 wait = max(1, math.ceil(reset - time.time()))
                 raise Busy(f"at most {terms.requests_per_minute} requests per minute", wait, code="rate_limit_exceeded")
 
-    def add_tokens(self, caller: Caller, tokens: int) -> None:
-        """Count tokens of a request, read and written; they are stored a little later, so that nobody waits."""
-        if caller.key_id is None or caller.terms.tokens_per_day is None:
-            return
-        self._spent_today(caller.key_id).unsaved += tokens
-        if self._saving is None or self._saving.done():
-            self._saving = asyncio.create_task(self._save_later())
+    async def add_tokens(self, caller: Caller, tokens: int) -> None:
+        """Count tokens of a request, read and written, and store them."""
+        if caller.key_id is not None and caller.terms.tokens_per_day is not None:
+            self._spent_today(caller.key_id).unsaved += tokens
+            await self.save()
 
-    async def close(self) -> None:
-        """Store the tokens that are not stored yet."""
-        if self._saving is not None:
-            self._saving.cancel()
-        await self._save()
-
-    async def _save_later(self) -> None:
-        while any(spent.unsaved for spent in self._spent.values()):
-            await asyncio.sleep(_SAVED_SECONDS)
-            await asyncio.shield(self._save())
-
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Store the tokens that are not stored yet; those of several requests in one transaction."""
         async with self._save_lock:
             pending = {key: (spent, spent.unsaved) for key, spent in self._spent.items() if spent.unsaved}
 

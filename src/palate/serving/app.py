@@ -22,8 +22,7 @@ from palate.network.address import Address
 from palate.network.roles import route_roles
 from palate.registry.versions import PRODUCTION
 from palate.serving.access import ROLES, Access, Caller, NeedsKey, Open
-from palate.serving.api.call import Call, read_json
-from palate.serving.api.completions import read_call
+from palate.serving.api.call import Call, read_call, read_json
 from palate.serving.api.responses import read_response_call
 from palate.serving.backends.base import Endpoint
 from palate.serving.exchange import Exchange, GatewayState
@@ -147,7 +146,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*following, return_exceptions=True)
             await self._state.close()
-            await self._state.access.close()
+            await self._state.access.save()
             await self._models.close()
             self._writers.shutdown()
 
@@ -163,8 +162,8 @@ class Gateway:
         """Compare a promoted version with the one before, if the settings allow a rollback."""
         if self.settings.rollback is None:
             return
-        why_silent = partial(self._models.why_silent, PRODUCTION)
-        automatic = AutomaticRollback(self._state.recorder, self.settings.rollback, why_silent, run=self._run)
+        no_answer_reason = partial(self._models.no_answer_reason, PRODUCTION)
+        automatic = AutomaticRollback(self._state.recorder, self.settings.rollback, no_answer_reason, run=self._run)
         said = ""
         while True:
             try:

@@ -301,7 +301,7 @@ class Exchange(Response):
         metrics.overhead.labels(name).observe(max(0.0, total - self._waited))
         metrics.tokens.labels(name, "prompt").inc(usage.prompt_tokens or 0)
         metrics.tokens.labels(name, "completion").inc(usage.completion_tokens or 0)
-        self.gateway.access.add_tokens(self.caller, _tokens_used(usage, self.call.body))
+        self.gateway.start(self.gateway.access.add_tokens(self.caller, _tokens_used(usage, self.call.body)))
         for timer in self._timers:
             timer.cancel()
         before = [task for task in (self._reserving, self._streaming) if task is not None]

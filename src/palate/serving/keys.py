@@ -52,14 +52,7 @@ def create_key(session: Session, name: str, terms: KeyTerms, now: datetime) -> s
     if session.scalar(select(ApiKey.id).where(ApiKey.name == name)) is not None:
         raise UsageError(f"there is a key {name} already; choose another name")
     key = _PREFIX + secrets.token_urlsafe(32)
-    session.add(
-        ApiKey(
-            name=name,
-            key_hash=hash_key(key),
-            created=now,
-            **asdict(terms),
-        )
-    )
+    session.add(ApiKey(name=name, key_hash=hash_key(key), created=now, **asdict(terms)))
     session.flush()
     return key
 

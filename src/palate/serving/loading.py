@@ -93,7 +93,7 @@ class StoreRegistry:
     def load(self, name: str, version: str) -> tuple[Backend, Path]:
         """See Registry."""
         found, fields = resolve(self._store, version), self._settings.models[name]
-        backend = self._place(found, fields) if fields.at_engine else self._load_version(found, fields)
+        backend = self._load_at_engine(found, fields) if fields.at_engine else self._load_version(found, fields)
         return backend, found.folder
 
     def refuse(self, alias: str, version: str, kept: str, reason: str) -> None:
@@ -130,7 +130,7 @@ class StoreRegistry:
 
         return load_local(version.folder, fields, max_tokens=self._settings.max_tokens, version=version.name)
 
-    def _place(self, version: RegistryVersion, fields: ModelFields) -> Backend:
+    def _load_at_engine(self, version: RegistryVersion, fields: ModelFields) -> Backend:
         """A version as an adapter at an engine, which was compared with it."""
         from palate.serving.backends.adapter import EngineAdapter
 
@@ -151,7 +151,7 @@ class StoreRegistry:
             if other.name != version.name and [probe["ids"] for probe in known] == ids:
                 others[other.name] = _joined(known, "logps")
         adapter = EngineAdapter(fields, version, others)
-        adapter.place()
+        adapter.load()
         return adapter
 
 

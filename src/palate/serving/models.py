@@ -93,11 +93,11 @@ class Canary:
         # Each canary has a salt of its own, so that it is neither always the same people who try new versions, nor
         # those whom a route gives another model.
         salt = f"{route_of(self.state.alias)}:{self.state.content_hash}"
-        return place_of(salt, person) >= 1 - self.state.share
+        return hash_position(salt, person) >= 1 - self.state.share
 
 
-def place_of(salt: str, person: str) -> float:
-    """The place of a person in [0, 1), which shares divide."""
+def hash_position(salt: str, person: str) -> float:
+    """The position of a person in [0, 1), which shares divide."""
     digest = hashlib.sha256(f"{salt}\0{person}".encode("utf-8", "surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -130,7 +130,7 @@ class Served:
         """
         # Nothing is awaited between the choice and the count, so the chosen version is not closed meanwhile.
         version, arm = self.version, Arm(self.version.backend, self.name)
-        canary = self.canary if person is not None else None
+        canary = self.canary
         if canary is not None and person is not None:
             share, route = canary.state.share, route_of(canary.state.alias)
             if canary.takes(person):
@@ -256,11 +256,15 @@ class Models:
         self._divide(served, named, metrics)
         if named.folder == served.folder:
             self._refused.pop(served.name, None)
-        else:
+        elif _may_load(named.folder, self._refused.get(served.name)):
             await self._switch(served, named.folder, metrics)
         if named.canary is None:
             self._no_canary.pop(served.name, None)
-        elif served.canary is None and named.canary.folder != served.folder:
+        elif (
+            served.canary is None
+            and named.canary.folder != served.folder
+            and _may_load(named.canary, self._no_canary.get(served.name))
+        ):
             await self._begin_canary(served, named.canary, metrics)
         self._show_share(served, metrics)
 
@@ -283,12 +287,8 @@ class Models:
         self._show_share(served, metrics)
 
     async def _switch(self, served: Served, named: Path, metrics: Metrics) -> None:
-        """Load the version that the alias names, unless it was refused."""
-        assert self._registry is not None
+        """Load the version that the alias names."""
         assert served.alias is not None
-        refused, again = self._refused.get(served.name, (None, math.inf))
-        if named == refused and time.monotonic() < again:
-            return
         try:
             backend, folder = await self._load(served, served.alias)
         except Exception as error:  # whatever loading raises, no memory too: the version before goes on
@@ -302,11 +302,7 @@ class Models:
         metrics.switches.labels(served.name, "done").inc()
 
     async def _begin_canary(self, served: Served, wanted: CanaryState, metrics: Metrics) -> None:
-        """Load a canary beside the current version, unless it was refused."""
-        assert self._registry is not None
-        refused, again = self._no_canary.get(served.name, (None, math.inf))
-        if wanted == refused and time.monotonic() < again:
-            return
+        """Load a canary beside the current version."""
         try:
             backend, _ = await self._load(served, wanted.version)
         except Exception as error:  # whatever loading raises, no memory too: everybody gets the current version
@@ -351,7 +347,7 @@ class Models:
         except Exception as error:  # the database may be away, or somebody has moved the alias
             _LOG.error("%s: the registry does not say that %s was refused: %s", served.name, version, error)
 
-    async def why_silent(self, alias: str, version: str) -> str:
+    async def no_answer_reason(self, alias: str, version: str) -> str:
         """Why a version, loaded beside the alias's one, does not answer now; "" if it does."""
         assert self._registry is not None
         served = next(one for one in self.served.values() if one.alias == alias)
@@ -380,6 +376,11 @@ class Models:
 
 def _log_share(name: str, state: CanaryState) -> None:
     _LOG.warning("%s: %g %% of people get %s", name, 100 * state.share, state.version)
+
+
+def _may_load(wanted: Path | CanaryState, refused: tuple[Path | CanaryState, float] | None) -> bool:
+    """Whether it was not refused, or its time to be tried again has come."""
+    return refused is None or wanted != refused[0] or time.monotonic() >= refused[1]
 
 
 def _next_try(error: Exception) -> float:

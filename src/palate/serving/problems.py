@@ -88,10 +88,10 @@ def as_api_error(error: BaseException) -> ApiError:
         _LOG.error("%s", error)  # may name files and addresses of this machine
     else:
         # Without the error's own text and locals, which may hold a prompt.
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place is not None else "unknown place"
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        where = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame is not None else "unknown place"
         _LOG.error("%s at %s", type(error).__name__, where)
     return ApiError(500, "palate made a mistake; the server's terminal shows where", code="internal_error")
 

@@ -24,7 +24,7 @@ class AutomaticRollback:
     Args:
         recorder: of the gateway; its store has the registry.
         fields: what a person allowed.
-        why_silent: asks a version a question; gives why it does not answer now, "" if it does.
+        no_answer_reason: asks a version a question; gives why it does not answer now, "" if it does.
         run: calls a function that uses the database, with arguments.
         clock: gives the time in UTC.
     """
@@ -33,14 +33,14 @@ class AutomaticRollback:
         self,
         recorder: Recorder,
         fields: RollbackFields,
-        why_silent: Callable[[str], Awaitable[str]],
+        no_answer_reason: Callable[[str], Awaitable[str]],
         *,
         run: Callable[..., Awaitable[Any]] = asyncio.to_thread,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._recorder = recorder
         self._fields = fields
-        self._why_silent = why_silent
+        self._no_answer_reason = no_answer_reason
         self._run = run
         self._clock = clock
         self._before: tuple[Move, Behaviour] | None = None
@@ -61,7 +61,7 @@ class AutomaticRollback:
         assert self._before is not None
         move, before = self._before
         reason = f"worse than {before.version}: {worse}"
-        if why := await self._why_silent(before.version):
+        if why := await self._no_answer_reason(before.version):
             self._since = self._clock()
             said = f"{move.version} stays, though {reason}: {before.version} does not answer now either ({why})"
             return [*lines, f"{said}; what is recorded from now on is compared"]
@@ -97,7 +97,7 @@ class AutomaticRollback:
         return read_behaviour(session, version, unnamed=unnamed, **window)
 
     def _start_line(self, move: Move, before: Behaviour) -> str:
-        known, needed = len(before.errors), self._fields.at_least
+        known, needed = before.answers, self._fields.at_least
         if known < needed:
             return f"{move.version} is not watched: {before.version} has {known:,} of {needed:,} recorded answers"
         texts = "" if before.refusals else "; no refusals, because texts are not recorded"

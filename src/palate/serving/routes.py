@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from palate.serving.models import Models, Served, place_of
+from palate.serving.models import Models, Served, hash_position
 from palate.serving.problems import ApiError, invalid
 from palate.serving.settings import RouteFields
 
@@ -72,16 +72,16 @@ class Router:
 def share_of(route: RouteFields, person: str) -> str:
     """The model that a user is given: the same at every request, until the shares change.
 
-    The user's place in [0, 1) is a hash; the shares follow each other in their order. So if the last share grows at the
-    cost of the one before, only users between the two boundaries change.
+    The user's position in [0, 1) is a hash; the shares follow each other in their order. So if the last share grows at
+    the cost of the one before, only users between the two boundaries change.
     """
-    place = place_of(route.salt, person)
+    position = hash_position(route.salt, person)
     end = 0.0
     chosen = ""
     for model, share in route.models.items():
         if share <= 0:
             continue
         chosen, end = model, end + share
-        if place < end:
+        if position < end:
             break
     return chosen

@@ -92,7 +92,7 @@ def mean_interval(values: Floats, *, level: float = 0.95) -> Interval:
     g(T) = T + aT² + a²T³/3 + γ/(6√n), a = γ/(3√n), of T = √n·(mean − μ)/s, which removes the skewness of T
     (Hall 1992, J. R. Statist. Soc. B 54:221). Towards the long tail it is wider than Student's.
     """
-    return _t_interval(_checked(values), None, level)
+    return t_interval(values, None, level)
 
 
 def cluster_mean_interval(values: Floats, clusters: Sequence[Hashable], *, level: float = 0.95) -> Interval:
@@ -101,7 +101,7 @@ def cluster_mean_interval(values: Floats, clusters: Sequence[Hashable], *, level
     Var = G/(G−1) · Σ_g (Σ_{i∈g} (x_i − mean))² / N², t with G−1 degrees of freedom; `n` of the result is G, and γ
     that of the cluster sums. With one value a cluster it equals `mean_interval`.
     """
-    return _t_interval(_checked(values), clusters, level)
+    return t_interval(values, clusters, level)
 
 
 def standard_error(values: Floats, clusters: Sequence[Hashable] | None = None) -> float:
@@ -233,12 +233,14 @@ def _skewness(values: npt.NDArray[np.float64], clusters: Sequence[Hashable] | No
     return skewness if _FEWEST_SKEWED <= len(units) < 25 * skewness**2 else 0.0
 
 
-def _t_interval(values: npt.NDArray[np.float64], clusters: Sequence[Hashable] | None, level: float) -> Interval:
-    mean, variance, units = _mean_variance(values, clusters)
+def t_interval(values: Floats, clusters: Sequence[Hashable] | None, level: float) -> Interval:
+    """`mean_interval`, or with clusters `cluster_mean_interval`."""
+    array = _checked(values)
+    mean, variance, units = _mean_variance(array, clusters)
     if units < 2:
         _upper_tail(level)
         return Interval(mean, -math.inf, math.inf, level, units)
-    quantile, skewness = t_quantile(level, units - 1), _skewness(values, clusters)
+    quantile, skewness = t_quantile(level, units - 1), _skewness(array, clusters)
     ends = np.array([quantile, -quantile])
     if skewness:
         a = skewness / (3 * math.sqrt(units))

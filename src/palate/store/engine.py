@@ -46,12 +46,23 @@ class Store:
         return self.engine.dialect.name == "sqlite"
 
     def read(self, work: Callable[[Session], T]) -> T:
-        """`transactions.read`"""
-        return transactions.read(self.engine, work)
+        """The result of `work`, which sees one state of the database and changes nothing.
+
+        Raises:
+            StoreError: the database cannot be reached or is damaged.
+        """
+        return transactions.run(self.engine, work, write=False)
 
     def write(self, work: Callable[[Session], T]) -> T:
-        """`transactions.write`: committed when it returns, repeated as a whole if the database was locked."""
-        return transactions.write(self.engine, work)
+        """The result of `work`, committed when this returns.
+
+        `work` may run several times, each time in a new transaction, so it must have no effect outside the database; it
+        must not wait for a model or the network.
+
+        Raises:
+            StoreError: the database stayed locked, is full, cannot be reached or cannot be written to.
+        """
+        return transactions.run(self.engine, work, write=True)
 
     def close(self) -> None:
         self.engine.dispose()

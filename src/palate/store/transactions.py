@@ -33,27 +33,6 @@ _UNIQUE_ATTEMPTS = 3
 _TROUBLES = (OperationalError, InterfaceError, DatabaseError)
 
 
-def read(engine: Engine, work: Callable[[Session], T]) -> T:
-    """The result of `work`, which sees one state of the database and changes nothing.
-
-    Raises:
-        StoreError: the database cannot be reached or is damaged.
-    """
-    return _run(engine, work, write=False)
-
-
-def write(engine: Engine, work: Callable[[Session], T]) -> T:
-    """The result of `work`, committed when this returns.
-
-    `work` may run several times, each time in a new transaction, so it must have no effect outside the database; it
-    must not wait for a model or the network.
-
-    Raises:
-        StoreError: the database stayed locked, is full, cannot be reached or cannot be written to.
-    """
-    return _run(engine, work, write=True)
-
-
 def retried(place: URL, attempt: Callable[[], T]) -> T:
     """The result of `attempt`, which is called again as long as the database is locked, for half a minute at most.
 
@@ -85,7 +64,8 @@ def retried(place: URL, attempt: Callable[[], T]) -> T:
         wait = min(2 * wait, 0.25)
 
 
-def _run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
+def run(engine: Engine, work: Callable[[Session], T], *, write: bool) -> T:
+    """The result of `work`, as `Store.read` and `Store.write` have it."""
     options: dict[str, Any] = {"palate_write": write}
     if not write and engine.dialect.name == "postgresql":  # by default each statement there sees a state of its own
         options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}

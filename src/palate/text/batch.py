@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import lengths_of
+from palate.text.groups import EncodedGroup
 
 T = TypeVar("T")
 

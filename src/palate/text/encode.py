@@ -7,6 +7,7 @@ which generation would begin. Masks come from the turns' character spans in the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,23 +15,11 @@ from typing import Literal
 
 from palate.errors import DataError
 from palate.records import AnyRecord, Dropped, Message, Messages, completions_of
-from palate.text.groups import Cut, Encoded, EncodedCompletion, EncodedGroup, EncodingStats
+from palate.text.groups import Cut, Encoded, EncodedGroup, EncodingStats
 from palate.text.prompts import cut_left, without_oldest_turn
 from palate.text.rendering import Renderer, Rendering
 from palate.text.template import Template
 from palate.text.tokens import make_group
-
-__all__ = [
-    "Cut",
-    "Encoded",
-    "EncodedCompletion",
-    "EncodedGroup",
-    "EncodingStats",
-    "Truncation",
-    "encode_batches",
-    "encode_record",
-    "encode_records",
-]
 
 # Enough texts to keep the tokenizer's threads busy; their encodings take about 100 bytes a token while they exist.
 _BATCH = 64
@@ -105,7 +94,7 @@ class _Encoder:
 
     def __init__(self, template: Template, cutoff_len: int | None, truncation: Truncation) -> None:
         self.template = template
-        self.cutoff_len = cutoff_len
+        self.limit = sys.maxsize if cutoff_len is None else cutoff_len
         self.truncation = truncation
         self._renderer = Renderer(template)
         self._ends = tuple({template.end_of_turn, str(template.tokenizer.eos_token or template.end_of_turn)})
@@ -154,14 +143,11 @@ class _Encoder:
             return Dropped(row.record.id, "template_refused", str(error))
 
     def _too_long(self, result: EncodedGroup | Dropped | None) -> bool:
-        return self.cutoff_len is not None and isinstance(result, EncodedGroup) and result.longest_row > self.cutoff_len
+        return isinstance(result, EncodedGroup) and result.longest_row > self.limit
 
     def _spells_special(self, row: _Row) -> bool:
-        return any(
-            self._special.search(message.text)
-            for messages in (row.record.prompt, *row.completions)
-            for message in messages
-        )
+        messages = (message for part in (row.record.prompt, *row.completions) for message in part)
+        return any(self._special.search(message.text) for message in messages)
 
     def _shorten(self, over: Sequence[_Row]) -> list[Cut]:
         """Shorten or drop the rows that are too long; returns a `Cut` for each shortened row."""
@@ -180,11 +166,8 @@ class _Encoder:
         """Remove the oldest turn of each row's prompt until the row fits or only the last turn is left."""
         waiting = [row for row in rows if self._answers_fit(row)]
         while waiting:
-            tried = [
-                (row, replace(row, prompt=prompt))
-                for row in waiting
-                if (prompt := without_oldest_turn(row.prompt)) is not None
-            ]
+            shorter_prompts = [(row, without_oldest_turn(row.prompt)) for row in waiting]
+            tried = [(row, replace(row, prompt=prompt)) for row, prompt in shorter_prompts if prompt is not None]
             self._encode([shorter for _, shorter in tried])
             waiting = []
             for row, shorter in tried:
@@ -196,21 +179,16 @@ class _Encoder:
     def _answers_fit(self, row: _Row) -> bool:
         """Whether a shorter prompt helps: every completion leaves space for at least one prompt token."""
         group = row.result
-        return (
-            self.cutoff_len is not None
-            and isinstance(group, EncodedGroup)
-            and group.longest_row - len(group.prompt_ids) < self.cutoff_len
-        )
+        return isinstance(group, EncodedGroup) and group.longest_row - len(group.prompt_ids) < self.limit
 
     def _cut_prompt(self, group: EncodedGroup) -> EncodedGroup | Dropped:
         """The group with its prompt shortened from the left to fit, or the drop reason `too_long`."""
-        limit = self.cutoff_len or 0
         longest = group.longest_row - len(group.prompt_ids)
         if self.truncation == "auto":
-            ids = cut_left(group.prompt_ids, limit - longest, self.template.tokenizer.bos_token_id)
+            ids = cut_left(group.prompt_ids, self.limit - longest, self.template.tokenizer.bos_token_id)
             if ids is not None:
                 return replace(group, prompt_ids=ids)
-        detail = f"prompt {len(group.prompt_ids)} + longest completion {longest} tokens, cutoff_len {limit}"
+        detail = f"prompt {len(group.prompt_ids)} + longest completion {longest} tokens, cutoff_len {self.limit}"
         return Dropped(group.id, "too_long", detail)
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import weakref
 import zlib
 from abc import ABC, abstractmethod
@@ -30,7 +29,6 @@ from palate.text.groups import EncodedCompletion, EncodedGroup
 
 _GROUPS, _INDEX = "groups.bin", "index.bin"
 _ENTRY = np.dtype([("end", "<i8"), ("crc", "<u4"), ("packed", "<i4"), ("longest", "<i4")])
-_PACKED_ENTRY = struct.Struct("<qIii")
 _BUFFER = 1 << 20
 
 
@@ -173,8 +171,8 @@ class GroupWriter:
             block = _encoded(group)
             self._file.write(block)
             self._end += len(block)
-            crc = zlib.crc32(block)
-            self._index.write(_PACKED_ENTRY.pack(self._end, crc, group.packed_tokens, group.longest_row))
+            entry = (self._end, zlib.crc32(block), group.packed_tokens, group.longest_row)
+            self._index.write(np.array(entry, dtype=_ENTRY).tobytes())
 
     def close(self) -> GroupFile:
         """Complete the folder, and open it."""

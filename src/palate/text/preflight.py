@@ -271,10 +271,8 @@ def _source(
 
 
 def _reasons(sources: Sequence[SourceReport], lost: Sequence[Dropped]) -> dict[str, int]:
-    total = Counter(row.reason for row in lost)
-    for source in sources:
-        total.update(source.dropped_by_reason)
-    return dict(total.most_common())
+    by_source = (Counter(source.dropped_by_reason) for source in sources)
+    return dict(sum(by_source, Counter(row.reason for row in lost)).most_common())
 
 
 def _template(template: Template, encoded: Mapping[str, Encoded]) -> dict[str, Any]:

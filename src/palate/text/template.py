@@ -87,25 +87,18 @@ class Template:
 
     def tokenize(self, texts: Sequence[str]) -> list[Encoding]:
         """One encoding (ids and character offsets) per text, in one call of the tokenizer."""
-        encodings: list[Encoding] = self._backend().encode_batch(list(texts), add_special_tokens=False)
-        return encodings
-
-    def _backend(self) -> Any:
-        backend = self.tokenizer.backend_tokenizer
+        backend: Any = self.tokenizer.backend_tokenizer
         # A saved tokenizer or an earlier call may have switched these on.
         if backend.truncation is not None:
             backend.no_truncation()
         if backend.padding is not None:
             backend.no_padding()
-        return backend
+        encodings: list[Encoding] = backend.encode_batch(list(texts), add_special_tokens=False)
+        return encodings
 
     def token_ids(self, text: str) -> list[int]:
         ids: list[int] = self.tokenize([text])[0].ids
         return ids
-
-    def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Number of tokens of each text without markup."""
-        return [len(encoding) for encoding in self._backend().encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def generation_prompt(self, messages: Messages, *, tools: str | None = None) -> list[int]:
         """The token ids after which a model writes its answer to `messages`; `tools` as in `Record`."""

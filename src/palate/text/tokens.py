@@ -45,7 +45,8 @@ def make_group(
     completions = tuple(
         EncodedCompletion(row[shared:].copy(), mask[shared:].copy()) for row, mask in zip(ids, masks, strict=True)
     )
-    if isinstance(record, PreferencePair | Ranking) and _any_equal(completions):
+    different = len({completion.ids.tobytes() for completion in completions})
+    if isinstance(record, PreferencePair | Ranking) and different < len(completions):
         return Dropped(record.id, "equal_after_encoding", "two completions have the same tokens")
     prompt = ids[0][:shared].copy()
     margin, dimensions = (record.margin, record.dimensions) if isinstance(record, PreferencePair) else (None, None)
@@ -93,10 +94,6 @@ def _token_at(encoding: Encoding, start: int, end: int) -> int:
     """
     tokens = (encoding.char_to_token(character) for character in range(start, end))
     return next((token for token in tokens if token is not None), len(encoding))
-
-
-def _any_equal(completions: Sequence[EncodedCompletion]) -> bool:
-    return len({completion.ids.tobytes() for completion in completions}) < len(completions)
 
 
 def _labels(record: AnyRecord) -> tuple[float, ...]:

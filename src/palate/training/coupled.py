@@ -18,7 +18,7 @@ from torch import nn
 from palate.models.reference.kinds import Reference
 from palate.models.scoring.logps import Logps, TokenLogps
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.methods.base import LossOutput, Method
 from palate.training.parts import Part, gathered
 

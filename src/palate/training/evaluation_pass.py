@@ -8,7 +8,7 @@ import torch
 
 from palate.models.upstream import evaluating
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.coupled import CoupledLoss, same_random_state
 from palate.training.meters import HeldOutRow, Meter, held_out_rows
 from palate.training.methods.base import LossOutput, summarise
@@ -20,8 +20,6 @@ def evaluate_groups(
     steps: Iterable[Sequence[EncodedGroup]],
     scoring: Scoring,
     coupled: CoupledLoss,
-    split: Callable[[Sequence[EncodedGroup]], list[Batch]],
-    device: torch.device,
     *,
     after_step: Callable[[], None],
 ) -> tuple[Meter, list[HeldOutRow]]:
@@ -31,12 +29,10 @@ def evaluate_groups(
         model: in evaluation mode.
         steps: groups, one batch of the data loader at a time.
         scoring: the losses of a batch.
-        coupled: the losses of all groups, for a method that couples them.
-        split: groups into batches of at most the token budget.
-        device: of the model.
+        coupled: the losses of all groups, for a method that couples them; divides groups into batches for any method.
         after_step: called after each of `steps` that was scored.
     """
-    meter, rows = Meter(device), list[HeldOutRow]()
+    device, meter, rows = coupled.device, Meter(coupled.device), list[HeldOutRow]()
     held_out: list[EncodedGroup] = []
 
     def add(groups: Sequence[EncodedGroup], output: LossOutput, weights: torch.Tensor) -> None:
@@ -49,13 +45,13 @@ def evaluate_groups(
             if scoring.method.traits.couples_batch:
                 held_out.extend(groups)
                 continue
-            batches = [batch.to(device) for batch in split(groups)]
+            batches = [batch.to(device) for batch in coupled.split(groups)]
             for batch, reference in zip(batches, scoring.references(batches)):
                 found = scoring.loss(model, batch, reference)
                 add(batch.groups, found.output, found.weights)
             after_step()
         if held_out:
-            in_order = [group for batch in split(held_out) for group in batch.groups]
+            in_order = [group for batch in coupled.split(held_out) for group in batch.groups]
             add(in_order, *coupled.evaluate(model, held_out))
     return meter, rows
 

@@ -43,8 +43,8 @@ _STAGE_OF_KIND = {Demonstration: "sft", LabelledCompletion: "kto", ScoredComplet
 """Of every other kind, `dpo`."""
 _ONLINE = ("ppo", "grpo")
 
-# Steps from which a first run changes answers: docs/tuning.md has the measurements, and the most epochs by size.
-_LEARNS, _MOST_EPOCHS = 240, {True: 3, False: 2}
+# docs/tuning.md: steps from which a first run changes answers, and the most epochs, of small models and of others.
+_LEARNS, _MOST_EPOCHS_SMALL, _MOST_EPOCHS = 240, 3, 2
 _HELD_OUT_FROM = 50  # prompts
 _BATCH = 8  # rows
 _ROUND_TO, _NEW_TOKENS = 128, 128  # tokens; the latter is the default of max_new_tokens
@@ -254,7 +254,8 @@ def _epochs(found: Inspection, small: bool, stage: str, rows_of_step: int) -> Li
     """Enough passes for a first run whose answers differ, within the range of docs/tuning.md."""
     rows = found.records * (0.9 if found.prompts >= _HELD_OUT_FROM else 1)
     steps = max(1, round(rows / rows_of_step))
-    epochs = 1 if stage in _ONLINE else min(-(-_LEARNS // steps), _MOST_EPOCHS[small])
+    most = _MOST_EPOCHS_SMALL if small else _MOST_EPOCHS
+    epochs = 1 if stage in _ONLINE else min(-(-_LEARNS // steps), most)
     reason = f"{amount(steps, 'step')} each"
     if epochs > 1:
         reason += "; fewer steps hardly change the answers of a small model" if small else "; few rows"

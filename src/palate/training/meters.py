@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from palate.stats import standard_error
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.processes import sum_over_ranks
 
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from palate.models.scoring.logps import Logps, TokenLogps, per_completion
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.processes import gather, have_joined
 
 _TENSORS = ("weights", "completion_of", "group_of", "logps", "square_sums", "reference")

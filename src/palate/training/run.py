@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.fsdp import FSDPModule
 from transformers.trainer_callback import PrinterCallback
 
 from palate.artifacts import JsonlWriter, RunDir, remove_folder, write_json
@@ -21,28 +22,15 @@ from palate.models.export.hub import prepare_repository, upload
 from palate.models.generation.decoding import Decoding
 from palate.text.batch import micro_batches, stream_batches
 from palate.text.group_file import JoinedGroups, lengths_of
-from palate.training.callbacks import (
-    MetricsLog,
-    MissedEvaluation,
-    StartRecord,
-    StopEarly,
-    StopOnSignal,
-    TerminalProgress,
-)
+from palate.training import callbacks
+from palate.training.checkpoints import resume
 from palate.training.checkpoints.publish import publish
-from palate.training.checkpoints.resume import (
-    check_resumable,
-    check_same_run,
-    checkpoint_of,
-    rewind_metrics,
-    rewind_samples,
-)
 from palate.training.health.callbacks import HealthCheck, build_health_check
 from palate.training.methods.online import OnlineMethod
 from palate.training.online.policy_engine import FOLDER as ROLLOUT_POLICY
 from palate.training.online.policy_engine import policy_engine
 from palate.training.online.rewards import JudgeRewards
-from palate.training.online.rollouts import RolloutContext, with_longest_answers
+from palate.training.online.rollouts import Split, StepRollouts, with_longest_answers
 from palate.training.processes import is_main_process
 from palate.training.samples import SampleWriter
 from palate.training.scoring import Scoring
@@ -93,7 +81,7 @@ def train(config: RunConfig, *, notices: Sequence[str] = (), judges: JudgeReward
         if config.push_to_hub:
             prepare_repository(str(config.hub_model_id), private=private)
     if isinstance(config.resume_from_checkpoint, str):
-        check_resumable(Path(config.resume_from_checkpoint))
+        resume.check_resumable(Path(config.resume_from_checkpoint))
     session = prepare(config, notices, judges=judges)
     if not is_main_process():
         return _Training(session, RunDir(config.output_dir)).run()
@@ -119,6 +107,7 @@ class _Training:
         self.session = session
         self.folder = folder
         self.main = is_main_process()
+        self._stop = callbacks.StopOnSignal(session.device)
         self._health: HealthCheck | None = None
         # Arguments that divide groups into batches.
         self._batching: dict[str, Any] = {}
@@ -127,26 +116,25 @@ class _Training:
 
     def run(self) -> RunResult:
         session, config = self.session, self.session.config
-        checkpoint = checkpoint_of(session, self.folder)
+        checkpoint = resume.checkpoint_of(session, self.folder)
         if self.main:
             self._write_start(checkpoint)
-        stop = StopOnSignal(session.device)
         with contextlib.ExitStack() as stack:
             stack.callback(forget_sharding)
             stack.callback(lambda: self._health.close() if self._health else None)
             write = stack.enter_context(JsonlWriter(self.folder.metrics)).write if self.main else None
             samples = self._samples(stack)
-            trainer = self._trainer(stop)
-            progress = TerminalProgress()
-            stop.install()
-            stack.callback(stop.restore)
+            trainer = self._trainer()
+            progress = callbacks.TerminalProgress()
+            self._stop.install()
+            stack.callback(self._stop.restore)
             stack.callback(progress.close)
-            for callback in (MetricsLog(trainer, write), stop, progress):
+            for callback in (callbacks.MetricsLog(trainer, write), self._stop, progress):
                 trainer.add_callback(callback)
             if self.main:
-                trainer.add_callback(StartRecord(self.folder.update))
+                trainer.add_callback(callbacks.StartRecord(self.folder.update))
             try:
-                evaluated = self._train_and_evaluate(trainer, samples, stop, checkpoint)
+                evaluated = self._train_and_evaluate(trainer, samples, checkpoint)
             except BatchStop as signal:
                 trainer.abandon_step()
                 trainer.save_checkpoint()
@@ -165,25 +153,25 @@ class _Training:
         """Write the files of a new run, or cut those of a resumed run back to its checkpoint."""
         session, folder = self.session, self.folder
         if checkpoint is not None:
-            check_same_run(session, folder)
+            resume.check_same_run(session, folder)
         write_json(folder.data, session.data.report)
         folder.update(**session.facts(), progress=None)  # of the steps before an interruption
-        rewind_samples(folder.samples, checkpoint)
-        self._logged = rewind_metrics(folder.metrics, checkpoint)
+        resume.rewind_samples(folder.samples, checkpoint)
+        self._logged = resume.rewind_metrics(folder.metrics, checkpoint)
 
     def _train_and_evaluate(
-        self, trainer: PalateTrainer, samples: SampleWriter | None, stop: StopOnSignal, checkpoint: Path | None
+        self, trainer: PalateTrainer, samples: SampleWriter | None, checkpoint: Path | None
     ) -> dict[str, float]:
         """Prepare and train; returns the metrics of the last evaluation."""
         session = self.session
         self._before_training(trainer, samples, fresh=checkpoint is None)
         if checkpoint is not None:
-            trainer.add_callback(MissedEvaluation(lambda: trainer.make_up_evaluation(str(checkpoint))))
+            trainer.add_callback(callbacks.MissedEvaluation(lambda: trainer.make_up_evaluation(str(checkpoint))))
         with session.log.timed("train"):
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
-            raise self._stopped(trainer, stop.stopped_by)
-        stop.between_batches()  # a signal during the last step or its evaluation
+        if self._stop.stopped_by and trainer.state.global_step < trainer.state.max_steps:
+            raise self._stopped(trainer, self._stop.stopped_by)
+        self._stop.between_batches()  # a signal during the last step or its evaluation
         evaluated = self._evaluate(trainer)
         if samples is not None:
             samples.write(trainer.state.global_step, session.policy.model)
@@ -202,6 +190,7 @@ class _Training:
                 device=session.device,
                 report=session.log.info,
                 main=self.main,
+                divided=isinstance(session.policy.model, FSDPModule),
             )
         if samples is not None:
             samples.write_start(session.policy.model, session.reference, write=fresh)
@@ -212,45 +201,40 @@ class _Training:
         if session.reference is not None:
             session.reference.release()
 
-    def _trainer(self, stop: StopOnSignal) -> PalateTrainer:
+    def _trainer(self) -> PalateTrainer:
         session, config = self.session, self.session.config
         policy = session.policy
         self._batching = {"budget": self._token_budget(), "collate": policy.collate, "packed": policy.probe.packed}
         reference = session.reference if session.rewards is None else None  # online methods score with it when sampling
+        split = partial(micro_batches, **self._batching)
         trainer = PalateTrainer(
             model=policy.model,
             train_groups=session.data.train,
             eval_groups=session.data.evaluation,
-            split=partial(micro_batches, **self._batching),
+            split=split,
             collate=policy.collate,
-            scoring=Scoring(
-                session.method,
-                reference,
-                trunk=policy.trunk,
-                balance=policy.balance,
-                noise=policy.noise,
-            ),
-            sampler=self._sampler(),
-            between_batches=stop.between_batches,
+            scoring=Scoring(session.method, reference, policy.trunk, policy.balance, policy.noise),
+            rollouts=self._rollouts(split),
+            between_batches=self._stop.between_batches,
             args=training_arguments(config, self.folder.path, session.precision, session.device),
             processing_class=session.template.tokenizer,
         )
         trainer.remove_callback(PrinterCallback)
         if config.early_stopping_patience is not None:
-            trainer.add_callback(StopEarly(config.early_stopping_patience))
+            trainer.add_callback(callbacks.StopEarly(config.early_stopping_patience))
         for row in self._logged:
             if row["split"] == "train":
                 trainer.step_metrics = {name: row[name] for name in row if name not in ("step", "split", "epoch")}
         return trainer
 
-    def _sampler(self) -> RolloutContext | None:
-        """The sampler of an online method; None for offline methods."""
+    def _rollouts(self, split: Split) -> StepRollouts | None:
+        """What samples for an online method; None for offline methods."""
         session, config = self.session, self.session.config
         if session.rewards is None or session.reference is None:
             return None
         assert isinstance(config, RolloutFields)
         assert isinstance(session.method, OnlineMethod)
-        return RolloutContext(
+        return StepRollouts(
             session.policy.model,
             session.reference,
             session.method,
@@ -261,6 +245,7 @@ class _Training:
             session.device,
             policy_engine(config, self.folder.path, session.template),
             self.main,
+            split,
         )
 
     def _token_budget(self) -> int:
@@ -347,7 +332,7 @@ class _Training:
         log = self.session.log
         return {
             "final_metrics": dict(metrics),
-            "health": [finding.to_json() for finding in (self._health.findings if self._health else ())],
+            "health": [asdict(finding) for finding in (self._health.findings if self._health else ())],
             "notices": log.lines,
             "timings": log.timings,
             "peak_memory_bytes": peak_memory_bytes(self.session.device),

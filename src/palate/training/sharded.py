@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator, PartialState
+from accelerate.utils import DistributedType
+from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from palate.config.run import RunConfig
 from palate.errors import ConfigError
+from palate.models.loading.shards import Shards
+from palate.models.precision import Precision
 from palate.models.reference.kinds import FrozenCopy, Reference
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
+from palate.training.processes import join_processes
+from palate.training.setup.arguments import training_arguments
 
 
 def check_shardable(config: RunConfig, reference: Reference | None, device: torch.device) -> str:
@@ -45,6 +55,50 @@ def check_shardable(config: RunConfig, reference: Reference | None, device: torc
 def is_sharded(config: RunConfig, device: torch.device) -> bool:
     """Whether each process has a part of the model only; accelerate starts FSDP on accelerators, DeepSpeed anywhere."""
     return bool(config.deepspeed) or bool(config.fsdp and device.type != "cpu")
+
+
+def shards_of(config: RunConfig, precision: Precision, device: torch.device) -> Shards | None:
+    """How models are divided as they are loaded, with FSDP2; None if each process loads them whole.
+
+    Quantised weights cannot be divided, and liger's kernels are compared on a whole model.
+    """
+    if not config.fsdp or config.quantization_bit is not None or config.use_liger_kernel:
+        return None
+    join_processes(device, config.ddp_timeout)
+    if not dist.is_initialized() or PartialState().distributed_type == DistributedType.MULTI_CPU:
+        return None
+    settings = training_arguments(config, Path(config.output_dir), precision, device).fsdp_plugin_args
+    return Shards(settings, device) if settings.get("fsdp_version") == 2 else None
+
+
+def keep_divided(accelerator: Accelerator) -> None:
+    """Make `prepare` take a model that is divided already.
+
+    accelerate would look for the optimiser's parameters by address, and parts without elements have none.
+    """
+
+    def prepare(*args: Any) -> tuple[Any, ...]:
+        for model in (one for one in args if isinstance(one, FSDPModule)):
+            model.set_reshard_after_forward(bool(accelerator.state.fsdp_plugin.reshard_after_forward))
+            accelerator._models.append(model)
+        return tuple(one if isinstance(one, nn.Module) else accelerator._prepare_one(one, True) for one in args)
+
+    accelerator._prepare_fsdp2 = prepare
+
+
+def in_step(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Batches, equally many on all ranks: a rank that has no more repeats its last one. Each rank has at least one."""
+    rest = iter(batches)
+    batch: Batch | None = next(rest)
+    while True:
+        more = torch.tensor(batch is not None, dtype=torch.int32, device=device)
+        dist.all_reduce(more, op=dist.ReduceOp.MAX)
+        if not more:
+            return
+        if batch is not None:
+            last = batch
+        yield last
+        batch = next(rest, None)
 
 
 def forget_sharding() -> None:

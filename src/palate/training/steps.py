@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 
 _CHUNK = 1 << 14  # rows of the order that are Python numbers at a time
 

@@ -9,33 +9,33 @@ private methods are listed in docs/decisions/0005-trainer-overrides.md.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.data import DataLoader
 from transformers import TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from palate.errors import TrainingError
+from palate.errors import NonFiniteError, TrainingError
 from palate.progress import Pass, progress
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupSubset
+from palate.text.groups import EncodedGroup
 from palate.training.checkpoints.write import CheckpointTrainer
 from palate.training.coupled import CoupledBatch, CoupledLoss, random_state, same_random_state, set_random_state
 from palate.training.deepspeed import accumulate, update
 from palate.training.evaluation_pass import evaluate_groups, metric_names
-from palate.training.finite import check_finite
 from palate.training.meters import HeldOutRow, Meter, standard_errors
 from palate.training.methods.base import LossOutput, summarise
-from palate.training.online.rollouts import RolloutContext, StepRollouts
+from palate.training.online.rollouts import StepRollouts
 from palate.training.processes import gather, sum_over_ranks
 from palate.training.scoring import Scoring
-from palate.training.sharded import EqualCounts
+from palate.training.sharded import EqualCounts, keep_divided
 from palate.training.steps import Groups, StepOrder, order_of
 
 # Seconds after which a step or an evaluation shows a progress bar.
@@ -65,7 +65,7 @@ class PalateTrainer(CheckpointTrainer):
         eval_groups: evaluation data, or None.
         split: divides groups into batches within the token budget.
         scoring: computes the losses of a batch; has the method and the reference.
-        sampler: for online methods: samples answers to the prompts of each step, and scores them with the reference.
+        rollouts: for online methods: samples answers to the prompts of each step, and scores them with the reference.
         between_batches: called before each batch of a step; may raise `BatchStop`.
         args: transformers' arguments, with `logging_nan_inf_filter` off.
 
@@ -85,7 +85,7 @@ class PalateTrainer(CheckpointTrainer):
         split: Callable[[Sequence[EncodedGroup]], list[Batch]],
         collate: Callable[[Sequence[EncodedGroup]], Batch],
         scoring: Scoring,
-        sampler: RolloutContext | None = None,
+        rollouts: StepRollouts | None = None,
         between_batches: Callable[[], None] = lambda: None,
         args: TrainingArguments,
         **kwargs: Any,
@@ -96,7 +96,7 @@ class PalateTrainer(CheckpointTrainer):
         self.health: EvaluationCheck | None = None
         self.step_metrics: dict[str, float] = {}
         self.evaluated: dict[str, float] = {}
-        self.rollouts = StepRollouts(sampler, self.split) if sampler is not None else None
+        self.rollouts = rollouts
         self._between_batches = between_batches
         self._before_step: tuple[list[bytes], Mapping[str, float]] | None = None
         self._step_pass: Pass | None = None
@@ -116,6 +116,8 @@ class PalateTrainer(CheckpointTrainer):
         )
         # `training_step` divides by Σ w of the step. Older transformers also make accelerate divide by this number.
         self.accelerator.gradient_accumulation_steps = 1
+        if isinstance(model, FSDPModule):
+            keep_divided(self.accelerator)
         self._sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
         self._step_split = EqualCounts(split, collate, self.args.device) if self._sharded else split
         self._coupled = CoupledLoss(
@@ -129,8 +131,8 @@ class PalateTrainer(CheckpointTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> StepOrder:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        if self.rollouts is not None and self.rollouts.updates > 1:
-            return StepOrder(len(dataset), self._rows_of_step(), seed, repeats=self.rollouts.updates)
+        if self.rollouts is not None and self.rollouts.method.updates > 1:
+            return StepOrder(len(dataset), self._rows_of_step(), seed, repeats=self.rollouts.method.updates)
         return self._order(len(dataset), self.args.train_batch_size, seed)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> StepOrder:
@@ -260,25 +262,36 @@ class PalateTrainer(CheckpointTrainer):
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         """Raise if a loss or the norm is not finite: the last call before the optimiser changes the weights."""
         self._step_scope.close()
-        check = partial(
-            check_finite,
-            self.state.global_step + 1,
-            torch.cat(self._step_losses),
-            groups=self.step_groups,
-            scaled=self.accelerator.scaler is not None,
-            has_beta=self._scoring.reference is not None,
-            updated=self.is_deepspeed_enabled,
-        )
         if self.is_deepspeed_enabled:
-            check(None, updated=False)  # DeepSpeed tells the norm only after the update
+            self._check_finite(None)  # DeepSpeed tells the norm only after the update
             grad_norm = update(self.deepspeed)
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         value = norm.item() if isinstance(norm, torch.Tensor) else float(norm)
-        check(value)
+        self._check_finite(value)
         self._grad_norm = value
         # The rate of this update: the schedule advances before the step is reported.
         self._step_learning_rate = float(self._get_learning_rate())
         return norm
+
+    def _check_finite(self, norm: float | None) -> None:
+        """Raise NonFiniteError, with the rows and what to try, if a loss of this rank or the norm is not finite.
+
+        Args:
+            norm: of the gradient; None while it is not known.
+        """
+        finite = torch.isfinite(torch.cat(self._step_losses)).tolist()
+        scaled = self.accelerator.scaler is not None  # fp16: the scaler itself skips steps with infinite gradients
+        if all(finite) and (scaled or norm is None or math.isfinite(norm)):
+            return
+        touched = self.is_deepspeed_enabled and norm is not None
+        kept = "the last checkpoint is from before this step"
+        kept = kept if touched else f"the weights were not touched and {kept}"
+        beta = "pref_beta: 0.2, " if self._scoring.reference is not None else ""
+        remedy = f"try learning_rate: 1e-7, {beta}max_grad_norm: 0.5, or precision: fp32"
+        rows = [group.id for group, ok in zip(self.step_groups, finite) if not ok]
+        seen = ", ".join(group.id for group in self.step_groups[:5])
+        problem = f"loss is not finite for {', '.join(rows[:5])}" if rows else f"gradient norm is {norm} (rows {seen})"
+        raise NonFiniteError(f"step {self.state.global_step + 1}: the {problem}; {kept}; {remedy}")
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not estimated: transformers' formula needs padded tensors and counts every parameter."""
@@ -327,8 +340,6 @@ class PalateTrainer(CheckpointTrainer):
                 self._held_out_steps(dataloader, scored),
                 self._scoring,
                 self._coupled,
-                self._step_split,
-                self.args.device,
                 after_step=lambda: self.callback_handler.on_prediction_step(self.args, self.state, self.control),
             )
         held_out = [row for rows_of_rank in gather(own) for row in rows_of_rank]

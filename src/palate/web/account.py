@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Form
-from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -38,24 +37,22 @@ def change_password(
 ) -> Response:
     """Change the password. Every other browser of the person is logged out; this one gets a new login."""
     _needs_account(request)
+
+    def refused(message: str) -> Response:
+        return render(request, "account.html", status=400, who=who, message=message, done=False)
+
     site = state(request)
     site.rates.login(who.name, client_address(request))
     account = site.store.read(lambda session: accounts.find_account(session, who.name))
     if account is None or not passwords.matches(account.password_hash, old):
-        return render(request, "account.html", status=400, who=who, message="The old password is wrong.", done=False)
+        return refused("The old password is wrong.")
     if new != again:
-        message = "The new password was not typed the same way twice."
-        return render(request, "account.html", status=400, who=who, message=message, done=False)
+        return refused("The new password was not typed the same way twice.")
     try:
         stored = passwords.hash_password(new, name=who.name)
     except UsageError as error:
-        message = f"{str(error)[:1].upper()}{str(error)[1:]}."
-        return render(request, "account.html", status=400, who=who, message=message, done=False)
-
-    def change(session: Session) -> None:
-        accounts.set_password(session, who.name, stored)
-
-    site.store.write(change)
+        return refused(f"{str(error)[:1].upper()}{str(error)[1:]}.")
+    site.store.write(lambda session: accounts.set_password(session, who.name, stored))
     token = give_login(request, who.id)
     response = RedirectResponse("/account?changed=true", 303)
     set_cookie(response, site.settings.session_cookie, token, site.settings)

@@ -98,7 +98,7 @@ def create_app(
         now = settings.clock()
         local = store.write(lambda session: accounts.local_person(session, now))
     else:
-        passwords.prepare()
+        passwords.hash_of_nobody()
     app.state.palate = State(
         store=store,
         settings=settings,

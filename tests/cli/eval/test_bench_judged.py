@@ -435,20 +435,37 @@ def test_an_engine_answers_the_second_turn_after_its_own_first_answer(
         ),
         (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--judge-prompt", "score"], "is for alpacaeval"),
         (["mtbench", "--answers", "{good}", "--judge", "openai:m", "--commit-first"], "for palate's own questions"),
+        (
+            [
+                "mtbench",
+                "{model}",
+                "--baseline",
+                "{good}",
+                "--judge",
+                "jury:length:longer,length:shorter",
+                "--pairwise",
+            ],
+            "a jury cannot compare second turns",
+        ),
         (["xstest", "x", "--judge", "length"], "answers to XSTest are labelled by a chat model"),
         (["xstest", "x", "--max-requests", "3"], "options of judges over an API need --judge"),
     ],
 )
 def test_one_clear_line(
-    words: list[str], message: str, real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], message: str, real: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    files = {"good": answers(tmp_path / "good.jsonl", "zebra"), "other": answers(tmp_path / "o.jsonl", "x", range(3))}
+    files = {
+        "model": model,
+        "good": answers(tmp_path / "good.jsonl", "zebra"),
+        "other": answers(tmp_path / "o.jsonl", "x", range(3)),
+    }
     files["twice"] = write_rows(tmp_path / "twice.jsonl", read_jsonl(files["good"])[:1] * 2)
     given = [word.format(**files) for word in words]
     assert main(["eval", "bench", *given, "--data", str(real), "--output", str(tmp_path / "out")]) in (1, 2)
     said = " ".join(capsys.readouterr().err.split())
     assert message in said
     assert "Traceback" not in said
+    assert not (tmp_path / "out" / "answers").exists(), "a model answered first"
 
 
 def test_failed_requests_are_no_answers(real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

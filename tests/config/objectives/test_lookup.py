@@ -85,15 +85,6 @@ def test_given_values_are_kept_in_their_type() -> None:
     assert isinstance(resolved["pref_beta"], float)
 
 
-def test_aliases_of_options() -> None:
-    assert resolve_options("sigmoid", {"label_smoothing": 0.1})["dpo_label_smoothing"] == 0.1
-    assert (
-        resolve_options("sigmoid", {"label_smoothing": 0.1, "dpo_label_smoothing": 0.1})["dpo_label_smoothing"] == 0.1
-    )
-    with pytest.raises(ConfigError, match=r"^dpo_label_smoothing: given twice"):
-        resolve_options("sigmoid", {"dpo_label_smoothing": 0.2, "label_smoothing": 0.1})
-
-
 def test_beta_is_lambda_for_orpo() -> None:
     assert resolve_options("orpo", {"pref_beta": 0.3}) == {"orpo_lambda": 0.3}
     assert resolve_options("orpo", {"pref_beta": 0.3, "orpo_lambda": 0.3}) == {"orpo_lambda": 0.3}
@@ -113,7 +104,6 @@ def test_beta_is_lambda_for_orpo() -> None:
         ("discopop", {"discopop_tau": 1.5}, "discopop_tau must be at most 1, not 1.5"),
         ("ipo", {"ipo_logps": "median"}, "ipo_logps must be mean or sum, not median"),
         ("sigmoid", {"use_weighting": "yes"}, "use_weighting must be true or false, not yes"),
-        ("sigmoid", {"pref_bta": 0.1}, "pref_bta: no objective has this option; did you mean pref_beta?"),
         ("hinge", {"dpo_label_smoothing": 0.1}, "an objective that uses it: sigmoid, robust, sigmoid_norm, exo_pair"),
         ("aot", {"use_weighting": True}, "use_weighting: True has no effect on pref_loss: aot"),
         ("sigmoid_norm", {"ld_alpha": 0.5}, "ld_alpha: 0.5 has no effect on pref_loss: sigmoid_norm"),

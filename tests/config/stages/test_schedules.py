@@ -44,6 +44,8 @@ def test_every_schedule_of_transformers_is_known_with_its_settings() -> None:
         ("cosine_with_min_lr", {"min_lr": 1e-7, "min_lr_rate": 0.1}, "exactly one"),
         ("warmup_stable_decay", {}, "needs num_decay_steps, as lr_scheduler_kwargs: {num_decay_steps: 100}"),
         ("greedy", {"patience": 3}, "needs min_lr"),
+        ("cosine_with_min_lr", {"min_lr": "low"}, "min_lr must be a number, not low"),
+        ("warmup_stable_decay", {"num_decay_steps": 9, "decay_type": "steep"}, "must be linear or cosine or 1-sqrt"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(schedule: str, settings: dict[str, Any], said: str) -> None:
@@ -55,4 +57,5 @@ def test_settings_that_do_not_fit_are_refused(schedule: str, settings: dict[str,
 def test_settings_that_fit_pass() -> None:
     check_schedule("cosine_with_min_lr", {"min_lr_rate": 0.1, "num_cycles": 0.5})
     check_schedule("polynomial", {"power": 2.0})
+    check_schedule("warmup_stable_decay", {"num_decay_steps": 9, "decay_type": "1-sqrt", "min_lr_ratio": None})
     check_schedule("constant", {})

@@ -17,8 +17,8 @@ from palate.data.augment.critique import CritiqueAndRevise
 from palate.data.augment.delta import StrongOverWeak
 from palate.data.augment.from_prompts import PromptAugmentation, augment_prompts
 from palate.data.augment.gaps import Gaps
+from palate.data.augment.made import Recipe
 from palate.data.augment.principles import Principle
-from palate.data.augment.recipe import Recipe
 from palate.errors import ArtifactError, DataError, EngineError
 from palate.records import Answer, DatasetRequest, Messages, PreferencePair
 from runs import write_rows

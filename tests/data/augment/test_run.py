@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data import load_records
-from palate.data.augment import CORRUPTIONS, AugmentModels, Plan, augment, corrupt
+from palate.data.augment import CORRUPTIONS, AugmentModels, Plan, augment, corrupt, read_plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judged_pair, revised, reward_scores
 from palate.data.formats.rows import same_text
 from palate.data.scores import WinShare
 from palate.data.turns.cells import RowError
-from palate.errors import DataError, UsageError
+from palate.errors import ConfigError, DataError, UsageError
 from palate.records import Columns, Message, Messages, PreferencePair, Verdict
 
 
@@ -322,3 +322,44 @@ def test_a_reworded_question_keeps_its_speaker_and_letters_outside_of_ascii() ->
     (new,) = reworded(replace(TRIP, prompt=(asked,)), 1).prompt
     assert new.name == "ann"
     assert "\u0130t's late, and it is far. Why?" in new.content
+
+
+def test_a_plan_file(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        "kinds: {dropped_end: 0.1, sampled: 5}\nmax_share: 0.2\nmax_of_kind: 0.5\nprinciples: [Be brief.]\n"
+    )
+    expected = Plan({"dropped_end": 0.1, "sampled": 5}, max_share=0.2, max_of_kind=0.5, principles=("Be brief.",))
+    assert read_plan(path) == expected
+
+
+def test_a_plan_file_is_read_by_the_rules_of_configs(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text("kinds: {dropped_end: 1e-1}\nprinciples: [no, On, 2026-11-30]\n")
+    plan = read_plan(path)
+    assert plan.kinds == {"dropped_end": 0.1}
+    assert plan.principles == ("no", "On", "2026-11-30")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "must have kinds:"),
+        ("kinds: {a: 1}\nshare: 2\n", "unknown key 'share'; known are kinds, max_share, max_of_kind, seed"),
+        ("kinds: {dropped_end: lots}\n", r"kinds.dropped_end: Input should be a valid number"),
+        ("kinds: {dropped_end: 1}\nby: luck\n", "by: Input should be 'best_worst' or 'margin'"),
+        ("kinds: [\n", r":2: expected the node content"),
+        ("kinds: {dropped_end: 1}\nseed: 1\nseed: 2\n", r":3: seed is given twice, first on line 2"),
+        ("kinds: {dropped_end: 1, dropped_end: 2}\n", r":1: dropped_end is given twice"),
+        ("kinds: {dropped_end: 010}\nseed: 1:30\n", "seed: Input should be a valid integer"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        read_plan(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ConfigError, match="there is no such file"):
+        read_plan(tmp_path / "none.yaml")

@@ -41,3 +41,14 @@ def test_the_input_of_an_openai_pair(write: Callable[[Any], Any]) -> None:
         "non_preferred_output": [{"role": "assistant", "content": "b"}],
     }
     assert read_openai_pair(row, Origin("x:1", "x", row, {}), Reading()).prompt == (Message("user", "q"),)
+
+
+def test_tools_of_an_openai_row_do_not_hide_what_was_noticed() -> None:
+    row = {
+        "input": {"messages": [{"role": "user", "content": "What is it?"}], "tools": [{"name": "look"}]},
+        "preferred_output": [{"role": "assistant", "content": "What is it? A cat."}],
+        "non_preferred_output": [{"role": "assistant", "content": "What is it? A dog."}],
+    }
+    origin = Origin("x:1", "x", row, {}, repeats_prompt=True)
+    pair = read_openai_pair(row, origin, Reading())
+    assert (pair.chosen[0].content, pair.tools, origin.notices) == ("A cat.", '[{"name": "look"}]', ["prompt_repeated"])

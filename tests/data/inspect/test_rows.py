@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pandas as pd
 
-from palate.data.inspect.problems import Problems
+from palate.data.inspect.inspection import Problems
 from palate.data.inspect.rows import measure_rows
 from palate.records import Message, PreferencePair
 

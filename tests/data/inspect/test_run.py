@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from palate.data.inspect import Inspection, as_text, inspect_dataset
+from palate.data.inspect import Inspection, Problem, as_text, inspect_dataset
 from palate.report.pages.inspection import inspection_page
 
 SUBJECTS = ["bread", "bicycles", "violins", "volcanoes", "taxes", "gardens", "robots", "rivers", "castles", "whales"]
@@ -97,8 +97,12 @@ def planted(folder: Path) -> tuple[str, dict[str, set[str]]]:
     return str(folder / "set.jsonl"), truth
 
 
+def problem_of(found: Inspection, name: str) -> Problem | None:
+    return next((problem for problem in found.problems if problem.name == name), None)
+
+
 def ids(found: Inspection, name: str) -> set[str]:
-    problem = found.problem(name)
+    problem = problem_of(found, name)
     return {sample.id for sample in problem.samples} if problem else set()
 
 
@@ -135,7 +139,7 @@ def test_processes_do_not_change_the_result(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("palate.data.parallel._FEWEST_CHUNKS", 1)
     one = inspect_dataset(path, against=str(against))
     assert inspect_dataset(path, against=str(against), workers=2).as_json() == one.as_json()
-    assert one.problem("leak") is not None
+    assert problem_of(one, "leak") is not None
 
 
 def test_leaks_into_evaluation(tmp_path: Path) -> None:
@@ -191,7 +195,7 @@ def test_biases_of_the_whole_set(tmp_path: Path) -> None:
     for row in rows:
         row["chosen"] += " And that is all there is to say about the whole of this rather interesting subject matter."
     (tmp_path / "long.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert inspect_dataset(str(tmp_path / "long.jsonl")).problem("length_bias") is not None
+    assert problem_of(inspect_dataset(str(tmp_path / "long.jsonl")), "length_bias") is not None
     votes = [
         {"question": row["prompt"], "answer_1": row["chosen"], "answer_2": row["rejected"], "chosen": 1 if n % 5 else 2}
         for n, row in enumerate(rows)
@@ -200,7 +204,7 @@ def test_biases_of_the_whole_set(tmp_path: Path) -> None:
     found = inspect_dataset(str(tmp_path / "votes.jsonl"))
     assert found.first_won is not None
     assert found.first_won.estimate == pytest.approx(0.8)
-    assert found.problem("position_bias") is not None
+    assert problem_of(found, "position_bias") is not None
 
 
 def test_labels_in_blocks_and_in_contradiction(tmp_path: Path) -> None:
@@ -211,7 +215,7 @@ def test_labels_in_blocks_and_in_contradiction(tmp_path: Path) -> None:
     (tmp_path / "kto.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels))
     found = inspect_dataset(str(tmp_path / "kto.jsonl"))
     assert found.labels == {"desirable": 60, "undesirable": 61}
-    assert found.problem("sorted_labels") is not None
+    assert problem_of(found, "sorted_labels") is not None
     assert ids(found, "contradiction") == {"kto.jsonl:121"}
 
 
@@ -259,7 +263,7 @@ def test_the_page_escapes_everything(tmp_path: Path) -> None:
 def test_real_files_are_inspected(shared_data: Callable[[str], Path]) -> None:
     found = inspect_dataset(str(shared_data("preference/ultrafeedback_1k_train.jsonl")))
     assert (found.rows, found.records) == (1000, 993)
-    assert found.problem("equal") is not None
+    assert problem_of(found, "equal") is not None
     assert found.longer_is_chosen is not None
     assert 0.52 < found.longer_is_chosen.estimate < 0.59
     assert found.languages["en"] > 900
@@ -284,7 +288,7 @@ def test_chinese_is_judged_by_nothing_that_it_has_no_words_for(shared_data: Call
 def test_tool_calls_are_in_no_other_language(shared_data: Callable[[str], Path]) -> None:
     found = inspect_dataset(str(shared_data("preference/medicalgpt_toolcall_dpo_zh.jsonl")))
     assert found.languages == {"zh": 11}
-    assert found.problem("language_differs") is None
+    assert problem_of(found, "language_differs") is None
 
 
 def test_two_short_english_rows(tmp_path: Path) -> None:

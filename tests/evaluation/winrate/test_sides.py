@@ -43,7 +43,7 @@ def test_answers_are_found_by_id_then_by_prompt(tmp_path: Path) -> None:
     ]
     prompts = [ask("p:1", "one"), ask("p:2", "two"), ask("p:3", "two"), ask("p:4", "two")]
     found = recorded_answers(write_rows(tmp_path / "a.jsonl", rows), prompts)
-    assert {name: one.answer.text for name, one in found.answers.items()} == {
+    assert {name: one.completions[0].text for name, one in found.answers.items()} == {
         "p:1": "by id",
         "p:2": "by prompt",
         "p:3": "by prompt, again",

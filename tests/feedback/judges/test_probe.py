@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,8 +14,9 @@ from chat_server import ABILITIES, ChatServer, completion
 from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.cache import PROBE_DAYS, Judgements
-from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint, stable_facts
+from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint
 from palate.feedback.judges.settings import ApiSettings
+from palate.models.generation.endpoints.endpoint import identifying_facts
 from palate.models.generation.endpoints.engine import Engine
 from palate.store import open_store
 from palate.store.tables import EndpointRow
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("waits")
 
 def probed(endpoint: ChatServer, **how: Any) -> Endpoint:
     engine = Engine(endpoint.url, "m", attempts=2)
-    return probe_endpoint(engine, stable_facts(engine), **how)
+    return probe_endpoint(engine, identifying_facts(engine.model_facts()), **how)
 
 
 def test_an_endpoint_that_can_do_everything(endpoint: ChatServer) -> None:
@@ -33,7 +34,7 @@ def test_an_endpoint_that_can_do_everything(endpoint: ChatServer) -> None:
     assert (found.schema, found.json_mode, found.logprobs, found.choices, found.seed) == (True,) * 5
     assert (found.tokens_field, found.temperature, found.thinks, found.certain) == ("max_tokens", True, False, True)
     assert found.requests == len(endpoint.probes) == 6
-    assert Endpoint.from_json({**found.to_json(), "of a later version": 1}) == found
+    assert Endpoint.from_json({**asdict(found), "of a later version": 1}) == found
 
 
 def test_what_is_accepted_and_ignored_is_not_believed(endpoint: ChatServer) -> None:
@@ -83,7 +84,7 @@ def test_an_endpoint_without_the_model_is_refused(endpoint: ChatServer, monkeypa
 
 def test_an_endpoint_that_is_away_says_so() -> None:
     with pytest.raises(EngineError, match="cannot be reached"):
-        stable_facts(Engine("http://127.0.0.1:9/v1", "m", attempts=1))
+        Engine("http://127.0.0.1:9/v1", "m", attempts=1).model_facts()
 
 
 def test_the_identity_is_of_the_model_and_not_of_the_time_or_the_port(endpoint: ChatServer) -> None:

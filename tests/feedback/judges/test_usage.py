@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from palate.feedback.judges.usage import Limits, Meter, Prices
+from palate.models.generation.endpoints.completion import Completion
 
 
 def test_the_estimate_is_by_characters_and_then_by_the_replies() -> None:
@@ -60,5 +61,6 @@ def test_counts_that_the_endpoint_does_not_report_are_by_characters() -> None:
     meter = Meter()
     meter.received(meter.sent(40, 9), 40, "12345", None, None)
     assert (meter.prompt_tokens, meter.completion_tokens) == (10, 2)
-    meter.probed(None, 3)
-    assert meter.line() == "1 request (and 1 to probe the endpoint), 10 input and 5 output tokens"
+    meter.probed(Completion("A", "stop", prompt_tokens=None, completion_tokens=3))
+    meter.probed(None)
+    assert meter.line() == "1 request (and 2 to probe the endpoint), 10 input and 5 output tokens"

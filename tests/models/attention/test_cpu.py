@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from palate.models.attention import cpu as blocks
-from palate.models.attention.cpu import cpu_tree_attention
-from palate.models.attention.segments import segments
+from palate.models.attention.cpu import cpu_tree_attention, segments
 from palate.text.batch import Layout, Span
 
 LAYOUTS = {

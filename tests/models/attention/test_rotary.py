@@ -22,7 +22,7 @@ from palate.models.scoring.logps import per_completion
 from palate.models.scoring.rewards import end_index
 from palate.records import Message
 from palate.text.batch import pack, pad
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from tiny import BY_LENGTH, random_groups, save_tiny, stock_score, tiny_model
 
 

@@ -111,7 +111,7 @@ def test_arguments_of_the_kernels(scaled: bool) -> None:
 
     index = varlen_index(LAYOUT, CPU)
     q, k = torch.ones(40, 4, 16, dtype=torch.bfloat16), torch.ones(40, 2, 16, dtype=torch.bfloat16)
-    varlen._torch_kernel(new if scaled else old)(q, k, k, index, 0.5, 3)
+    varlen._adapted(new if scaled else old)(q, k, k, index, 0.5, 3)
     given, keys, places, scale, window, gqa = seen[0]
     assert places == (index.query_ends, index.key_ends, index.queries, index.longest)
     assert window == (2, 0)
@@ -125,7 +125,7 @@ def test_arguments_of_the_kernels(scaled: bool) -> None:
         assert (places, softmax_scale, causal, window_size) == (seen[0][2], 0.5, True, (-1, 0))
         return q
 
-    varlen._flash_kernel(flash)(q, k, k, index, 0.5, None)
+    varlen._adapted(flash)(q, k, k, index, 0.5, None)
 
 
 @needs_kernel

@@ -12,8 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from palate.artifacts import read_json, write_json
 from palate.errors import ModelError
-from palate.models.export.adapter import export_adapter
-from palate.models.export.merged import export_merged, stored_dtype
+from palate.models.export.merged import export_adapter, export_merged, stored_dtype
 from palate.models.loading.spec import ModelSpec, adapter_spec
 from tiny import save_tiny
 

@@ -22,7 +22,7 @@ from palate.models.attention import tree as attention
 from palate.models.attention.interface import tree_mask
 from palate.models.attention.kernels import ATTENTION_FUNCTIONS
 from palate.models.attention.tree import TREE
-from palate.models.probe import trial
+from palate.models.probe import probe as probing
 from palate.models.probe.group import narrow_windows, probe_groups
 from palate.models.probe.probe import probe
 from tiny import BY_LENGTH, PACKED, PADDED, tiny_model
@@ -85,7 +85,7 @@ def test_a_quantised_model_is_packed_although_its_products_are_rounded(kind: str
 @pytest.mark.parametrize("name", ["convolutions", "linear attention", "ALiBi"])
 def test_a_leak_is_found_by_its_share_of_what_a_prompt_changes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without looking at the kinds of layers: the scores of these differ by less than 2e-3 in log-probability."""
-    monkeypatch.setattr(trial, "mixes_tokens", lambda model: "")
+    monkeypatch.setattr(probing, "mixes_tokens", lambda model: "")
     kind, values, _ = FRESH[name]
     found = probe(fresh(kind, values))
     assert not found.packed

@@ -11,6 +11,7 @@ from palate.errors import ModelError
 from palate.models.precision import BF16, FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import AdapterOff, FrozenCopy, Reference, SeparateModel, check_separate
+from palate.models.scoring.value_head import add_value_head
 from palate.models.tuning import trainable
 from palate.text.batch import Batch, pack
 from tiny import random_groups, tiny_model
@@ -105,3 +106,13 @@ def test_a_copy_that_is_no_copy_is_an_error() -> None:
     reference.copies["model.norm.weight"] = model.model.norm.weight.detach()
     with pytest.raises(ModelError, match="the reference would change"):
         check_separate(model, reference)
+
+
+def test_a_copy_keeps_a_value_head_in_float32_in_which_it_is_computed(batch: Batch) -> None:
+    model = tiny_model("llama", seed=1)
+    assert probe(model).packed
+    plain = FrozenCopy(model, BF16, CPU, "start").logps([batch])[0].logps
+    add_value_head(model)
+    reference = FrozenCopy(model, BF16, CPU, "start")
+    assert reference.copies["value_head.weight"].dtype == torch.float32
+    assert torch.equal(reference.logps([batch])[0].logps, plain)

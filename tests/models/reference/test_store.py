@@ -17,7 +17,7 @@ from palate.models.reference.kinds import FrozenCopy
 from palate.models.reference.precomputed import PrecomputedReference, fill, verify
 from palate.models.reference.store import ReferenceStore
 from palate.text.batch import Batch, pack
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from tiny import random_groups, tiny_model
 
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ def test_values_that_are_not_the_references_are_found_by_scoring_a_sample(
 ) -> None:
     verify(store, live, groups, in_twos, CPU, "fp32")
     key = groups[0].content_hash
-    store.put(key, store.get(key) + np.float32(0.01))
+    store[key] = store[key] + np.float32(0.01)
     with pytest.raises(
         ArtifactError, match=rf"differ from the reference by 0\.01 .*\(row {groups[0].id}\); delete the file"
     ):
@@ -136,19 +136,19 @@ def test_bf16_rounding_of_an_unlikely_token_is_no_other_reference(
     store: ReferenceStore, live: FrozenCopy, groups: list[EncodedGroup]
 ) -> None:
     key = groups[0].content_hash
-    values = store.get(key).copy()
+    values = store[key].copy()
     values[0] += 0.36  # seen with AMX, where a group was scored in another batch
-    store.put(key, values)
+    store[key] = values
     together = lambda some: [pack(some)]  # noqa: E731
     verify(store, live, groups, together, CPU, "bf16")
-    store.put(key, store.get(key) - 1.0)
+    store[key] = store[key] - 1.0
     with pytest.raises(ArtifactError, match=r"differ from the reference by 1"):
         verify(store, live, groups, together, CPU, "bf16")
 
 
 def test_not_a_number_is_no_value(store: ReferenceStore, live: FrozenCopy, groups: list[EncodedGroup]) -> None:
     key = groups[0].content_hash
-    store.put(key, np.full_like(store.get(key), np.nan))
+    store[key] = np.full_like(store[key], np.nan)
     with pytest.raises(ArtifactError, match="differ from the reference by nan"):
         verify(store, live, groups, in_twos, CPU, "fp32")
 
@@ -179,6 +179,6 @@ def test_the_longest_group_is_always_scored_again(
     fill(store, live, more, in_twos, CPU)
     longest = max(more, key=lambda group: group.longest_row)
     key = longest.content_hash
-    store.put(key, store.get(key) + 0.5)
+    store[key] = store[key] + 0.5
     with pytest.raises(ArtifactError, match=r"differ from the reference by 0\.5"):
         verify(store, live, more, in_twos, CPU, "fp32")

@@ -119,3 +119,12 @@ def test_what_it_needs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert apply_liger(model, FP32, CPU).endswith("its kernels need a GPU, this run is on cpu")
     assert apply_fused(model)
+
+
+def test_a_quantised_model_may_differ_by_the_rounding_of_its_layers() -> None:
+    exact, rounded = [[torch.ones(4)]], [[torch.full((4,), 1.003)]]
+    assert list(liger._differences(exact, exact, [FP32], quantised=False)) == []
+    (said,) = liger._differences(rounded, exact, [FP32], quantised=False)
+    assert said == "its outputs differ by 0.30% from the model's own in fp32"
+    assert list(liger._differences(rounded, exact, [FP32], quantised=True)) == []
+    assert list(liger._differences([[torch.full((4,), 1.1)]], exact, [FP32], quantised=True))

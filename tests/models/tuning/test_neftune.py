@@ -13,7 +13,7 @@ from palate.models.scoring.forward import install
 from palate.models.scoring.head import Head
 from palate.models.tuning.neftune import EmbeddingNoise, sequence_lengths
 from palate.text.batch import pack, pad
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from tiny import random_groups, tiny_model
 
 

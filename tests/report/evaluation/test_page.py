@@ -117,7 +117,7 @@ def test_a_result_of_another_model_is_said(make_run: MakeRun, tmp_path: Path) ->
     [
         ("{", "is no JSON"),
         ("[]", "is no result of palate"),
-        (json.dumps({**win_rate_facts(), "version": 9}), "is of version 9, this palate reads 1"),
+        (json.dumps({**win_rate_facts(), "version": 9}), "the result is of version 9, this palate reads 1"),
         (json.dumps({k: v for k, v in win_rate_facts().items() if k != "counts"}), "is no complete result .'counts'"),
         (json.dumps({**benchmark_facts(), "models": [3]}), "is no complete result"),
         (json.dumps({**benchmark_facts(), "models": []}), "is no complete result"),

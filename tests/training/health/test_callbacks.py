@@ -136,7 +136,7 @@ def test_chosen_that_falls_is_named_once(health: Callable[..., HealthCheck], rep
         check.check_step(number, step(**{"logps/chosen": -20.0 - number * 0.5}))
     assert [finding.name for finding in reported] == ["chosen_falls"]
     assert "pref_ftx" in reported[0].remedy
-    assert reported[0].to_json()["severity"] == "warning"
+    assert reported[0].severity == "warning"
 
 
 def test_chosen_that_rises_is_well(health: Callable[..., HealthCheck], reported: list[HealthFinding]) -> None:

@@ -60,7 +60,7 @@ def test_a_policy_that_moved_is_well(tmp_path: Path, stored: bool) -> None:
     if stored:
         store = ReferenceStore(tmp_path / "values.safetensors", "start")
         (scores,) = policy.reference.logps([policy.batch])
-        store.put(policy.batch.groups[0].content_hash, scores.logps.numpy() + 1e-4)
+        store[policy.batch.groups[0].content_hash] = scores.logps.numpy() + 1e-4
         reference = PrecomputedReference(store, policy.reference)
     plateau = PlateauCheck(policy.model, reference, policy.batch, FP32)
     found = plateau.diagnose()

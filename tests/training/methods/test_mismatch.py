@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.errors import DataError
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 from palate.training.methods.mismatch import mismatched, permutation
 
 

@@ -20,7 +20,7 @@ from palate.errors import ConfigError
 from palate.models.scoring.logps import Logps, TokenLogps, per_completion
 from palate.records import LabelledCompletion, PreferencePair, ScoredCompletion
 from palate.text.batch import Batch, pack
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.methods import Method, build_method
 from palate.training.methods.rm import Rm
 from tiny import random_groups

@@ -17,7 +17,8 @@ from palate.errors import ConfigError, EngineError
 from palate.evaluation.subject import ModelSpec, Subject
 from palate.models.precision import FP32
 from palate.records import Demonstration, Message
-from palate.text.encode import EncodedGroup, encode_record
+from palate.text.encode import encode_record
+from palate.text.groups import EncodedGroup
 from palate.text.template import load_template
 from palate.training.online.policy_engine import policy_engine
 from palate.training.run import train

@@ -98,6 +98,18 @@ def test_fsdp2_leaves_the_dtypes_to_autocast(precision: str, dtype: bool, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"fsdp": "whole"}, "Unknown `fsdp` option: whole"),
+        ({"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": 3}}, ""),
+    ],
+)
+def test_what_transformers_refuses_in_fsdp_is_one_line(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"^fsdp and fsdp_config: {said}"):
+        training_arguments(config_from_values({**VALUES, **given}).config, tmp_path, FP32, CPU)
+
+
+@pytest.mark.parametrize(
     ("switch", "package", "group"),
     [
         ({"use_galore": True}, "galore_torch", {"rank": 16, "update_proj_gap": 200, "scale": 2.0, "proj_type": "std"}),

@@ -17,8 +17,8 @@ from palate.artifacts import read_json, write_json
 from palate.config.load import config_from_values
 from palate.errors import ArtifactError
 from palate.models.loading.load import load_tokenizer
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupFile, GroupWriter
+from palate.text.groups import EncodedGroup
 from palate.text.template import load_template
 from palate.training.methods import build_method
 from palate.training.setup import dataset, session, token_store

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from palate.data.augment.answers import ModelSource
     from palate.data.augment.from_prompts import PromptAugmentation
     from palate.data.augment.gaps import Gaps
-    from palate.data.augment.recipe import Recipe
+    from palate.data.augment.made import Recipe
     from palate.feedback.candidates import Answerer
 
 _AT_ONCE = 8

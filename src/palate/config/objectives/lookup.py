@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -16,7 +16,6 @@ from palate.config.objectives.table import OBJECTIVES as OBJECTIVES
 from palate.errors import ConfigError
 
 ALIASES: Mapping[str, str] = MappingProxyType({alias: row.name for row in OBJECTIVES.values() for alias in row.aliases})
-OPTION_ALIASES: Mapping[str, str] = MappingProxyType({"label_smoothing": "dpo_label_smoothing", "beta": "pref_beta"})
 
 # Names that are not an objective here → what to write instead.
 ELSEWHERE: Mapping[str, str] = MappingProxyType(
@@ -81,11 +80,7 @@ def resolve_options(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     is the key's default.
     """
     chosen = objective(name)
-    values = _given_options(given)
-    for key, value in values.items():
-        if not _applies(key, value, chosen):
-            raise ConfigError(f"{key}: {value} has no effect on pref_loss: {chosen.name}; {_users(key)}")
-    return _resolved(chosen, values)
+    return _resolve([chosen], given)[chosen.name]
 
 
 def resolve_mixture(weights: Mapping[str, float], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -108,39 +103,26 @@ def resolve_mixture(weights: Mapping[str, float], given: Mapping[str, Any]) -> d
             raise ConfigError(
                 f"pref_loss: {member.name} already weights dimensions and cannot be mixed with other objectives"
             )
-    values = _given_options(given)
+    return _resolve(members, given)
+
+
+def _resolve(members: Sequence[Objective], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    values = {key: value for key, value in given.items() if value is not None}
     modifiers = {key for row in OBJECTIVES.values() for key in row.modifiers}
     for key, value in values.items():
         unread = [member.name for member in members if not _applies(key, value, member)]
         if unread and (key in modifiers or len(unread) == len(members)):
-            raise ConfigError(f"{key}: {value} has no effect on pref_loss: {unread[0]}; {_users(key)}")
+            users = ", ".join(row.name for row in OBJECTIVES.values() if key in row.all_options)
+            raise ConfigError(
+                f"{key}: {value} has no effect on pref_loss: {unread[0]}; remove the key, or take an objective that "
+                f"uses it: {users}"
+            )
     return {member.name: _resolved(member, values) for member in members}
-
-
-def _given_options(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with a value, checked, under palate's keys."""
-    values: dict[str, Any] = {}
-    for alias, value in given.items():
-        key = OPTION_ALIASES.get(alias, alias)
-        if key not in OPTIONS:
-            near = get_close_matches(key, [*OPTIONS, *OPTION_ALIASES], n=1)
-            raise ConfigError(f"{key}: no objective has this option" + (f"; did you mean {near[0]}?" if near else ""))
-        if value is None:
-            continue
-        if key in values and values[key] != value:
-            raise ConfigError(f"{key}: given twice, as {values[key]} and (as an alias) {value}; keep one")
-        values[key] = OPTIONS[key].read(key, value)
-    return values
 
 
 def _applies(key: str, value: Any, chosen: Objective) -> bool:
     """Whether `chosen` reads the option, or the value is the default and so changes nothing."""
     return key in chosen.all_options or (key, chosen.name) == ("pref_beta", "orpo") or value == OPTIONS[key].default
-
-
-def _users(key: str) -> str:
-    names = [row.name for row in OBJECTIVES.values() if key in row.all_options]
-    return f"remove the key, or take an objective that uses it: {', '.join(names)}"
 
 
 def _resolved(chosen: Objective, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,19 +56,29 @@ NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
+_RAMPS = ("linear", "cosine", "1-sqrt")
+# settings that are words → which; all others are numbers
+WORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"mode": ("min", "max"), "threshold_mode": ("rel", "abs"), "warmup_type": _RAMPS, "decay_type": _RAMPS}
+)
+
 BY_EVALUATION = ("reduce_lr_on_plateau", "greedy")
 """Schedules that change the learning rate at evaluations."""
 
 
 def check_schedule(schedule: str, settings: Mapping[str, Any]) -> None:
-    """Raise ValueError where `lr_scheduler_kwargs` has an unknown setting, or lacks a required one."""
+    """Raise ValueError where `lr_scheduler_kwargs` has an unknown setting or value, or lacks a required setting."""
     known = SETTINGS[schedule]
-    for name in settings:
+    for name, value in settings.items():
         if name not in known:
             near = get_close_matches(name, known, n=1)
             takes = f"takes {', '.join(known)}" if known else "takes none"
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"lr_scheduler_kwargs: {schedule} has no setting {name}, it {takes}{hint}")
+        fits = value in WORDS[name] if name in WORDS else isinstance(value, int | float)
+        if value is not None and not fits:
+            demand = " or ".join(WORDS.get(name, ("a number",)))
+            raise ValueError(f"lr_scheduler_kwargs: {name} must be {demand}, not {value}")
     needed = NEEDS.get(schedule, ())
     given = [name for name in needed if settings.get(name) is not None]
     if needed and len(given) != 1:

@@ -5,7 +5,6 @@ Each new row records how it was made.
 
 from palate.data.augment.corrupt import CORRUPTIONS, corrupt
 from palate.data.augment.made import Made
-from palate.data.augment.plan import KINDS, Plan, read_plan
-from palate.data.augment.run import Augmentation, AugmentModels, augment
+from palate.data.augment.run import KINDS, Augmentation, AugmentModels, Plan, augment, read_plan
 
 __all__ = ["CORRUPTIONS", "KINDS", "AugmentModels", "Augmentation", "Made", "Plan", "augment", "corrupt", "read_plan"]

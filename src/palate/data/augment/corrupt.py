@@ -115,14 +115,10 @@ def ignored_system(record: PreferencePair, answer: str, others: Pairs, rng: Rand
     return other.chosen[-1].content, f"answers the system text of {other.id}"
 
 
-CORRUPTIONS: Mapping[str, Corruption] = {
-    "dropped_end": dropped_end,
-    "swapped_numbers": swapped_numbers,
-    "swapped_names": swapped_names,
-    "repetition": repetition,
-    "other_topic": other_topic,
-    "ignored_system": ignored_system,
-}
+_ALL: tuple[Corruption, ...] = (
+    dropped_end, swapped_numbers, swapped_names, repetition, other_topic, ignored_system,
+)  # fmt: skip
+CORRUPTIONS: Mapping[str, Corruption] = {function.__name__: function for function in _ALL}
 """Corruptions by name."""
 
 AIMS: Mapping[str, tuple[str, ...]] = {

@@ -8,9 +8,17 @@ from functools import partial
 from typing import Any, ClassVar
 
 from palate.data.augment.answers import AnswerFile, KeptAnswer, ModelSource
-from palate.data.augment.made import MadeByModels, rng_for
+from palate.data.augment.made import (
+    MadeByModels,
+    Outcome,
+    ask,
+    checked_answer,
+    outcome,
+    pair_from_answers,
+    rng_for,
+    written,
+)
 from palate.data.augment.principles import Principle
-from palate.data.augment.recipe import Outcome, ask, checked_answer, new_pair, outcome, written
 from palate.data.formats.rows import same_text
 from palate.data.turns.cells import RowError
 from palate.data.turns.messages import assistant, user
@@ -60,7 +68,7 @@ class CritiqueAndRevise:
             _Draft(record, rng_for(seed, self.how, record.id).choice(self.principles).text, first)
             for record, first in zip(prompts, ask(answers, self.writer, prompts, seed), strict=True)
         ]
-        for form, check in ((FIND, _Draft.check_first), (REVISE, _Draft.check_critique)):
+        for form, check in ((FIND, lambda draft: checked_answer(draft.first)), (REVISE, _Draft.check_critique)):
             waiting = [draft for draft in drafts if draft.passes(check)]
             replies = answers.ask(self.critic, [draft.request(form) for draft in waiting], seed=seed)
             for draft, reply in zip(waiting, replies, strict=True):
@@ -89,7 +97,7 @@ class CritiqueAndRevise:
             principle=draft.principle,
             critique=critique.text,
         )
-        return new_pair(draft.record, made, chosen, rejected)
+        return pair_from_answers(draft.record, made, chosen, rejected)
 
 
 @dataclass(slots=True)
@@ -102,16 +110,13 @@ class _Draft:
     replies: list[KeptAnswer] = field(default_factory=list)
     dropped: Dropped | None = None
 
-    def check_first(self) -> None:
-        checked_answer(self.first)
-
     def check_critique(self) -> None:
         """Raises RowError if there is nothing to revise after the criticism."""
         checked_answer(self.replies[0], "empty_critique")
         if plain_text(self.replies[0].text).strip(" .!*\"'`") == "none":
             raise RowError("nothing_to_revise", "the answer follows the principle")
 
-    def passes(self, check: Callable[[_Draft], None]) -> bool:
+    def passes(self, check: Callable[[_Draft], object]) -> bool:
         """Whether the draft goes on; if not, `dropped` says why."""
         if self.dropped is None:
             try:
@@ -123,7 +128,6 @@ class _Draft:
     def request(self, form: str) -> Messages:
         """The conversation with the critic: the prompt, the answer, and what followed."""
         turns = (*self.record.prompt, *assistant(self.first.text))
-        asked = [user(text.format(principle=self.principle)) for text in (FIND, REVISE)]
-        for request, reply in zip(asked, self.replies, strict=False):
-            turns = (*turns, *request, *assistant(reply.text))
+        for reply in self.replies:  # the criticism, if there is one
+            turns = (*turns, *user(FIND.format(principle=self.principle)), *assistant(reply.text))
         return (*turns, *user(form.format(principle=self.principle)))

@@ -8,8 +8,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from palate.data.augment.answers import AnswerFile, KeptAnswer, ModelSource
-from palate.data.augment.made import MadeByModels
-from palate.data.augment.recipe import Outcome, ask, checked_answer, new_pair, outcome, written
+from palate.data.augment.made import MadeByModels, Outcome, ask, checked_answer, outcome, pair_from_answers, written
 from palate.data.formats.rows import same_text
 from palate.data.turns.cells import RowError
 from palate.records import PreferencePair, Record
@@ -55,4 +54,4 @@ class StrongOverWeak:
             written_by=(written("chosen", self.strong, high), written("rejected", self.weak, low)),
             decoding=self.strong.decoding,
         )
-        return new_pair(record, made, chosen, rejected)
+        return pair_from_answers(record, made, chosen, rejected)

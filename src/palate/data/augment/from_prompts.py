@@ -12,8 +12,8 @@ from palate.artifacts import JsonlWriter, plain, read_jsonl
 from palate.charts.text import amount
 from palate.data.augment.answers import AnswerFile
 from palate.data.augment.gaps import Gaps
+from palate.data.augment.made import Recipe
 from palate.data.augment.quality import Quality, quality_of
-from palate.data.augment.recipe import Recipe
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.targets import palate_row
 from palate.data.formats.writers import write_rows
@@ -97,7 +97,9 @@ def augment_prompts(
             else:
                 pairs.append(made)
         asked, kept = answers.asked, answers.kept_before
-    _settle(folder / ROWS, pairs)
+    rows = [plain(_row(pair)) for pair in pairs]
+    if read_jsonl(folder / ROWS) != rows:  # an earlier run had other prompts
+        write_rows(folder / ROWS, rows)
     if not pairs:
         raise DataError(f"{folder}: no pair was made of {amount(len(prompts), 'prompt')}: {_reasons(dropped)}")
     quality = quality_of(pairs, reward, judge)
@@ -147,13 +149,6 @@ def _appended(
                     file.write(_row(made))
                 yield made
             done.advance(len(chunk))
-
-
-def _settle(path: Path, pairs: Sequence[PreferencePair]) -> None:
-    """The file has exactly these pairs, also if an earlier run had other prompts."""
-    rows = [plain(_row(pair)) for pair in pairs]
-    if read_jsonl(path) != rows:
-        write_rows(path, rows)
 
 
 def _row(pair: PreferencePair) -> dict[str, Any]:

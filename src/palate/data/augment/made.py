@@ -1,15 +1,19 @@
-"""Builds a new pair from an existing one, with a record of how it was made."""
+"""Builds a new pair from an existing one or from a prompt alone, with a record of how it was made."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
+from palate.data.augment.answers import AnswerFile, KeptAnswer, ModelSource
 from palate.data.formats.rows import same_text
 from palate.data.turns.cells import RowError
-from palate.records import Messages, PreferencePair, prompt_key
+from palate.data.turns.messages import assistant
+from palate.records import Dropped, Messages, PreferencePair, Record, prompt_key
+
+Outcome: TypeAlias = PreferencePair | Dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,29 +69,14 @@ class MadeByModels(Made):
     critique: str = ""
 
 
-def new_pair(
-    record: PreferencePair,
-    made: Made,
-    *,
-    prompt: Messages | None = None,
-    chosen: Messages | None = None,
-    rejected: Messages | None = None,
-) -> PreferencePair:
-    """A new pair. Fields that are not given are copied from `record`, except margin and dimensions.
+def new_pair(record: PreferencePair, made: Made, **changed: Any) -> PreferencePair:
+    """A new pair: the record with other prompt, `chosen` or `rejected`, and without margin and dimensions.
 
     Raises:
         RowError: `unchanged`, if the new pair has the same texts as the old one, or its two answers are equal.
     """
-    pair = PreferencePair(
-        id=f"{record.id}#{made.how}",
-        prompt=record.prompt if prompt is None else prompt,
-        chosen=record.chosen if chosen is None else chosen,
-        rejected=record.rejected if rejected is None else rejected,
-        source=record.source,
-        weight=record.weight,
-        tools=record.tools,
-        extra={**record.extra, "made": asdict(made)},
-    )
+    extra = {**record.extra, "made": asdict(made)}
+    pair = replace(record, id=f"{record.id}#{made.how}", margin=None, dimensions=None, extra=extra, **changed)
     if any(answer[-1].is_empty for answer in (pair.chosen, pair.rejected)):
         raise RowError("unchanged", f"{made.how} leaves an empty answer")
     if same_text(pair.chosen, pair.rejected):
@@ -112,3 +101,64 @@ def made_of(extra: Mapping[str, object]) -> Mapping[str, object] | None:
     """The record of how a row was made; None for an original row."""
     made = extra.get("made")
     return made if isinstance(made, Mapping) else None
+
+
+class Recipe(Protocol):
+    """A way to make pairs from prompts alone, by asking models."""
+
+    @property
+    def how(self) -> str:
+        """Its name in rows and `data.json`."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Everything apart from prompts and seed that its rows depend on."""
+        ...
+
+    def prepare(self, answers: AnswerFile, prompts: Sequence[Record], seed: int) -> None:
+        """Asks what is asked about all prompts before the first row is made."""
+        ...
+
+    def rows(self, answers: AnswerFile, prompts: Sequence[Record], seed: int) -> list[Outcome]:
+        """A pair for each prompt, or why there is none."""
+        ...
+
+
+def ask(answers: AnswerFile, model: ModelSource, prompts: Sequence[Record], seed: int) -> list[KeptAnswer]:
+    tools = [record.tools for record in prompts]
+    return answers.ask(model, [record.prompt for record in prompts], seed=seed, tools=tools)
+
+
+def checked_answer(given: KeptAnswer, reason: str = "empty_answer") -> Messages:
+    """The answer as a turn; raises RowError if it was refused, or, with this reason, if it is empty."""
+    if given.refused:
+        raise RowError("refused", given.refused)
+    if not given.text:
+        raise RowError(reason, "the model wrote no text")
+    return assistant(given.text)
+
+
+def written(text: str, model: ModelSource, given: KeptAnswer) -> WrittenBy:
+    """Who wrote one text of a row."""
+    return WrittenBy(text, model.name, given.identity, given.answer.finish_reason)
+
+
+def pair_from_answers(record: Record, made: MadeByModels, chosen: Messages, rejected: Messages) -> PreferencePair:
+    """The pair of a record's prompt with two new answers."""
+    return PreferencePair(
+        id=f"{record.id}#{made.how}",
+        prompt=record.prompt,
+        chosen=chosen,
+        rejected=rejected,
+        source=record.source,
+        tools=record.tools,
+        extra={"made": asdict(made)},
+    )
+
+
+def outcome(record: Record, make: Callable[[], PreferencePair]) -> Outcome:
+    """The pair, or the record with the reason why there is none."""
+    try:
+        return make()
+    except RowError as error:
+        return Dropped(record.id, error.reason, error.detail)

@@ -30,10 +30,8 @@ REWRITE = (
 
 def reworded(record: PreferencePair, seed: int) -> PreferencePair:
     """A pair whose last question gets a polite phrase, with English short forms written out, by rule."""
-    if not record.prompt or record.prompt[-1].role != "user":
-        raise RowError("no_question", "the prompt does not end with a user turn")
+    question = _question(record)
     rng = rng_for(seed, "reworded", record.id)
-    question = record.prompt[-1].content
     question = _SHORT_FORM.sub(lambda match: _longer(match[0]), question.replace("’", "'"))
     before = rng.random() < 0.5
     question = rng.choice(_BEFORE) + question if before else question.rstrip() + rng.choice(_AFTER)
@@ -47,9 +45,7 @@ def paraphrased(record: PreferencePair, sampler: Sampler, model: str, seed: int)
     Raises:
         RowError: the paraphrase is unchanged, empty, or much shorter or longer.
     """
-    if not record.prompt or record.prompt[-1].role != "user":
-        raise RowError("no_question", "the prompt does not end with a user turn")
-    question = record.prompt[-1].content
+    question = _question(record)
     ((answer,),) = sampler.sample([(Message("user", REWRITE + question),)], 1, seed=seed)
     paraphrase = answer.strip().strip('"')
     if not paraphrase or not 0.3 < len(paraphrase) / len(question) < 4:
@@ -77,6 +73,13 @@ def swapped_context(record: PreferencePair, others: Sequence[PreferencePair], se
         raise RowError("no_other", f"the earlier turns of {other.id} do not end with an answer")
     made = Made("swapped_context", record.id, seed=seed, note=f"after the turns of {other.id}")
     return new_pair(record, made, prompt=(*system, *earlier, *asked))
+
+
+def _question(record: PreferencePair) -> str:
+    """The user turn at the end of the prompt."""
+    if not record.prompt or record.prompt[-1].role != "user":
+        raise RowError("no_question", "the prompt does not end with a user turn")
+    return record.prompt[-1].content
 
 
 def _longer(short: str) -> str:

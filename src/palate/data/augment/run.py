@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from palate.artifacts.folders import atomic_folder
-from palate.data.augment.corrupt import CORRUPTIONS, corrupt
+from palate.config.reader import read_yaml_file
+from palate.data.augment.corrupt import AIMS, CORRUPTIONS, corrupt
 from palate.data.augment.made import made_of
-from palate.data.augment.plan import BY_MODEL, KINDS, Plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
-from palate.data.augment.sampled import Sampler, judged_pair, revised, reward_scores
+from palate.data.augment.sampled import PRINCIPLES, Sampler, judged_pair, revised, reward_scores
 from palate.data.contract import check_output_folder, write_contract
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
@@ -23,9 +26,67 @@ from palate.data.mix import drawn_key
 from palate.data.scores import WinShare
 from palate.data.sources.spec import find_sources
 from palate.data.turns.cells import RowError
-from palate.errors import UsageError
+from palate.errors import ConfigError, UsageError
 from palate.progress import progress
 from palate.records import DatasetRequest, DatasetSpec, Judge, PreferencePair, RewardFunction
+
+BY_RULE = (*CORRUPTIONS, "reworded", "swapped_context")
+BY_MODEL = ("sampled", "paraphrased", "revised")
+KINDS = (*BY_RULE, *BY_MODEL)
+"""All kinds of new rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many rows of each kind to make.
+
+    Attributes:
+        kinds: amount by kind: up to 1 a share of the rows read, above 1 a number of rows.
+        max_share: maximum number of new rows, as a share of the rows read.
+        max_of_kind: maximum for one kind, as a share of `max_share`.
+        seed: random seed.
+        k: answers to sample for each prompt.
+        by, min_margin: how a pair is chosen from the sampled answers, see `judged_pair`.
+        principles: criteria for revisions.
+    """
+
+    kinds: Mapping[str, float]
+    max_share: float = 0.5
+    max_of_kind: float = 1.0
+    seed: int = 0
+    k: int = 4
+    by: Literal["best_worst", "margin"] = "best_worst"
+    min_margin: float = 0.0
+    principles: tuple[str, ...] = PRINCIPLES
+
+    @classmethod
+    def aimed(cls, gaps: Sequence[str], share: float, **options: Any) -> Plan:
+        """A plan that makes rows for the given gaps: accuracy, helpfulness or safety."""
+        unknown = next((gap for gap in gaps if gap not in AIMS), None)
+        if unknown is not None:
+            raise UsageError(f"cannot aim at {unknown!r}; known are {', '.join(AIMS)}")
+        kinds = [kind for gap in gaps for kind in AIMS[gap]]
+        return cls({kind: share / len(kinds) for kind in kinds}, **options)
+
+
+def read_plan(path: str | Path) -> Plan:
+    """Read a plan from a YAML file: `kinds: {dropped_end: 0.1}` and any other field of `Plan`.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong.
+    """
+    content = read_yaml_file(path)
+    known = [field.name for field in fields(Plan)]
+    if not isinstance(content, dict) or "kinds" not in content:
+        raise ConfigError(f"{path}: must have kinds:, a mapping of kinds to shares or numbers of rows")
+    unknown = next((key for key in content if key not in known), None)
+    if unknown is not None:
+        raise ConfigError(f"{path}: unknown key {unknown!r}; known are {', '.join(known)}")
+    try:
+        return TypeAdapter(Plan).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 @dataclass(frozen=True, slots=True)

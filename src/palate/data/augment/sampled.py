@@ -82,12 +82,7 @@ def _columns(record: Record, answers: int) -> dict[str, list[Any]]:
 
 
 def revised(
-    record: PreferencePair,
-    sampler: Sampler,
-    model: str,
-    principles: Sequence[str],
-    seed: int,
-    judge: Judge | None = None,
+    record: PreferencePair, sampler: Sampler, model: str, principles: Sequence[str], seed: int, judge: Judge | None
 ) -> PreferencePair:
     """A pair of the rejected answer and its revision (chosen): a model criticises the answer, then revises it.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from palate.data.curate.base import BatchRule
 from palate.data.held_out import evaluation_texts
 from palate.data.measures.leaks import EvaluationTexts
 from palate.data.measures.pairs import conversation_text
+from palate.data.sources.readers import json_line_rows
 from palate.errors import ConfigError, DataError
 from palate.records import PreferencePair, Record, completions_of
 
@@ -67,17 +67,11 @@ class ReferenceMargin(BatchRule):
     def _margins(self) -> dict[str, float]:
         """Row id → reference margin, from the file."""
         found: dict[str, float] = {}
-        number = 0
-        try:
-            for line in Path(self.file).read_text(encoding="utf-8").splitlines():
-                number += 1
-                if line.strip():
-                    row = json.loads(line)
-                    found[str(row["id"])] = float(row["margin"])
-        except OSError as error:
-            raise DataError(f"{self.file}: cannot be read: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):  # not JSON, not an object with both keys, or no number
-            raise DataError(f"{self.file}, line {number}: is not {{id, margin}}") from None
+        for number, row in json_line_rows(Path(self.file)):
+            try:
+                found[str(row["id"])] = float(row["margin"])
+            except (ValueError, KeyError, TypeError):  # not an object with both keys, or no number
+                raise DataError(f"{self.file}, line {number}: is not {{id, margin}}") from None
         return found
 
     def fail_which(self, records: Sequence[Record]) -> list[str]:

@@ -123,13 +123,10 @@ def _entries(rules: Any, where: str) -> list[Mapping[str, Any]]:
 
 
 def _left_out(names: Any, where: str) -> list[str]:
-    if names is None:
-        return []
-    if isinstance(names, str):
-        return [names]
+    names = [] if names is None else [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{where}: without must be a list of rules")
-    return list(names)
+    return names
 
 
 def _rule(name: Any, settings: Any, where: str) -> Rule:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -20,7 +20,7 @@ from palate.data.formats.kinds import check_one_kind
 from palate.data.formats.rows import RatedAnswers
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.formats.targets import palate_row
-from palate.data.formats.writers import write_rows
+from palate.data.formats.writers import write_parts
 from palate.data.measures.pairs import measure
 from palate.data.parallel import ordered_chunks
 from palate.data.source_reader import SourceReader
@@ -83,14 +83,14 @@ def curate(
     unjudged = {step.rule: step.not_judged for step in steps if step.not_judged}
     reports: list[SourceReport] = []
     with atomic_folder(output) as folder:
-        write_rows(folder / KEPT, _kept_rows(data, out, reports))
+        files = {"rows": folder / KEPT, "rejected": folder / REJECTED}
+        write_parts(files, _written_rows(data, out, reports))
         check_labels_used(reports, request.labels)
-        write_rows(folder / REJECTED, _rejected_rows(data, out))
         write_text(folder / "funnel.svg", funnel_figure(steps, f"{amount(kept, 'row')} kept"))
         write_contract(
             folder / "data.json",
             how="curate",
-            files={"rows": folder / KEPT, "rejected": folder / REJECTED},
+            files=files,
             counts={
                 "kept": kept,
                 "left_out": {step.rule: step.left_out for step in steps if step.left_out},
@@ -115,14 +115,13 @@ class _Data:
         kinds = {source.path: self._reader(source).format.format.kind for source in self.sources}
         return {path: PreferencePair if kind is RatedAnswers else kind for path, kind in kinds.items()}
 
-    def items(self, reports: list[SourceReport] | None = None) -> Iterator[tuple[Record | Dropped, Any]]:
-        """(record or dropped, the raw row) in the order of the files."""
+    def items(self, reports: list[SourceReport]) -> Iterator[tuple[Record | Dropped, Any]]:
+        """(record or dropped, the raw row) in the order of the files; adds a report on each source at its end."""
         for source in self.sources:
             reader = self._reader(source)
             for item in reader:
                 yield item, reader.row
-            if reports is not None:
-                reports.append(reader.report())
+            reports.append(reader.report())
 
     def _reader(self, source: Source) -> SourceReader[Record]:
         """A reader of the source; rated answers are read as pairs, because rules work on pairs."""
@@ -148,7 +147,7 @@ def _first_pass(data: _Data, rules: Sequence[Rule], workers: int) -> tuple[list[
 
     def records() -> Iterator[Record]:
         nonlocal unread
-        for item, _ in data.items():
+        for item, _ in data.items([]):
             if isinstance(item, Dropped):
                 unread += 1
             else:
@@ -203,29 +202,19 @@ def _apply(
     return out
 
 
-def _numbered(items: Iterable[tuple[Record | Dropped, Any]]) -> Iterator[tuple[int, Record | Dropped, Any]]:
-    """(number of the record or -1 if dropped, record or dropped, the raw row)."""
-    numbers = count()
-    for item, row in items:
-        yield (-1 if isinstance(item, Dropped) else next(numbers)), item, row
-
-
-def _kept_rows(
+def _written_rows(
     data: _Data, out: Mapping[int, tuple[str, str]], reports: list[SourceReport]
-) -> Iterator[Mapping[str, Any]]:
-    for number, item, _ in _numbered(data.items(reports)):
-        if not isinstance(item, Dropped) and number not in out:
-            yield palate_row(item) | {"origin": item.id}
-
-
-def _rejected_rows(data: _Data, out: Mapping[int, tuple[str, str]]) -> Iterator[Mapping[str, Any]]:
-    for number, item, row in _numbered(data.items()):
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(`rows` or `rejected`, row) of every row, in the order of the files."""
+    numbers = count()
+    for item, row in data.items(reports):
         if isinstance(item, Dropped):
             raw = {"row": row} if isinstance(row, Mapping | list | str | int | float) else {}
-            yield {"origin": item.id, "rejected_by": item.reason, "detail": item.detail, **raw}
-        elif number in out:
-            rule, reason = out[number]
-            yield palate_row(item) | {"origin": item.id, "rejected_by": rule, "detail": reason}
+            yield "rejected", {"origin": item.id, "rejected_by": item.reason, "detail": item.detail, **raw}
+            continue
+        written = palate_row(item) | {"origin": item.id}
+        rule, reason = out.get(next(numbers), ("", ""))
+        yield ("rejected", {**written, "rejected_by": rule, "detail": reason}) if rule else ("rows", written)
 
 
 def _settings(rule: Rule) -> str:

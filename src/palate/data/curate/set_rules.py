@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import Literal
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
@@ -13,6 +13,8 @@ from palate.charts.text import amount
 from palate.data.curate.base import Candidate, SetRule
 from palate.data.measures.similarity import near_duplicates
 from palate.data.mix import drawn_key
+
+K = TypeVar("K")
 
 
 class ExactDuplicates(SetRule):
@@ -47,16 +49,12 @@ class Contradictions(SetRule):
     """Leaves out both of two rows with the same answers and opposite preference."""
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
-        by_content: dict[bytes, list[int]] = defaultdict(list)
-        for index, row in enumerate(rows):
-            if row.overlap is not None:  # only pairs have an overlap
-                by_content[row.prompt_hash + row.answers_hash].append(index)
-        out: dict[int, str] = {}
-        for index, row in enumerate(rows):
-            exchanged = row.prompt_hash + row.exchanged_hash
-            if row.overlap is not None and exchanged in by_content:
-                out[index] = f"against {rows[by_content[exchanged][0]].id}"
-        return out
+        pairs = {index: row for index, row in enumerate(rows) if row.overlap is not None}  # only pairs have an overlap
+        first: dict[bytes, str] = {}
+        for row in pairs.values():
+            first.setdefault(row.prompt_hash + row.answers_hash, row.id)
+        exchanged = {index: first.get(row.prompt_hash + row.exchanged_hash) for index, row in pairs.items()}
+        return {index: f"against {other}" for index, other in exchanged.items() if other is not None}
 
 
 class CapPerPrompt(SetRule):
@@ -65,11 +63,8 @@ class CapPerPrompt(SetRule):
     rows: int = Field(1, ge=1, description="rows to keep per prompt")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
-        by_prompt: dict[bytes, list[int]] = defaultdict(list)
-        for index, row in enumerate(rows):
-            by_prompt[row.prompt_hash].append(index)
         out: dict[int, str] = {}
-        for indices in by_prompt.values():
+        for indices in _grouped(row.prompt_hash for row in rows).values():
             ordered = sorted(indices, key=lambda index: (-(rows[index].margin or 0.0), index))
             out.update((index, f"{len(indices)} rows for this prompt") for index in ordered[self.rows :])
         return out
@@ -82,11 +77,8 @@ class BalanceSources(SetRule):
     seed: int = Field(0, description="seed of the sample")
 
     def leaves_out(self, rows: Sequence[Candidate]) -> dict[int, str]:
-        counts = Counter(row.source for row in rows)
-        allowed = int(self.largest_ratio * min(counts.values(), default=0))
-        by_source: dict[str, list[int]] = defaultdict(list)
-        for index, row in enumerate(rows):
-            by_source[row.source].append(index)
+        by_source = _grouped(row.source for row in rows)
+        allowed = int(self.largest_ratio * min(map(len, by_source.values()), default=0))
         out: dict[int, str] = {}
         for source, indices in by_source.items():
             drawn = sorted(indices, key=lambda index: drawn_key(self.seed, rows[index].id))
@@ -113,6 +105,14 @@ class Sample(SetRule):
 
         ordered = sorted(range(len(rows)), key=rank)
         return dict.fromkeys(ordered[self.rows :], f"only {amount(self.rows, 'row is', 'rows are')} kept")
+
+
+def _grouped(keys: Iterable[K]) -> dict[K, list[int]]:
+    """The indices of equal keys, in order."""
+    found: dict[K, list[int]] = defaultdict(list)
+    for index, key in enumerate(keys):
+        found[key].append(index)
+    return found
 
 
 SET_RULES: tuple[type[SetRule], ...] = (

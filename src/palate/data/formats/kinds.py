@@ -8,7 +8,7 @@ from dataclasses import fields
 from itertools import combinations
 from typing import Any, TypeVar, cast
 
-from palate.data.formats.rows import RatedAnswers, same_text
+from palate.data.formats.rows import RatedAnswers, before_last_answer, same_text
 from palate.data.turns.cells import RowError
 from palate.errors import UsageError
 from palate.records import (
@@ -77,19 +77,13 @@ def as_kind(record: Record, target: type[R], request: DatasetRequest) -> list[R]
     if type(record) is target:
         return [record]
     if target is Record:
-        prompt = _whole_prompt(record) if isinstance(record, Demonstration) else record.prompt
+        prompt = record.prompt
+        if isinstance(record, Demonstration):
+            prompt = before_last_answer(prompt + record.completion)
         return [cast(R, Record(**{**shared_fields(record), "prompt": prompt}))]
     if isinstance(record, Rollouts):
         record = RatedAnswers(**shared_fields(record), completions=record.completions, scores=record.rewards)
     return cast("list[R]", _CONVERTERS[target](record, request))
-
-
-def _whole_prompt(record: Demonstration) -> Messages:
-    """The conversation up to its last answer."""
-    turns = [*record.prompt, *record.completion]
-    while turns and turns[-1].role == "assistant":
-        turns.pop()
-    return tuple(turns)
 
 
 def shared_fields(record: Record, suffix: str = "") -> dict[str, Any]:
@@ -102,7 +96,7 @@ def _to_demonstration(record: Record, _: DatasetRequest) -> list[Record]:
     """The best answer of the record."""
     if isinstance(record, LabelledCompletion) and not record.desirable:
         raise RowError("undesirable", "the label says that this answer is not to be imitated")
-    best = record.scores.index(max(record.scores)) if isinstance(record, RatedAnswers) else 0
+    best = record.best_first[0] if isinstance(record, RatedAnswers) else 0
     return [Demonstration(**shared_fields(record), completion=completions_of(record)[best])]
 
 
@@ -115,19 +109,16 @@ def _to_labelled(record: PreferencePair | Ranking | RatedAnswers, request: Datas
     ]
 
 
-def _to_pairs(record: Ranking | RatedAnswers, request: DatasetRequest) -> Sequence[Record]:
-    """The best answer of a ranking with the worst one; pairs of rated answers by `request.ratings`."""
-    if isinstance(record, RatedAnswers):
-        return _rated_to_pairs(record, request)
-    return [PreferencePair(**shared_fields(record), chosen=record.completions[0], rejected=record.completions[-1])]
+def _to_pairs(record: Ranking | RatedAnswers, request: DatasetRequest) -> list[PreferencePair]:
+    """The best answer of a ranking with the worst one; of rated answers pairs by `request.ratings`.
 
-
-def _rated_to_pairs(record: RatedAnswers, request: DatasetRequest) -> list[PreferencePair]:
-    """Pairs by `request.ratings`, without equal scores, equal texts or differences below `request.min_margin`."""
-    by_score = sorted(range(len(record.scores)), key=lambda index: -record.scores[index])
+    Answers of equal scores or texts, or with a difference below `request.min_margin`, are not paired.
+    """
+    if isinstance(record, Ranking):
+        return [PreferencePair(**shared_fields(record), chosen=record.completions[0], rejected=record.completions[-1])]
     better = [
         (best, worst)
-        for best, worst in combinations(by_score, 2)
+        for best, worst in combinations(record.best_first, 2)
         if record.scores[best] > record.scores[worst]
         and record.scores[best] - record.scores[worst] >= request.min_margin
         and not same_text(record.completions[best], record.completions[worst])
@@ -162,7 +153,7 @@ def _to_ranking(record: PreferencePair | RatedAnswers, _: DatasetRequest) -> lis
         return [Ranking(**shared_fields(record), completions=(record.chosen, record.rejected))]
     kept: list[Messages] = []
     scores: set[float] = set()
-    for index in sorted(range(len(record.scores)), key=lambda index: -record.scores[index]):
+    for index in record.best_first:
         answer = record.completions[index]
         if record.scores[index] not in scores and not any(same_text(answer, better) for better in kept):
             kept.append(answer)

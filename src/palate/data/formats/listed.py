@@ -42,7 +42,7 @@ def is_ranked_answers(row: Row, reading: Reading) -> bool:
     answers = answer_list(row)
     if not answers or present(row, WIDE_PROMPT_NAMES) is None:
         return False
-    return any(_is_list(row.get(name)) for name in RANK_NAMES) or (
+    return bool(answer_list(row, RANK_NAMES)) or (
         isinstance(answers[0], Mapping)
         and present(answers[0], ITEM_NAMES) is not None
         and present(answers[0], RANK_NAMES) is not None
@@ -206,13 +206,6 @@ def chosen_is_index(row: Row) -> bool:
     chosen, answers = row.get("chosen"), answer_list(row)
     number = number_or_none(chosen)
     return isinstance(chosen, str) and number is not None and 0 <= number <= len(answers) > 1 and chosen not in answers
-
-
-def _is_list(value: Any) -> bool:
-    """Whether a cell is a list that is not empty, also written as JSON text."""
-    with suppress(RowError):
-        return bool(parsed_list(value, ""))
-    return False
 
 
 def _is_texts(value: Any) -> bool:

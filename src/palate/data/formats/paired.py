@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from palate.data.formats.labels import TIE, LabelCells
@@ -163,7 +164,7 @@ def read_openai_pair(row: Row, origin: Origin, reading: Reading) -> PreferencePa
         raise RowError("not_an_object", f"input is {excerpt(given)}")
     prompt = checked_prompt(read_turns(cell(request, "messages"), "input.messages", reading.tags))
     if request.get("tools"):
-        origin = Origin(origin.id, origin.source, {**row, "tools": request["tools"]}, origin.extra)
+        origin = replace(origin, row={**row, "tools": request["tools"]})  # which keeps the list of notices
     return _pair(row, origin, prompt, reading, "preferred_output", "non_preferred_output")
 
 

@@ -76,6 +76,11 @@ class RatedAnswers(Record):
     dimensions: tuple[Mapping[str, float], ...] = ()
     highest: float | None = None
 
+    @property
+    def best_first(self) -> list[int]:
+        """The indices of the answers by their scores, equal ones in their order."""
+        return sorted(range(len(self.scores)), key=lambda index: -self.scores[index])
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -203,6 +208,14 @@ def checked_completion(messages: Messages, name: str) -> Messages:
             "not_trained", f"{name} has no assistant turn that its flags (loss_weight, train …) leave to train"
         )
     return messages
+
+
+def before_last_answer(messages: Messages) -> Messages:
+    """The conversation up to the assistant's turns at its end."""
+    end = len(messages)
+    while end and messages[end - 1].role == "assistant":
+        end -= 1
+    return messages[:end]
 
 
 def same_text(left: Messages, right: Messages) -> bool:

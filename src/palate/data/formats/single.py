@@ -20,6 +20,7 @@ from palate.data.formats.rows import (
     RatedAnswers,
     Reading,
     Row,
+    before_last_answer,
     cell,
     checked_completion,
     checked_prompt,
@@ -65,15 +66,14 @@ def has_answer(row: Row) -> bool:
 
 
 def has_conversation(row: Row, reading: Reading) -> bool:
-    return any(is_turns(row.get(name), reading.tags) for name in CONVERSATION_NAMES)
+    return _conversation_name(row, reading) is not None
 
 
 def is_messages(row: Row, reading: Reading) -> bool:
     """Whether a row has a conversation that ends with an answer, and no label."""
-    if is_labelled(row, reading):
-        return False
-    turns = next((row[name] for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
-    return turns is not None and isinstance(turns[-1], Mapping) and role_of(turns[-1], reading.tags) == "assistant"
+    name = _conversation_name(row, reading)
+    last = None if name is None or is_labelled(row, reading) else row[name][-1]
+    return isinstance(last, Mapping) and role_of(last, reading.tags) == "assistant"
 
 
 def read_messages(row: Row, origin: Origin, reading: Reading) -> Demonstration:
@@ -175,7 +175,7 @@ def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
     """
     if all(is_whole_conversation(row.get(side), reading) for side in ("chosen", "rejected")):
         return Record(**origin.fields(), prompt=read_prompt_pair(row, origin, reading).prompt)
-    turns_name = next((name for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
+    turns_name = _conversation_name(row, reading)
     if turns_name is None and present(row, PROMPT_NAMES) == "instruction":
         return Record(**origin.fields(), prompt=alpaca_prompt(row))
     name = turns_name or present(row, PROMPT_NAMES)
@@ -184,10 +184,8 @@ def read_prompt(row: Row, origin: Origin, reading: Reading) -> Record:
     value = row[name]
     if not is_turns(value, reading.tags) and not is_transcript(value):
         return Record(**origin.fields(), prompt=prompt_of(row, value, reading))
-    turns = list(conversation(value, "prompt", "user", reading))
-    while turns and turns[-1].role == "assistant":
-        turns.pop()
-    return Record(**origin.fields(), prompt=checked_prompt(with_system(row.get("system"), tuple(turns))))
+    turns = before_last_answer(conversation(value, "prompt", "user", reading))
+    return Record(**origin.fields(), prompt=checked_prompt(with_system(row.get("system"), turns)))
 
 
 def is_ranked(row: Row, reading: Reading) -> bool:
@@ -277,6 +275,10 @@ def read_rollouts(row: Row, origin: Origin, reading: Reading) -> Rollouts:
         raise RowError("bad_rewards", f"{len(answers)} answers, rewards {excerpt(rewards)}")
     values = tuple(math.nan if value is None else value for value in rewards)
     return Rollouts(**origin.fields(), prompt=checked_prompt(prompt), completions=answers, rewards=values)
+
+
+def _conversation_name(row: Row, reading: Reading) -> str | None:
+    return next((name for name in CONVERSATION_NAMES if is_turns(row.get(name), reading.tags)), None)
 
 
 def _conversation(row: Row, reading: Reading) -> Messages:

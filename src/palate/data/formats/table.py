@@ -41,22 +41,22 @@ class Format:
     Attributes:
         name: its name in reports.
         shape: an example row for messages.
-        kind: the kind of its records before any conversion.
         needs: required columns; each is a tuple of alternative names.
         read: a row as one record or several; raises `RowError`.
         is_match: whether a row has this format; None if a row with all required columns has it.
         reads: optional columns. Columns that are not read are kept in `extra`.
+        kind: the kind of its records before any conversion.
         labels: the label cells of a row, if label values must be interpreted for the whole source.
         uses: the required columns of a row, if their names vary too much for `needs`.
     """
 
     name: str
     shape: str
-    kind: type[Record]
     needs: Needs
     read: Callable[[Row, Origin, Reading], Record | Sequence[Record]]
     is_match: Callable[[Row, Reading], bool] | None = None
     reads: tuple[str, ...] = ()
+    kind: type[Record] = PreferencePair
     labels: Callable[[Row, Reading], LabelCells | None] | None = None
     uses: Callable[[Row], Iterable[str]] | None = None
 
@@ -110,7 +110,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "chosen-rejected-messages",
         "{chosen_messages: [{role, content, loss_weight}], rejected_messages}",
-        PreferencePair,
         (("chosen_messages",), ("rejected_messages",)),
         paired.read_messages_pair,
         reads=paired.GRADE_COLUMNS,
@@ -118,7 +117,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "openai-preference",
         "{input: {messages}, preferred_output, non_preferred_output}",
-        PreferencePair,
         (("input",), ("preferred_output",), ("non_preferred_output",)),
         paired.read_openai_pair,
         reads=paired.GRADE_COLUMNS,
@@ -126,7 +124,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "rejected-response",
         "{messages, rejected_response} or {messages, rejected_messages}",
-        PreferencePair,
         (("messages", "conversations", *PROMPT_NAMES), paired.REJECTED_NAMES),
         paired.read_rejected_response,
         paired.is_rejected_response,
@@ -135,7 +132,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "hh-transcripts",
         '{chosen: "\\n\\nHuman: … \\n\\nAssistant: …", rejected}',
-        PreferencePair,
         _CHOSEN,
         paired.read_transcript_pair,
         paired.is_transcript_pair,
@@ -144,7 +140,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "hh-prompt",
         '{prompt: "\\n\\nHuman: … \\n\\nAssistant:", chosen, rejected}',
-        PreferencePair,
         (("prompt",), *_CHOSEN),
         paired.read_transcript_prompt_pair,
         _chosen_is_answer(paired.is_transcript_prompt_pair),
@@ -153,7 +148,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "conversations-pairs",
         "{conversations: [{from, value}], chosen, rejected}",
-        PreferencePair,
         (paired.PROMPT_TURN_NAMES, *_CHOSEN),
         paired.read_conversation_pair,
         _chosen_is_answer(paired.is_conversation_pair),
@@ -162,7 +156,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "answer-lists",
         "{prompt, chosen: [text, …], rejected: [text, …]}",
-        PreferencePair,
         (WIDE_PROMPT_NAMES, *_CHOSEN),
         listed.read_answer_lists,
         listed.is_answer_lists,
@@ -171,7 +164,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "alpaca-pairs",
         "{instruction, input, chosen, rejected}",
-        PreferencePair,
         (("instruction",), *_CHOSEN),
         paired.read_alpaca_pair,
         _chosen_is_answer(paired.is_alpaca_pair),
@@ -180,7 +172,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "prompt-pairs",
         "{prompt, chosen, rejected}",
-        PreferencePair,
         (PROMPT_NAMES, *_CHOSEN),
         paired.read_prompt_pair,
         _chosen_is_answer(paired.is_prompt_pair),
@@ -189,7 +180,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "implicit-prompt",
         "{chosen: [{role, content}], rejected: [{role, content}]}",
-        PreferencePair,
         _CHOSEN,
         paired.read_implicit_pair,
         paired.is_implicit_pair,
@@ -198,7 +188,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "pku-saferlhf",
         "{prompt, response_0, response_1, better_response_id, safer_response_id}",
-        PreferencePair,
         (("prompt",), ("response_0",), ("response_1",), ("better_response_id", "safer_response_id")),
         paired.read_safety_pair,
         labels=paired.safety_cells,
@@ -206,7 +195,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "stack-exchange",
         "{question, response_j, response_k}",
-        PreferencePair,
         (("question",), ("response_j",), ("response_k",)),
         paired.read_stack_exchange,
         reads=paired.GRADE_COLUMNS,
@@ -214,7 +202,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "label-studio",
         "{data: {prompt, answer1, answer2}, annotations: [{result: [{value: {selected: left}}]}]}",
-        PreferencePair,
         (("data",), ("annotations",)),
         voted.read_label_studio,
         voted.is_label_studio,
@@ -223,7 +210,6 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "two-answers",
         "{prompt, response_1, response_2, label} or {prompt, response_1, response_2, score_1, score_2}",
-        PreferencePair,
         (
             WIDE_PROMPT_NAMES,
             ("response_1", "answer_1", "output_1", "response_a", "answer_a", "response1", "answer1", "response_0"),
@@ -239,16 +225,15 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "ranked-answers",
         "{prompt, answers: [{answer, rank}]}",
-        Ranking,
         (WIDE_PROMPT_NAMES, listed.LIST_NAMES, listed.RANK_NAMES),
         listed.read_ranked_answers,
         listed.is_ranked_answers,
+        kind=Ranking,
         uses=listed.used_columns,
     ),
     Format(
         "best-of-list",
         "{prompt, answers: [text, …], best: 1}",
-        PreferencePair,
         (WIDE_PROMPT_NAMES, listed.LIST_NAMES, listed.BEST_NAMES),
         listed.read_best_of_list,
         listed.is_best_of_list,
@@ -258,108 +243,108 @@ FORMATS: tuple[Format, ...] = (
     Format(
         "message-tree",
         "{prompt: {text, replies: [{text, rank, replies}]}}",
-        Ranking,
         (("prompt",), ("message_tree_id", "tree_state")),
         listed.read_message_tree,
         listed.is_message_tree,
+        kind=Ranking,
         uses=lambda _: ("prompt",),
     ),
     Format(
         "rated",
         "{instruction, completions: [{response, overall_score}]}",
-        RatedAnswers,
         (PROMPT_NAMES, single.ANSWER_LIST_NAMES),
         single.read_rated,
         single.is_rated,
+        kind=RatedAnswers,
     ),
     Format(
         "rollouts",
         "{prompt, completions: […], rewards: […]}",
-        Rollouts,
         (PROMPT_NAMES, single.ANSWER_LIST_NAMES, ("rewards", "scores")),
         single.read_rollouts,
         single.is_rollouts,
+        kind=Rollouts,
     ),
     Format(
         "ranked",
         "{instruction, input, output: [best, …, worst], history}",
-        Ranking,
         (PROMPT_NAMES, ("output", *single.ANSWER_LIST_NAMES)),
         single.read_ranked,
         single.is_ranked,
         _ALPACA_EXTRAS,
+        kind=Ranking,
     ),
     Format(
         "labelled-messages",
         "{messages, label: true or false}",
-        LabelledCompletion,
         (paired.CONVERSATION_NAMES, single.LABEL_NAMES),
         single.read_labelled,
         lambda row, reading: single.has_conversation(row, reading) and single.is_labelled(row, reading),
+        kind=LabelledCompletion,
         labels=single.label_cells,
     ),
     Format(
         "labelled",
         "{prompt, completion, label: true or false}",
-        LabelledCompletion,
         (*_EXCHANGE, single.LABEL_NAMES),
         single.read_labelled,
         single.is_labelled,
         _ALPACA_EXTRAS,
+        kind=LabelledCompletion,
         labels=single.label_cells,
     ),
     Format(
         "helpsteer",
         "{prompt, response, helpfulness: 0 … 4, correctness, coherence, complexity, verbosity}",
-        ScoredCompletion,
         (*_EXCHANGE, ("helpfulness",)),
         single.read_helpsteer,
         single.is_helpsteer,
+        kind=ScoredCompletion,
     ),
     Format(
         "scored",
         "{prompt, response, score: 0 … 1}",
-        ScoredCompletion,
         (*_EXCHANGE, single.SCORE_NAMES),
         single.read_scored,
         single.is_scored,
         (*paired.CONVERSATION_NAMES, *_ALPACA_EXTRAS),
+        kind=ScoredCompletion,
     ),
     Format(
         "messages",
         "{messages: [{role, content}]} or {conversations: [{from, value}]}",
-        Demonstration,
         (paired.CONVERSATION_NAMES,),
         single.read_messages,
         single.is_messages,
+        kind=Demonstration,
     ),
     Format(
         "alpaca",
         "{instruction, input, output}",
-        Demonstration,
         (("instruction",), ("output",)),
         single.read_alpaca,
         single.is_alpaca,
         _ALPACA_EXTRAS,
+        kind=Demonstration,
     ),
     Format(
         "prompt-completion",
         "{prompt, completion}",
-        Demonstration,
         _EXCHANGE,
         single.read_prompt_completion,
         single.is_prompt_completion,
         _ALPACA_EXTRAS,
+        kind=Demonstration,
     ),
-    Format("text", "{text}", Demonstration, (("text",),), single.read_text, single.is_text),
+    Format("text", "{text}", (("text",),), single.read_text, single.is_text, kind=Demonstration),
     Format(
         "prompts",
         "{prompt} or {messages} that end with a user turn",
-        Record,
         ((*PROMPT_NAMES, *paired.CONVERSATION_NAMES),),
         single.read_prompt,
         single.is_prompt,
         _ALPACA_EXTRAS,
+        kind=Record,
     ),
 )
 """From the most specific format to the most general one: the first of several equally good matches is used."""

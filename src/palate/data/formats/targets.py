@@ -28,25 +28,6 @@ class UnsupportedRecordError(Exception):
     """The format cannot represent a record; the message says why. The record is listed and not written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """A format to write.
-
-    Attributes:
-        name: as in `palate data convert --to`.
-        shape: an example row.
-        kinds: the kinds of records that it can represent; others are converted into the first possible one.
-        row: a record as a row; raises `UnsupportedRecordError`.
-        loses: names of the parts of a record that the row leaves out.
-    """
-
-    name: str
-    shape: str
-    kinds: tuple[type[Record], ...]
-    row: Callable[[Record], dict[str, Any]]
-    loses: Callable[[Record], list[str]]
-
-
 def palate_row(record: Record) -> dict[str, Any]:
     """A record in palate's own format, which is read back as an equal record apart from id and source."""
     row: dict[str, Any] = {"prompt": turns(record.prompt)}
@@ -106,6 +87,25 @@ def _clashes(record: Record) -> list[str]:
     """Unread columns that are left out because the row uses their names."""
     row = palate_row(record)
     return [f"column {name!r}" for name, value in record.extra.items() if row.get(name) is not value]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A format to write.
+
+    Attributes:
+        name: as in `palate data convert --to`.
+        shape: an example row.
+        kinds: the kinds of records that it can represent; others are converted into the first possible one.
+        row: a record as a row; raises `UnsupportedRecordError`.
+        loses: names of the parts of a record that the row leaves out.
+    """
+
+    name: str
+    shape: str
+    kinds: tuple[type[Record], ...]
+    row: Callable[[Record], dict[str, Any]] = palate_row
+    loses: Callable[[Record], list[str]] = _clashes
 
 
 def _openai_row(record: Record) -> dict[str, Any]:
@@ -210,13 +210,11 @@ _ALL = (PreferencePair, Demonstration, LabelledCompletion, ScoredCompletion, Ran
 TARGETS: Mapping[str, Target] = {
     target.name: target
     for target in (
-        Target("palate", "{prompt, chosen, rejected, …} in messages", _ALL, palate_row, _clashes),
+        Target("palate", "{prompt, chosen, rejected, …} in messages", _ALL),
         Target(
             "trl",
             "{prompt, chosen, rejected}, {prompt, completion, label} or {prompt, completion}",
             (PreferencePair, LabelledCompletion, Demonstration),
-            palate_row,
-            _clashes,
         ),
         Target(
             "llamafactory",
@@ -232,8 +230,8 @@ TARGETS: Mapping[str, Target] = {
             _openai_row,
             _openai_loses,
         ),
-        Target("kto", "{prompt, completion, label}", (LabelledCompletion,), palate_row, _clashes),
-        Target("ranked", "{prompt, completions: [best, …, worst]}", (Ranking,), palate_row, _clashes),
+        Target("kto", "{prompt, completion, label}", (LabelledCompletion,)),
+        Target("ranked", "{prompt, completions: [best, …, worst]}", (Ranking,)),
     )
 }
 

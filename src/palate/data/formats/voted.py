@@ -150,15 +150,10 @@ def label_studio_cells(row: Row, reading: Reading) -> LabelCells | None:
         _selected(result)
         for annotation in parsed_list(row.get("annotations"), "annotations")
         if isinstance(annotation, Mapping) and not annotation.get("was_cancelled")
-        for result in _results(annotation)
+        for given in [annotation.get("result")]
+        for result in (given if isinstance(given, list) and given else [None])
     ]
     return LabelCells("selected", tuple(votes) or (None,), answers)
-
-
-def _results(annotation: Mapping[str, Any]) -> list[Any]:
-    """The results of an annotation; [None] if it has none."""
-    given = annotation.get("result")
-    return given if isinstance(given, list) and given else [None]
 
 
 def read_label_studio(row: Row, origin: Origin, reading: Reading) -> PreferencePair:
@@ -190,15 +185,12 @@ def _as_side(row: Row, answers: tuple[str, str], value: Any) -> Any:
     """The side of a label that repeats an answer or the name of its model; any other label unchanged."""
     if not isinstance(value, str) or names_a_side(value, answers):
         return value
-    models = find_columns(row).models or ("model_a", "model_b")
-    named = ("model_a", "model_b")
-    for first, second, sides in (
-        (*answers, ("first", "second")),
-        (*models, named if models == named else ("first", "second")),
-    ):
+    named, sides = ("model_a", "model_b"), ("first", "second")
+    models = find_columns(row).models or named
+    for (first, second), words in ((answers, sides), (models, named if models == named else sides)):
         texts = (row.get(first), row.get(second))
         if value in texts and texts[0] != texts[1]:
-            return sides[texts.index(value)]
+            return words[texts.index(value)]
     return value
 
 

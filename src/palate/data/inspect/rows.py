@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from palate.data.formats.kinds import KIND_NAMES
-from palate.data.inspect.problems import Problems
+from palate.data.inspect.inspection import Problems
 from palate.data.measures.leaks import EvaluationTexts
 from palate.data.measures.pairs import (
     JUDGED,
@@ -126,15 +126,8 @@ def add_token_counts(
 
     The prompt is counted alone, then with each answer: templates add tokens that neither has on its own.
     """
-    counts = iter(
-        count(
-            [
-                render(messages)
-                for record in records
-                for messages in (record.prompt, *(record.prompt + answer for answer in completions_of(record)))
-            ]
-        )
-    )
+    texts = [render(record.prompt + answer) for record in records for answer in ((), *completions_of(record))]
+    counts = iter(count(texts))
     prompts: list[int] = []
     answers: list[list[int]] = []
     for record in records:

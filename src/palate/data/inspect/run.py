@@ -11,8 +11,7 @@ import pandas as pd
 
 from palate.data.formats.source_labels import check_labels_used
 from palate.data.held_out import evaluation_texts
-from palate.data.inspect.inspection import Inspection, Problem, ShownRow
-from palate.data.inspect.problems import Problems
+from palate.data.inspect.inspection import Inspection, Problem, Problems, ShownRow
 from palate.data.inspect.rows import MeasuredRows, Render, TokenCounter, add_token_counts, measure_rows
 from palate.data.inspect.summarise import summarise
 from palate.data.measures.pairs import conversation_text

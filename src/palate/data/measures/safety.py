@@ -6,7 +6,6 @@ import ipaddress
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from palate.data.measures.words import tokens
@@ -48,20 +47,20 @@ def _own_address(found: str) -> bool:
     )
 
 
-def _is_ip(found: str) -> bool:
+def _ip_address(found: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(found)
-    except ValueError:
-        return False
-    return any(map(str.isdigit, found))  # a::b is more often code
+        return ipaddress.ip_address(found)
+    except ValueError:  # a part above 255 or with leading zeros
+        return None
+
+
+def _is_ip(found: str) -> bool:
+    return _ip_address(found) is not None and any(map(str.isdigit, found))  # a::b is more often code
 
 
 def _public_ip(found: str) -> bool:
-    try:
-        address = ipaddress.ip_address(found)
-    except ValueError:  # a part above 255 or with leading zeros
-        return False
-    return address.is_global and not address.is_multicast
+    address = _ip_address(found)
+    return address is not None and address.is_global and not address.is_multicast
 
 
 def _phone(found: str) -> bool:
@@ -130,7 +129,7 @@ def find_private(text: str) -> list[Finding]:
 def hide_private(text: str) -> str:
     """The text with everything that `find_private` finds masked."""
     for _, pattern, confirmed in list(_possible(text)):
-        text = pattern.sub(partial(_hidden, confirmed), text)
+        text = _replaced(text, pattern, confirmed)
     return text
 
 
@@ -155,19 +154,16 @@ def redact(text: str) -> str:
     """
     if "PRIVATE KEY" in text:
         text = _PRIVATE_KEY.sub("[key]", text)
-    found = [(kind, pattern, confirmed) for kind, pattern, confirmed in _possible(text)]
+    found = list(_possible(text))
     found += [(kind, pattern, confirmed) for kind, part, pattern, confirmed in _ALSO_REDACTED if part in text]
     for kind, pattern, confirmed in found:
-        text = pattern.sub(partial(_named, kind, confirmed), text)
+        text = _replaced(text, pattern, confirmed, f"[{kind}]")
     return text
 
 
-def _named(kind: str, confirmed: Callable[[str], bool], match: re.Match[str]) -> str:
-    return f"[{kind}]" if confirmed(match[0]) else match[0]
-
-
-def _hidden(confirmed: Callable[[str], bool], match: re.Match[str]) -> str:
-    return _masked(match[0]) if confirmed(match[0]) else match[0]
+def _replaced(text: str, pattern: re.Pattern[str], confirmed: Callable[[str], bool], name: str = "") -> str:
+    """The text with the name, or without one the masked match, in place of each confirmed match."""
+    return pattern.sub(lambda match: (name or _masked(match[0])) if confirmed(match[0]) else match[0], text)
 
 
 def _possible(text: str) -> Iterator[tuple[str, re.Pattern[str], Callable[[str], bool]]]:

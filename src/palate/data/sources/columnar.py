@@ -47,14 +47,13 @@ def _parquet_batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 def _arrow_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(path)) as mapped:
-        megabytes = progress(f"reading {path.name}, MB", mapped.size() / 1e6, delay=2.0)
-        with megabytes as read:
-            for batch in _record_batches(mapped):
-                _check_names(path, batch.schema)
-                read.advance(batch.nbytes / 1e6)
-                for start in range(0, batch.num_rows, _BATCH):
-                    yield batch.slice(start, _BATCH)
+    name = f"reading {path.name}, MB"
+    with pa.memory_map(str(path)) as mapped, progress(name, mapped.size() / 1e6, delay=2.0) as read:
+        for batch in _record_batches(mapped):
+            _check_names(path, batch.schema)
+            read.advance(batch.nbytes / 1e6)
+            for start in range(0, batch.num_rows, _BATCH):
+                yield batch.slice(start, _BATCH)
 
 
 def _record_batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
@@ -63,10 +62,9 @@ def _record_batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
     except pa.ArrowInvalid:
         mapped.seek(0)
         file = pa.ipc.open_file(mapped)
-        for index in range(file.num_record_batches):
-            yield file.get_batch(index)
-        return
-    yield from stream
+        yield from map(file.get_batch, range(file.num_record_batches))
+    else:
+        yield from stream
 
 
 def is_saved_dataset(path: Path) -> bool:

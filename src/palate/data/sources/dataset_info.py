@@ -1,4 +1,4 @@
-"""Datasets of `dataset_dir/dataset_info.json`, LLaMA-Factory's register of datasets."""
+"""What lies beside datasets: LLaMA-Factory's register `dataset_info.json`, and the `data.json` that palate writes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from palate.errors import DataError
 from palate.records import Role
 
 REGISTER = "dataset_info.json"
+SCHEMA = "palate.data/1"
+"""The first key of every `data.json` that describes a dataset."""
 
 # LLaMA-Factory's name of a column → palate's, by its two kinds of formatting.
 _SHARED = {"system": "system", "tools": "tools", "chosen": "chosen", "rejected": "rejected", "kto_tag": "label"}
@@ -141,3 +143,32 @@ def _optional(entry: Mapping[str, Any], key: str, kind: type[Any], where: str) -
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise DataError(f"{where}: {key} must be {'a number' if kind is int else 'text'}")
     return value
+
+
+def is_card(path: Path) -> bool:
+    """Whether a file is such a `data.json` by its first key, and not a dataset of that name."""
+    if not path.name.endswith("data.json"):
+        return False
+    try:
+        with path.open("rb") as file:
+            return SCHEMA.encode() in file.read(64)
+    except OSError:
+        return False
+
+
+def rows_file(folder: Path) -> Path | None:
+    """The file to train on in a folder that palate wrote; None for any other folder."""
+    path = folder / "data.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        return None
+    try:
+        found = folder / Path(content["files"]["rows"]["name"]).name
+    except (KeyError, TypeError):
+        raise DataError(f"{path}: names no file of rows; the dataset is damaged") from None
+    if not found.is_file():
+        raise DataError(f"{path}: names {found.name}, which is not there; the dataset is damaged")
+    return found

@@ -14,9 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from palate.data.sources.card import is_card, rows_file
 from palate.data.sources.columnar import arrow_rows, is_saved_dataset, saved_dataset_files
-from palate.data.sources.dataset_info import RegisteredDataset, find_entry, read_register
+from palate.data.sources.dataset_info import RegisteredDataset, find_entry, is_card, read_register, rows_file
 from palate.data.sources.readers import Numbered, file_type, read_rows
 from palate.data.turns.messages import Tags
 from palate.errors import DataError, MissingInputError
@@ -109,7 +108,9 @@ def open_source(
             if path.exists():
                 return _from_path(path, split)
             if glob.has_magic(dataset) and (files := _matching(path)):
-                return _from_files(files, name=dataset)
+                above = os.path.commonpath([file.parent for file in files])
+                labels = tuple(file.relative_to(above).as_posix() for file in files)
+                return Source(name=dataset, path=dataset, files=tuple(files), labels=labels)
         except OSError as error:  # a folder without permission, a name too long for the file system
             where = error.filename or path
             raise DataError(f"{where}: cannot be read: {error.strerror}; check the path and its permissions") from None
@@ -181,12 +182,6 @@ def _matching(pattern: Path) -> list[Path]:
     if other is not None:
         raise DataError(f"{other}: no type that palate reads; write a pattern of data files only, such as *.jsonl")
     return found
-
-
-def _from_files(files: Sequence[Path], name: str) -> Source:
-    above = os.path.commonpath([path.parent for path in files])
-    labels = tuple(path.relative_to(above).as_posix() for path in files)
-    return Source(name=name, path=name, files=tuple(files), labels=labels)
 
 
 def _complete(files: list[Path]) -> list[Path]:

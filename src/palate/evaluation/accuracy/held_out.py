@@ -10,7 +10,8 @@ from palate.data import load_records, split_records
 from palate.errors import DataError, UsageError
 from palate.evaluation.subject import RunSpec
 from palate.records import DatasetRequest, Messages, PreferencePair, prompt_key
-from palate.text.encode import EncodedGroup, encode_records
+from palate.text.encode import encode_records
+from palate.text.groups import EncodedGroup
 from palate.text.template import Template
 from palate.training.methods import build_method
 

@@ -162,11 +162,11 @@ def _is_share(values: Mapping[str, float | None]) -> bool:
 
 def _result(one: Contestant, log: ItemValues, grades: Sequence[str]) -> ModelResult:
     ids = list(dict.fromkeys(item for values in log.metrics.values() for item in values))
-    scores: dict[str, dict[str, float]] = {}
-    for item in ids:
-        found = {metric: value for metric, values in log.metrics.items() if (value := values.get(item)) is not None}
-        if found:
-            scores[item] = found
+    by_item = {
+        item: {metric: value for metric, values in log.metrics.items() if (value := values.get(item)) is not None}
+        for item in ids
+    }
+    scores = {item: found for item, found in by_item.items() if found}
     left_out = [Dropped(item, "no_value", "the harness gives no number") for item in ids if item not in scores]
     if not scores:
         raise DataError(f"{one.name}: no item has a value")

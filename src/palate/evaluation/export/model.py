@@ -17,10 +17,9 @@ from palate.evaluation.accuracy.evaluate import CUTOFF_LEN
 from palate.evaluation.accuracy.rewards import is_reward_model
 from palate.evaluation.export.check import BOUNDS, ExportCheck, check_export
 from palate.evaluation.subject import ModelSpec, find_run, model_spec
-from palate.models.export.adapter import export_adapter
 from palate.models.export.gguf import check_converter, export_gguf
 from palate.models.export.hub import prepare_repository, upload
-from palate.models.export.merged import export_merged, stored_dtype
+from palate.models.export.merged import export_adapter, export_merged, stored_dtype
 from palate.models.loading.spec import adapter_spec
 from palate.records import PreferencePair
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from palate.artifacts import read_json, write_json
+from palate.artifacts import json_hash, read_json, write_json
 from palate.errors import ArtifactError, ModelError
 from palate.evaluation.subject import Subject, answer_group
 from palate.models.attention.kernels import original_attention
@@ -55,8 +53,9 @@ def score_answers(policy: Subject, reference: Subject, groups: Sequence[EncodedG
         return [AnswerScore(*row) for row in zip(*columns, strict=True)]
 
     scoring = progress(f"scoring answers of {policy.name}", len(groups), delay=1.0)
-    attention = _common_attention(policy, reference, packed=packed)
-    with torch.no_grad(), policy.precision.context(policy.device), attention, scoring as scored:
+    with torch.no_grad(), policy.precision.context(policy.device), contextlib.ExitStack() as stack, scoring as scored:
+        for subject in () if packed else (policy, reference):  # one of them does not support packed batches
+            stack.enter_context(original_attention(subject.model))
         found = score_completions(groups, score, packed=packed, device=policy.device, advance=scored.advance)
     for group, scores in zip(groups, found):
         for answer in scores:
@@ -66,16 +65,6 @@ def score_answers(policy: Subject, reference: Subject, groups: Sequence[EncodedG
                     "one of the two gives a token probability 0, or its weights are not finite"
                 )
     return found
-
-
-@contextlib.contextmanager
-def _common_attention(policy: Subject, reference: Subject, *, packed: bool) -> Iterator[None]:
-    """A context in which both models use their original attention, unless both support packed batches."""
-    if packed:
-        yield
-        return
-    with original_attention(policy.model), original_attention(reference.model):
-        yield
 
 
 class KeptAnswers:
@@ -93,8 +82,7 @@ class KeptAnswers:
         self._settings = dict(settings)
 
     def _path(self, identity: str) -> Path:
-        settings = json.dumps({**self._settings, "identity": identity}, sort_keys=True)
-        return self._folder / f"{hashlib.sha256(settings.encode()).hexdigest()[:32]}.json"
+        return self._folder / f"{json_hash({**self._settings, 'identity': identity})[:32]}.json"
 
     def read(
         self, identity: str | None, prompts: Sequence[Sequence[int]]

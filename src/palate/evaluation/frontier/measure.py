@@ -8,7 +8,7 @@ ones, if given), and the KL of the model to its reference is estimated on the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from palate.data.scores import check_columns, checked_scores, columns_of
@@ -242,9 +242,7 @@ class _Measurement:
                 tokens=len(one),
                 ended=bool(one) and one[-1] in stops,
                 rewards={reward: values[number] for reward, values in given.items()},
-                logp=score.logp,
-                ref_logp=score.ref_logp,
-                kl=score.kl,
+                **asdict(score),
             )
             for number, ((prompt, sample), one, text, score) in enumerate(
                 zip(self.asked, ids, texts, scores, strict=True)

@@ -10,7 +10,7 @@ import json
 import math
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +58,12 @@ def read_inspect(path: Path) -> ItemValues:
     if failed := sum(1 for sample in samples if isinstance(sample, Mapping) and sample.get("error")):
         notes.append(f"{failed} of {len(samples)} samples failed and have no value")
     collector = ItemCollector(str(path))
-    scorers = list(dict.fromkeys(name for sample in samples for name in _scores(sample, path)))
-    keys = _keys(samples, scorers, path)
+    measured = [_values(sample, path) for sample in samples]
+    metrics = list(dict.fromkeys(metric for values in measured for metric in values))
     refused = set()
-    for sample in samples:
-        values: dict[str, float | None] = {}
-        scores = _scores(sample, path)
-        for scorer in scorers:
-            value = (scores.get(scorer) or {}).get("value")
-            for metric, key in keys[scorer]:
-                part = value if key is None else value.get(key) if isinstance(value, Mapping) else None
-                values[metric] = number = to_number(part)
-                if number is None and part is not None:
-                    refused.add(metric)
+    for sample, given in zip(samples, measured, strict=True):
+        values = {metric: to_number(given.get(metric)) for metric in metrics}
+        refused |= {metric for metric, value in values.items() if value is None and given.get(metric) is not None}
         collector.add(str(sample["id"]), content_hash(_content(sample.get("input"))), values)
     notes += [f"{metric} has values that are no numbers; they count as missing" for metric in sorted(refused)]
     return collector.items(f"{about.get('model', path.stem)}, {about.get('task', 'task')}", tuple(notes))
@@ -113,28 +106,21 @@ def _read_zip(path: Path) -> tuple[Mapping[str, Any], list[Any]]:
     return header, samples
 
 
-def _scores(sample: Any, path: Path) -> Mapping[str, Any]:
-    """The scores of a sample by scorer; empty if it failed."""
+def _values(sample: Any, path: Path) -> dict[str, Any]:
+    """The values of a sample by metric: `scorer`, or `scorer/key` where it gives a mapping; empty if it failed."""
     if not isinstance(sample, Mapping) or "id" not in sample:
         raise DataError(f"{path}: a sample has no id; the log is damaged")
     scores = sample.get("scores") or {}
     if not isinstance(scores, Mapping) or not all(isinstance(score, Mapping) for score in scores.values()):
         raise DataError(f"{path}: sample {sample['id']} has no scores by scorer; convert the log with a newer Inspect")
-    return scores
-
-
-def _keys(samples: Iterable[Any], scorers: Iterable[str], path: Path) -> dict[str, list[tuple[str, str | None]]]:
-    """For each scorer its metrics, each with its key in mapping values."""
-
-    def parts(scorer: str) -> Iterator[tuple[str, str | None]]:
-        for sample in samples:
-            value = (_scores(sample, path).get(scorer) or {}).get("value")
-            if isinstance(value, Mapping):
-                yield from ((f"{scorer}/{key}", str(key)) for key in value)
-            elif value is not None:
-                yield scorer, None
-
-    return {scorer: list(dict.fromkeys(parts(scorer))) for scorer in scorers}
+    found: dict[str, Any] = {}
+    for scorer, score in scores.items():
+        value = score.get("value")
+        if isinstance(value, Mapping):
+            found |= {f"{scorer}/{key}": part for key, part in value.items()}
+        elif value is not None:
+            found[scorer] = value
+    return found
 
 
 def _content(given: Any) -> Any:

@@ -98,11 +98,11 @@ def pair_answers(
         row = Candidates(
             record.id,
             record.prompt,
-            (first.answer, second.answer),
+            (first.completions[0], second.completions[0]),
             columns=plain(dict(record.extra)),
             tools=record.tools,
         )
-        rows.append(row.with_origins([first.origin, second.origin]))
+        rows.append(row.with_origins([first.origin(0), second.origin(0)]))
     return rows, missing
 
 

@@ -1,4 +1,4 @@
-"""Scored items: a judge's verdicts or people's votes on the two answers to each prompt."""
+"""Scored items: a judge's verdicts or people's votes on the two answers to each prompt; win rates of parts of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,17 @@ from palate.feedback.judging import Collected
 from palate.feedback.people_votes import PeopleVotes
 from palate.feedback.votes import Vote
 from palate.records import Record, as_turns, prompt_key
+from palate.stats import Interval, rate_interval
 
 Status: TypeAlias = Literal["judged", "same_answer", "unparsed", "missing"]
+_RATIOS = (
+    (0.5, "A less than half as long"),
+    (0.8, "A shorter (0.5 to 0.8)"),
+    (1.25, "similar (0.8 to 1.25)"),
+    (2.0, "A longer (1.25 to 2)"),
+    (float("inf"), "A more than twice as long"),
+)
+"""Upper end of the ratio of characters A / B, and the name of the group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,3 +197,50 @@ def clusters_of(items: Sequence[Item]) -> list[Hashable] | None:
     """The cluster of each item; None if every item is its own."""
     names: list[Hashable] = [item.group or item.id for item in items]
     return names if len(set(names)) < len(names) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A part of the items.
+
+    Attributes:
+        name: of the category or the range of lengths.
+        items: number of items; `judged` of them count.
+        wins, losses: items with a score above and below ½.
+        rate: win rate of A; None if no item was judged.
+    """
+
+    name: str
+    items: int
+    judged: int
+    wins: int
+    losses: int
+    rate: Interval | None
+
+
+def by_category(items: Sequence[Item]) -> list[Group]:
+    """A group for each category, in the order of first appearance; none if no item has one."""
+    names = list(dict.fromkeys(item.category for item in items))
+    if names in ([], [""]):
+        return []
+    return [_group(name or "(none)", [item for item in items if item.category == name]) for name in names]
+
+
+def by_length(items: Sequence[Item]) -> list[Group]:
+    """A group for each range of the ratio of lengths that has an item; items without answers are in none."""
+    named: dict[str, list[Item]] = {name: [] for _, name in _RATIOS}
+    for item in items:
+        if item.row is not None:
+            a, b = item.lengths
+            ratio = a / b if b else (1.0 if a == 0 else float("inf"))
+            named[next(name for most, name in _RATIOS if ratio <= most)].append(item)
+    return [_group(name, found) for name, found in named.items() if found]
+
+
+def _group(name: str, items: Sequence[Item]) -> Group:
+    kept = [item for item in items if item.scored]
+    scores = [score for item in kept if (score := item.score) is not None]
+    rate = rate_interval(scores, clusters=clusters_of(kept)) if scores else None
+    return Group(
+        name, len(items), len(scores), sum(score > 0.5 for score in scores), sum(score < 0.5 for score in scores), rate
+    )

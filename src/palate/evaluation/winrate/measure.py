@@ -12,8 +12,7 @@ import numpy as np
 
 from palate import stats
 from palate.errors import DataError
-from palate.evaluation.winrate.groups import Group, by_category, by_length
-from palate.evaluation.winrate.items import Item, clusters_of
+from palate.evaluation.winrate.items import Group, Item, by_category, by_length, clusters_of
 
 Band: TypeAlias = Literal["below_50", "50_to_60", "60_to_80", "above_80"]
 BANDS: Mapping[Band, tuple[str, str]] = {
@@ -128,6 +127,8 @@ def measure(items: Sequence[Item], *, with_style: bool = False, labels: Mapping[
     counts = Counter(item.status for item in items)
     scores = np.array([item.score for item in kept], dtype=np.float64)
     groups = clusters_of(kept)
+    judged = [item for item in kept if item.status == "judged"]
+    in_both = _in_both_orders(judged)
     total, won = len(items), float(scores.sum())
     open_items = total - len(kept)
     return Figures(
@@ -136,8 +137,8 @@ def measure(items: Sequence[Item], *, with_style: bool = False, labels: Mapping[
         bounds=(won / total, (won + open_items) / total),
         length_controlled=_controlled(kept, with_style=False),
         length_and_style_controlled=_controlled(kept, with_style=True) if with_style else None,
-        position=_position(kept),
-        slots=_slots(kept),
+        position=_position(judged) if judged and in_both else None,
+        slots=_slots(judged) if judged and not in_both else None,
         power=_power(scores, stats.standard_error(scores, groups)) if len(kept) > 1 else None,
         by_category=by_category(items),
         by_length=by_length(items),
@@ -162,35 +163,24 @@ def _raw(items: Sequence[Item]) -> stats.WinRate:
 
 
 def _controlled(kept: Sequence[Item], *, with_style: bool) -> stats.LengthControl:
-    verdicts, orders, lengths, clusters, styles = [], [], [], [], []
+    rows = []
     for item in kept:
         a, b = item.lengths
         texts = [answer.text for answer in item.row.completions] if item.row else ["", ""]
         style = style_differences(texts[0], texts[1]) if with_style else ()
-        rows = [(row.share, row.order) for row in item.verdicts] or [(0.5, 1), (0.5, -1)]  # equal answers: a tie
-        for share, order in rows:
-            verdicts.append(share)
-            orders.append(order)
-            lengths.append(a - b)
-            clusters.append(item.group or item.id)
-            styles.append(style)
-    columns = list(zip(*styles)) if with_style else []
-    return stats.length_controlled(verdicts, orders, lengths, clusters, style=columns)
+        verdicts = [(row.share, row.order) for row in item.verdicts] or [(0.5, 1), (0.5, -1)]  # equal answers: a tie
+        rows += [(share, order, a - b, item.group or item.id, style) for share, order in verdicts]
+    shares, orders, lengths, clusters, styles = zip(*rows)
+    return stats.length_controlled(shares, orders, lengths, clusters, style=list(zip(*styles)))
 
 
-def _position(kept: Sequence[Item]) -> stats.PositionReport | None:
-    asked = [item for item in kept if item.status == "judged"]
-    if not asked or not _in_both_orders(asked):
-        return None
-    first, second = [item.shown(1) for item in asked], [item.shown(-1) for item in asked]
-    return stats.position_report(first, second, clusters=clusters_of(asked))
+def _position(judged: Sequence[Item]) -> stats.PositionReport:
+    first, second = [item.shown(1) for item in judged], [item.shown(-1) for item in judged]
+    return stats.position_report(first, second, clusters=clusters_of(judged))
 
 
-def _slots(kept: Sequence[Item]) -> SlotReport | None:
-    asked = [item for item in kept if item.status == "judged"]
-    if not asked or _in_both_orders(asked):
-        return None
-    of_first = [row.share if row.order == 1 else 1 - row.share for item in asked for row in item.verdicts]
+def _slots(judged: Sequence[Item]) -> SlotReport:
+    of_first = [row.share if row.order == 1 else 1 - row.share for item in judged for row in item.verdicts]
     first, second = sum(share > 0.5 for share in of_first), sum(share < 0.5 for share in of_first)
     return SlotReport(first, second, sum(of_first) / len(of_first), stats.binomial_exact(first, first + second))
 

@@ -33,7 +33,7 @@ from palate.evaluation.winrate.sides import (
 from palate.feedback.calibration.card import identity_of
 from palate.feedback.candidates import endpoint_counts, write_candidates
 from palate.feedback.judging import collect_votes, questions
-from palate.feedback.people_votes import PeopleVotes, key_of
+from palate.feedback.people_votes import PeopleVotes
 from palate.models.cpu.allocator import give_back_memory
 from palate.models.generation.decoding import Decoding
 from palate.records import Judge, Record
@@ -217,12 +217,13 @@ def _answers(plan: Plan, folder: WinRateFolder) -> list[SideAnswers]:
 def _left_out(people: PeopleVotes, ids: Sequence[str]) -> dict[str, int]:
     """Votes that do not count, by reason; those on other items or answers included."""
     known = set(ids)
-    other = sum((item not in known) or (left, right) != (0, 1) for item, left, right in map(key_of, people.votes))
+    questions = [vote.question for vote in people.votes]
+    other = sum(item not in known or (left, right) != (0, 1) for item, left, right in questions)
     return {**people.left_out, **({"not on these answers": other} if other else {})}
 
 
 def _facts(side: Side, answers: SideAnswers) -> SideFacts:
-    texts = [one.answer for one in answers.answers.values()]
+    texts = [row.completions[0] for row in answers.answers.values()]
     return SideFacts(
         side.name,
         side.recorded,

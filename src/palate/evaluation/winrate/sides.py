@@ -8,9 +8,9 @@ from pathlib import Path
 
 from palate.errors import DataError, UsageError
 from palate.evaluation.answers.answerer import load_answerer
-from palate.feedback.candidates import Answerer, Candidates, Origin, read_candidates
+from palate.feedback.candidates import Answerer, Candidates, read_candidates
 from palate.feedback.page.chat import split_model
-from palate.records import Answer, Record, prompt_key
+from palate.records import Record, prompt_key
 
 RECORDED = ".jsonl"
 """Ending of a file of recorded answers."""
@@ -38,25 +38,17 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class SideAnswer:
-    """One answer of a side, with what wrote it."""
-
-    answer: Answer
-    origin: Origin
-
-
-@dataclass(frozen=True, slots=True)
 class SideAnswers:
     """The answers of one side.
 
     Attributes:
-        answers: prompt id → answer.
+        answers: prompt id → the row whose first completion is the answer.
         missing: prompt id → why there is no answer.
         identities: content hashes of the weights, as far as they are known.
         unused: recorded answers beyond the first of a prompt, and those to prompts that are not asked.
     """
 
-    answers: Mapping[str, SideAnswer]
+    answers: Mapping[str, Candidates]
     missing: Mapping[str, str]
     identities: frozenset[str]
     unused: int = 0
@@ -118,7 +110,7 @@ def recorded_answers(path: str | Path, prompts: Sequence[Record]) -> SideAnswers
     by_prompt: dict[tuple[str, str | None], list[Candidates]] = {}
     for row in rows:
         by_prompt.setdefault((prompt_key(row.prompt), row.tools), []).append(row)
-    answers: dict[str, SideAnswer] = {}
+    answers: dict[str, Candidates] = {}
     missing: dict[str, str] = {}
     used: set[str] = set()
     for record in prompts:
@@ -130,10 +122,10 @@ def recorded_answers(path: str | Path, prompts: Sequence[Record]) -> SideAnswers
             missing[record.id] = f"{Path(path).name} has no answer"
             continue
         used.add(found.id)
-        answers[record.id] = SideAnswer(found.completions[0], found.origin(0))
+        answers[record.id] = found
     if not answers:
         raise DataError(f"{path}: has no answer to any prompt; name the file of its prompts")
-    identities = frozenset(one.origin.identity for one in answers.values() if one.origin.identity)
+    identities = frozenset(identity for row in answers.values() if (identity := row.origin(0).identity))
     return SideAnswers(answers, missing, identities, sum(len(row.completions) for row in rows) - len(answers))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from palate.feedback.calibration.verdicts import Judged, answer_models
-from palate.feedback.people_votes import QuestionKey, prompt_clusters
-from palate.feedback.votes import Outcome
+from palate.feedback.people_votes import prompt_clusters
+from palate.feedback.votes import Outcome, QuestionKey
 from palate.stats import Interval, PositionReport, newcombe_paired, position_report, rate_interval
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from palate.feedback.calibration.verdicts import Judged, answer_models
-from palate.feedback.people_votes import QuestionKey
+from palate.feedback.votes import QuestionKey
 from palate.stats import (
     Corrected,
     Interval,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from palate.artifacts import now
 from palate.errors import DataError
@@ -24,8 +24,8 @@ from palate.feedback.calibration.verdicts import Judged, UncachedJudge, ask, sco
 from palate.feedback.candidates import Candidates
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judging import Question, questions
-from palate.feedback.people_votes import PeopleVotes, QuestionKey, people_votes
-from palate.feedback.votes import Outcome, Vote
+from palate.feedback.people_votes import PeopleVotes, people_votes
+from palate.feedback.votes import Outcome, QuestionKey, Vote
 from palate.records import LEFT_SHARE, Judge
 
 FEWEST_ITEMS = 100
@@ -99,7 +99,7 @@ def measure(
         judge=identity_of(judge),
         when=now(),
         concurrency=getattr(judge, "concurrency", None),
-        endpoint=judge.endpoint().to_json() if isinstance(judge, ApiJudge) else None,
+        endpoint=asdict(judge.endpoint()) if isinstance(judge, ApiJudge) else None,
         inputs=dict(inputs or {}),
         questions=len(judged) + len(others),
         verdicts=2 * (len(judged) + len(others)),
@@ -176,7 +176,7 @@ def _check(found: PeopleVotes, candidates: Sequence[Candidates]) -> None:
 
 
 def _keys(asked: Sequence[Question]) -> list[QuestionKey]:
-    return [(question.row.id, question.left, question.right) for question in asked[::2]]
+    return [question.key for question in asked[::2]]
 
 
 def _labels(outcomes: Mapping[QuestionKey, Outcome | None]) -> dict[QuestionKey, float]:
@@ -191,7 +191,7 @@ def _preferred(
     """The rows with the answer that people prefer, where they do."""
     found = []
     for question in asked[::2]:
-        outcome = outcomes[question.row.id, question.left, question.right]
+        outcome = outcomes[question.key]
         if outcome in ("left", "right"):
             found.append((question.row, question.left if outcome == "left" else question.right))
     return found

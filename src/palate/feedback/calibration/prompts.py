@@ -61,10 +61,8 @@ def prompt_spread(judge: Judge, asked: Sequence[Question], found: PeopleVotes) -
     variants = judge.prompts()
     if len(variants) < FEWEST_PROMPTS:
         return PromptSpread((), None, f"a spread needs {FEWEST_PROMPTS} prompts; the judge has {len(variants)}")
-    keys = {(question.row.id, question.left, question.right) for question in asked}
-    of_these = PeopleVotes(
-        tuple(vote for vote in found.votes if (vote.item, vote.left, vote.right) in keys), (), (), found.left_out
-    )
+    keys = {question.key for question in asked}
+    of_these = PeopleVotes(tuple(vote for vote in found.votes if vote.question in keys), (), (), found.left_out)
     measured = []
     for name, variant in variants.items():
         agreed = judge_agreement(of_these, scores(ask(variant, asked, f"questions judged with the prompt {name}")))

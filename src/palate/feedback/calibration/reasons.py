@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from palate.feedback.calibration.verdicts import Judged
-from palate.feedback.people_votes import QuestionKey
+from palate.feedback.votes import QuestionKey
 
 _NOUN = "(?:answer|response|assistant|output|option|candidate|completion)"
 _NAME = (

@@ -11,7 +11,7 @@ from palate.data.mix import drawn_key
 from palate.feedback.candidates import SAME_MODEL, Candidates
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.judging import Question, compared
-from palate.feedback.people_votes import QuestionKey
+from palate.feedback.votes import QuestionKey
 from palate.progress import progress
 from palate.records import LEFT_SHARE, EachJudge, Judge, Verdict
 
@@ -39,7 +39,7 @@ class Judged:
 
     @property
     def key(self) -> QuestionKey:
-        return (self.question.row.id, self.question.left, self.question.right)
+        return self.question.key
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -93,11 +93,7 @@ def ask(judge: Judge, asked: Sequence[Question], title: str = "questions judged"
 
 def select(asked: Sequence[Question], keys: Collection[QuestionKey], most: int | None, seed: int) -> list[Question]:
     """Both orders of the questions among `keys`, at most `most` of them, drawn by seed and question."""
-    pairs = [
-        (first, second)
-        for first, second in zip(asked[::2], asked[1::2], strict=True)
-        if (first.row.id, first.left, first.right) in keys
-    ]
+    pairs = [(first, second) for first, second in zip(asked[::2], asked[1::2], strict=True) if first.key in keys]
     if most is not None and len(pairs) > most:
         pairs.sort(key=lambda pair: drawn_key(seed, f"{pair[0].row.id} {pair[0].left} {pair[0].right}"))
         pairs = pairs[:most]

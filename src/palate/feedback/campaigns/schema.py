@@ -15,6 +15,7 @@ from palate.store.tables import Campaign, CampaignVersion
 Order: TypeAlias = Literal["random", "uncertain", "disagreement"]
 
 _LONGEST_NAME = 100
+_KINDS = {str: "a text", float: "a number", int: "a whole number"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +98,10 @@ def _read(key: str, value: Any, default: Any) -> Any:
         if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
             raise DataError(f"{key}: {value!r} must be a list of texts")
         return tuple(value)
-    if isinstance(default, str):
-        if not isinstance(value, str):
-            raise DataError(f"{key}: {value!r} must be a text")
-        return value
-    if isinstance(default, float):
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DataError(f"{key}: {value!r} must be a number")
-        return float(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"{key}: {value!r} must be a whole number")
-    return value
+    kind = int if default is None else type(default)
+    if isinstance(value, bool) or not isinstance(value, int | float if kind is float else kind):
+        raise DataError(f"{key}: {value!r} must be {_KINDS[kind]}")
+    return kind(value)
 
 
 def _check_names(key: str, names: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any
 
 from sqlalchemy import false, func, insert, select, update
 from sqlalchemy.orm import Session
@@ -16,18 +16,12 @@ from palate.errors import DataError
 from palate.feedback.campaigns.identity_leak import leaked_name
 from palate.feedback.campaigns.schema import CampaignSchema, Order, read_schema
 from palate.feedback.campaigns.task_order import disagreement_weights, draw_probabilities, margin_weights, priority
-from palate.feedback.candidates import Candidates
 from palate.feedback.export.aggregate import decide
-from palate.feedback.judging import questions
+from palate.feedback.judging import different_pairs
 from palate.feedback.queue.slots import lock_campaign, update_open, update_slots
 from palate.feedback.queue.stored_votes import PairKey, judge_scores, people_votes
-from palate.feedback.votes import Outcome, Vote, valid_votes
-from palate.records import Answer
+from palate.feedback.votes import Outcome, QuestionKey, Vote, valid_votes
 from palate.store.tables import Campaign, Item, Lease, Participant, Response, Task
-
-AnswerPair: TypeAlias = tuple[str, int, int]
-"""Name of the item, and the indices of two of its answers, the lower one first."""
-
 
 _MARGIN_COLUMNS = ("margin", "policy_margin")
 _ROWS_AT_ONCE = 1_000
@@ -67,13 +61,13 @@ class _Planned:
     gold: str | None = None
 
 
-def known_answers(votes: Iterable[Vote]) -> dict[AnswerPair, Outcome]:
+def known_answers(votes: Iterable[Vote]) -> dict[QuestionKey, Outcome]:
     """The answers of gold tasks, by the majority of the votes of experts; `both_bad` if more than half say so.
 
     Raises:
         DataError: the votes on two answers have no majority.
     """
-    found: dict[AnswerPair, Outcome] = {}
+    found: dict[QuestionKey, Outcome] = {}
     for item, results in decide(valid_votes(votes)).items():
         for result in results:
             if result.result == "tie" and any(vote.outcome != "tie" for vote in result.cast):
@@ -85,7 +79,7 @@ def known_answers(votes: Iterable[Vote]) -> dict[AnswerPair, Outcome]:
     return found
 
 
-def make_tasks(session: Session, campaign: Campaign, gold: Mapping[AnswerPair, Outcome] | None = None) -> MadeTasks:
+def make_tasks(session: Session, campaign: Campaign, gold: Mapping[QuestionKey, Outcome] | None = None) -> MadeTasks:
     """Make the tasks of the campaign's items, and put all tasks in the order of its current schema.
 
     Tasks are never removed. A task that gold names and that nobody has voted on becomes a gold task: it is given to
@@ -149,18 +143,15 @@ def _planned(
     session: Session,
     campaign: Campaign,
     schema: CampaignSchema,
-    gold: Mapping[AnswerPair, Outcome],
+    gold: Mapping[QuestionKey, Outcome],
     known: Mapping[PairKey, Any],
 ) -> tuple[list[_Planned], int]:
     """The tasks of all items in their order, those that exist included, and the number of items without one."""
     planned: list[_Planned] = []
     missing, without_pair = dict(gold), 0
     for item, texts in _items(session, campaign):
-        row = Candidates(item.name, (), tuple(Answer(text, "stop") for text in texts))
-        every = {(asked.left, asked.right) for asked in questions([row])}
-        drawn = {
-            (asked.left, asked.right) for asked in questions([row], per_prompt=schema.per_prompt, seed=schema.seed)
-        }
+        every = different_pairs(item.name, texts)
+        drawn = set(different_pairs(item.name, texts, per_prompt=schema.per_prompt, seed=schema.seed))
         wanted = {pair for pair in every if pair in drawn or (item.id, *pair) in known or (item.name, *pair) in missing}
         without_pair += not every
         leaks = [leaked_name(text) is not None for text in texts]

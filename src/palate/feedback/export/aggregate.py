@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from palate.feedback.votes import DECIDED, Vote
+from palate.feedback.votes import DECIDED, QuestionKey, Vote
 
 Aggregate: TypeAlias = Literal["majority", "weighted", "dawid_skene"]
 Result: TypeAlias = Literal["left", "right", "tie", "both_bad"]
-Compared: TypeAlias = tuple[str, int, int]
-"""(item, left, right): two answers of a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +52,10 @@ def decide(votes: Iterable[Vote], aggregate: Aggregate = "majority") -> dict[str
             voters by their error rates, which it estimates from all votes (Dawid and Skene 1979). A reviewer's
             deciding vote replaces the others.
     """
-    asked: dict[Compared, list[Vote]] = {}
+    asked: dict[QuestionKey, list[Vote]] = {}
     for vote in votes:
         if vote.outcome in DECIDED:
-            asked.setdefault((vote.item, vote.left, vote.right), []).append(vote)
+            asked.setdefault(vote.question, []).append(vote)
     estimated = _dawid_skene(asked) if aggregate == "dawid_skene" else {}
     decided: dict[str, list[Decided]] = {}
     for key, given in asked.items():
@@ -85,7 +83,7 @@ def _count(given: Sequence[Vote], *, weighted: bool) -> tuple[Result, float, flo
     return result, share, abs(lead) / len(given)
 
 
-def _dawid_skene(asked: Mapping[Compared, Sequence[Vote]]) -> dict[Compared, tuple[Result, float, float]]:
+def _dawid_skene(asked: Mapping[QuestionKey, Sequence[Vote]]) -> dict[QuestionKey, tuple[Result, float, float]]:
     """(result, share, weight) of each comparison by the probabilities of its results."""
     from palate.stats.annotation.aggregation import dawid_skene
 
@@ -95,7 +93,7 @@ def _dawid_skene(asked: Mapping[Compared, Sequence[Vote]]) -> dict[Compared, tup
     found = dawid_skene(votes)
     winners = found.winners()
     results = {}
-    for key, row in zip(cast("tuple[Compared, ...]", found.items), found.posteriors.tolist(), strict=True):
+    for key, row in zip(cast("tuple[QuestionKey, ...]", found.items), found.posteriors.tolist(), strict=True):
         of = dict(zip(found.labels, row, strict=True))
         for_left, for_right = of.get("left", 0.0), of.get("right", 0.0)
         share = for_left + (1 - for_left - for_right) / 2

@@ -131,7 +131,7 @@ def _ratings(votes: Iterable[Vote]) -> list[list[str | None]]:
     """Comparisons as rows of outcomes, one entry for each person."""
     found: dict[tuple[str, int, int], dict[str, str]] = {}
     for vote in votes:
-        found.setdefault((vote.item, vote.left, vote.right), {})[vote.who] = vote.outcome
+        found.setdefault(vote.question, {})[vote.who] = vote.outcome
     people = sorted({name for given in found.values() for name in given})
     return [[given.get(name) for name in people] for given in found.values()]
 

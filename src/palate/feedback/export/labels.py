@@ -11,7 +11,7 @@ from palate.feedback.candidates import Candidates
 from palate.feedback.export.aggregate import Aggregate, Decided, decide
 from palate.feedback.export.lineage import VoteSource, lineage
 from palate.feedback.export.pairs import check_answers, unusable
-from palate.feedback.votes import Vote
+from palate.feedback.votes import QuestionKey, Vote
 from palate.records import LabelledCompletion
 
 
@@ -79,7 +79,7 @@ def make_labels(
     *,
     aggregate: Aggregate = "majority",
     min_votes: int = 1,
-    flagged: Collection[tuple[str, int, int]] = (),
+    flagged: Collection[QuestionKey] = (),
 ) -> Labels:
     """A label for each answer that was always preferred (desirable), or always rejected or called bad (undesirable).
 

@@ -13,7 +13,7 @@ from palate.errors import DataError
 from palate.feedback.candidates import Candidates
 from palate.feedback.export.aggregate import Aggregate, Decided, decide
 from palate.feedback.export.lineage import VoteSource, lineage
-from palate.feedback.votes import Vote
+from palate.feedback.votes import QuestionKey, Vote
 from palate.records import PreferencePair
 
 Select: TypeAlias = Literal["all", "extremes"]
@@ -102,7 +102,7 @@ def make_pairs(
     select: Select = "all",
     aggregate: Aggregate = "majority",
     min_votes: int = 1,
-    flagged: Collection[tuple[str, int, int]] = (),
+    flagged: Collection[QuestionKey] = (),
 ) -> Pairs:
     """The pairs of answers of which the votes prefer one.
 
@@ -154,9 +154,7 @@ def pair_row(record: PreferencePair) -> dict[str, Any]:
     return {"id": record.id, **palate_row(record), "weight": record.weight}
 
 
-def unusable(
-    item: str, result: Decided, min_votes: int, flagged: Collection[tuple[str, int, int]], useless: str
-) -> str | None:
+def unusable(item: str, result: Decided, min_votes: int, flagged: Collection[QuestionKey], useless: str) -> str | None:
     """Why a comparison gives no row; None if it may. `useless` is the result that says nothing."""
     if (item, result.left, result.right) in flagged:
         return "flagged"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from palate.errors import UsageError
-from palate.feedback.votes import DECIDED, Vote, valid_votes
+from palate.feedback.votes import DECIDED, QuestionKey, Vote, valid_votes
 
 Voters: TypeAlias = Literal["people", "judges", "all"]
 
@@ -27,7 +27,7 @@ class FilteredVotes:
 
     votes: tuple[Vote, ...]
     left_out: Mapping[str, int]
-    flagged: frozenset[tuple[str, int, int]]
+    flagged: frozenset[QuestionKey]
     kinds: Mapping[str, int]
 
 
@@ -53,7 +53,7 @@ def filter_votes(votes: Iterable[Vote], *, voters: Voters | None = None, identit
     votes = list(votes)
     valid = valid_votes(votes)
     left_out: Counter[str] = Counter({"superseded": len(votes) - len(valid)})
-    flagged = _compared(vote for vote in valid if vote.outcome == "flag")
+    flagged = frozenset(vote.question for vote in valid if vote.outcome == "flag")
     kept = []
     for vote in valid:
         reason = _reason(vote, identity_leaks)
@@ -77,13 +77,9 @@ def filter_votes(votes: Iterable[Vote], *, voters: Voters | None = None, identit
     return FilteredVotes(
         counted,
         {reason: count for reason, count in left_out.most_common() if count},
-        flagged - _compared(vote for vote in counted if vote.deciding),
+        flagged.difference(vote.question for vote in counted if vote.deciding),
         dict(Counter(vote.kind for vote in counted)),
     )
-
-
-def _compared(votes: Iterable[Vote]) -> frozenset[tuple[str, int, int]]:
-    return frozenset((vote.item, vote.left, vote.right) for vote in votes)
 
 
 def _reason(vote: Vote, identity_leaks: bool) -> str | None:

@@ -14,12 +14,12 @@ from palate.feedback.judges.cache import Judgements
 from palate.feedback.judges.chat import ChatClient, ChatReply
 from palate.feedback.judges.interview import Interview, JudgeRequest, sha256
 from palate.feedback.judges.preparation import Preparation, PreparationKind, read_preparation, reply_text
-from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint, stable_facts
+from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint
 from palate.feedback.judges.prompt import BUILT_IN, load_prompt
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.judges.settings import ApiSettings
 from palate.feedback.judges.usage import Meter
-from palate.models.generation.endpoints.completion import Completion
+from palate.models.generation.endpoints.endpoint import identifying_facts
 from palate.models.generation.endpoints.engine import Engine
 from palate.records import Columns, EachJudge, Messages, Verdict
 from palate.store.tables import Judgement
@@ -166,10 +166,10 @@ class ApiJudge(EachJudge):
         """
         if self._endpoint is None:
             engine = self._client.engine
-            facts = stable_facts(engine)
+            facts = identifying_facts(engine.model_facts())
             known = self._judgements.endpoint(endpoint_identity(engine.base_url, engine.name, facts), engine.base_url)
             if known is None:
-                known = probe_endpoint(engine, facts, sent=self._probed)
+                known = probe_endpoint(engine, facts, sent=self.meter.probed)
                 if known.certain:
                     self._judgements.add_endpoint(known)
             self._endpoint = known
@@ -223,10 +223,6 @@ class ApiJudge(EachJudge):
         if self._settings.logprobs and not endpoint.logprobs:
             raise ConfigError(f"--logprobs: {endpoint.model} at {endpoint.base_url} returns no log-probabilities")
         return Interview(self.prompt, self._settings, endpoint)
-
-    def _probed(self, reply: Completion | None) -> None:
-        counts = (None, None) if reply is None else (reply.prompt_tokens, reply.completion_tokens)
-        self.meter.probed(*counts)
 
     def _received(self, interview: Interview, question: JudgeRequest, reply: ChatReply) -> Verdict:
         """The verdict of a reply, which is stored first."""

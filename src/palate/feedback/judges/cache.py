@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import select
@@ -29,13 +31,10 @@ class Judgements:
 
     def __init__(self, url: str | None = None) -> None:
         self._url = url
-        self._opened: Store | None = None
 
-    @property
+    @cached_property
     def store(self) -> Store:
-        if self._opened is None:
-            self._opened = open_store(self._url)
-        return self._opened
+        return open_store(self._url)
 
     def known(self, keys: Sequence[str]) -> dict[str, Judgement]:
         """Key → judgement, of those that the store has."""
@@ -92,7 +91,7 @@ class Judgements:
             identity=endpoint.identity,
             base_url=endpoint.base_url,
             model=endpoint.model,
-            endpoint=endpoint.to_json(),
+            endpoint=asdict(endpoint),
             at=datetime.now(UTC),
         )
 

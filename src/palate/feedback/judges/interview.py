@@ -77,19 +77,21 @@ class Interview:
         more: dict[str, Any] = response_format(self.prompt, criteria, self.mode)
         if self.settings.logprobs:
             more = {**more, "logprobs": True, "top_logprobs": TOP}
-        request = self._request("\n\n".join(filter(None, parts)), self.prompt.max_tokens, more)
+        asked = Message("user", "\n\n".join(filter(None, parts)))
+        request = self._request((asked,), self.prompt.max_tokens, more)
         shown = {"prompt": sha256(conversation), "first": sha256(first), "second": sha256(second)}
         return JudgeRequest(self._key(request), request, criteria, own_answer, shown)
 
     def preparation(self, kind: PreparationKind, conversation: str) -> JudgeRequest:
         """The request for criteria, or for an answer of the judge's own."""
-        request = self._request(preparation_text(kind, self.prompt, conversation), PREPARATION_TOKENS, {})
+        asked = Message("user", preparation_text(kind, self.prompt, conversation))
+        request = self._request((asked,), PREPARATION_TOKENS, {})
         return JudgeRequest(self._key(request), request, contents={"prompt": sha256(clean(conversation))})
 
     def own(self, conversation: Messages, max_tokens: int) -> JudgeRequest:
         """A request of the caller's own. Its key depends on its text, not on the judge's prompt."""
         conversation = tuple(replace(message, content=clean(message.content)) for message in conversation)
-        request = self._with(conversation, max_tokens, {})
+        request = self._request(conversation, max_tokens, {})
         texts = {f"message {number}": sha256(message.content) for number, message in enumerate(conversation, 1)}
         return JudgeRequest(self._key(request, prompt=""), request, contents=texts)
 
@@ -132,10 +134,7 @@ class Interview:
             "contents": dict(asked.contents),
         }
 
-    def _request(self, text: str, max_tokens: int, more: Mapping[str, Any]) -> ChatRequest:
-        return self._with((Message("user", text),), max_tokens, more)
-
-    def _with(self, messages: Messages, max_tokens: int, more: Mapping[str, Any]) -> ChatRequest:
+    def _request(self, messages: Messages, max_tokens: int, more: Mapping[str, Any]) -> ChatRequest:
         if self.settings.temperature and self.endpoint.seed:
             more = {**more, "seed": self.settings.repeat}
         return ChatRequest(

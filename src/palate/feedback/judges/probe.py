@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from palate.artifacts import json_hash
 from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.chat import without_thinking
 from palate.models.generation.endpoints.completion import Completion
-from palate.models.generation.endpoints.endpoint import identifying_facts
 from palate.models.generation.endpoints.engine import Engine
 from palate.models.generation.endpoints.pool import read_endpoints
 
@@ -80,9 +79,6 @@ class Endpoint:
         """SHA-256 of what the endpoint says its model is; of its URL and the model's name if it says nothing."""
         return endpoint_identity(self.base_url, self.model, self.facts)
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Endpoint:
         known = {entry.name for entry in fields(cls)}
@@ -95,21 +91,13 @@ def endpoint_identity(base_url: str, model: str, facts: Mapping[str, Any]) -> st
     return json_hash([model, known])
 
 
-def stable_facts(engine: Engine) -> dict[str, Any]:
-    """What the list of models says about the model and would say again after a restart.
-
-    Raises:
-        EngineError: the endpoint cannot be reached.
-    """
-    return identifying_facts(engine.model_facts())
-
-
 def probe_endpoint(
     engine: Engine, facts: Mapping[str, Any], *, sent: Callable[[Completion | None], None] = lambda _: None
 ) -> Endpoint:
     """Ask the endpoint what it can do, in about seven short requests.
 
     Args:
+        facts: what the list of models says about the model and would say again after a restart.
         sent: called for each request, with its reply, to count them.
 
     Raises:

@@ -106,22 +106,29 @@ def _from_yaml(path: Path, name: str) -> JudgePrompt:
         raise ConfigError(f"--prompt {path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict) or not isinstance(found.get("text"), str):
         raise ConfigError(f"--prompt {path}: needs a text with {', '.join(f'{{{each}}}' for each in _REQUIRED)}")
-    known = ("name", "version", "kind", "output", "ties", "max_tokens", "criteria", "text", "rubric")
-    unknown = next((str(key) for key in found if key not in known), None)
+    defaults: dict[str, Any] = {
+        "name": name,
+        "version": 1,
+        "kind": "pairwise",
+        "output": "reasoned",
+        "ties": True,
+        "max_tokens": 500,
+        "criteria": list(_DEFAULT_CRITERIA),
+        "text": "",
+        "rubric": "",
+    }
+    unknown = next((str(key) for key in found if key not in defaults), None)
     if unknown is not None:
-        raise ConfigError(f"--prompt {path}: {unknown} is not a field of a prompt; those are {', '.join(known)}")
-    prompt = JudgePrompt(
-        name=str(found.get("name", name)),
-        version=_typed(found, "version", int, 1, path),
-        kind=_one_of(found.get("kind", "pairwise"), PromptKind, "kind", path),
-        output=_one_of(found.get("output", "reasoned"), Output, "output", path),
-        ties=_typed(found, "ties", bool, True, path),
-        max_tokens=_typed(found, "max_tokens", int, 500, path),
-        criteria=tuple(str(each) for each in _typed(found, "criteria", list, list(_DEFAULT_CRITERIA), path)),
-        text=found["text"],
-        rubric=_typed(found, "rubric", str, "", path),
-    )
-    return _checked(prompt, str(path))
+        raise ConfigError(f"--prompt {path}: {unknown} is not a field of a prompt; those are {', '.join(defaults)}")
+    values = {**defaults, **found, "name": str(found.get("name", name))}
+    for field, allowed in (("kind", get_args(PromptKind)), ("output", get_args(Output))):
+        if values[field] not in allowed:
+            raise ConfigError(f"--prompt {path}: {field} {values[field]!r} is not one of {', '.join(allowed)}")
+    for field, default in defaults.items():
+        value, kind = values[field], type(default)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ConfigError(f"--prompt {path}: {field} must be of type {kind.__name__}, not {value!r}")
+    return _checked(JudgePrompt(**{**values, "criteria": tuple(map(str, values["criteria"]))}), str(path))
 
 
 def _checked(prompt: JudgePrompt, where: str) -> JudgePrompt:
@@ -154,16 +161,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--prompt {path}: cannot be read: {error}") from error
-
-
-def _one_of(value: Any, allowed: Any, field: str, path: Path) -> Any:
-    if value not in get_args(allowed):
-        raise ConfigError(f"--prompt {path}: {field} {value!r} is not one of {', '.join(get_args(allowed))}")
-    return value
-
-
-def _typed(found: dict[str, Any], field: str, kind: type, default: Any, path: Path) -> Any:
-    value = found.get(field, default)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ConfigError(f"--prompt {path}: {field} must be of type {kind.__name__}, not {value!r}")
-    return value

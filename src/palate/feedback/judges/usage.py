@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from palate.charts.text import amount
+from palate.models.generation.endpoints.completion import Completion
 
 CHARACTERS_PER_TOKEN = 4
 """A usual rule for English text; it is used where the endpoint has not reported a count yet."""
@@ -118,10 +119,11 @@ class Meter:
         self.replies += 1
         self._count(reserved, given, made)
 
-    def probed(self, prompt_tokens: int | None, completion_tokens: int | None) -> None:
-        """Count a request of a probe."""
+    def probed(self, reply: Completion | None) -> None:
+        """Count a request of a probe, with its reply."""
         self.probes += 1
-        self._add(prompt_tokens or 0, completion_tokens or 0)
+        if reply is not None:
+            self._add(reply.prompt_tokens or 0, reply.completion_tokens or 0)
 
     def lost(self, reserved: float, characters: int, *, billed: bool) -> None:
         """Count a request without a reply. It may be billed unless the endpoint refused it."""

@@ -20,12 +20,12 @@ from palate.feedback.campaigns.identity_leak import leaked_name
 from palate.feedback.campaigns.schema import CampaignSchema
 from palate.feedback.campaigns.task_order import priority
 from palate.feedback.candidates import SAME_MODEL, Candidates, Origin, read_prompt
+from palate.feedback.page.chat import Chat, Ended
 from palate.feedback.queue.slots import lock_campaign, lock_participant
 from palate.feedback.queue.stored_votes import is_valid
 from palate.feedback.transfer import import_candidates
 from palate.feedback.votes import Shown
-from palate.models.generation.decoding import Decoding
-from palate.records import Answer, Message, Messages
+from palate.records import Message, Messages
 from palate.store.tables import Campaign, Item, Lease, Response, Task, VoteRow
 
 CAMPAIGN = "free-prompts"
@@ -35,23 +35,6 @@ SCHEMA = CampaignSchema(
     tags=("wrong", "incomplete", "off topic", "unclear", "too long", "unsafe"),
     lease_minutes=24 * 60,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenAnswer:
-    """A complete answer and how it was made.
-
-    Attributes:
-        answer: the text and its end.
-        model: the name that the user gave.
-        identity: content hash of the weights, if known.
-        seed: of its sampling.
-    """
-
-    answer: Answer
-    model: str
-    identity: str | None
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,46 +62,49 @@ class LastVote:
     chosen: str | None
 
 
+def exchange_row(chat: Chat, prompt: Messages, ends: Sequence[Ended], after: str) -> Candidates:
+    """A prompt with both models' answers, as a row of candidates.
+
+    Args:
+        prompt: the whole conversation.
+        ends: the two answers, in the order of the models.
+        after: id of the vote after which the conversation went on; "" for a new one.
+    """
+    how = {name: value for name, value in asdict(chat.decoding).items() if name != "seed"}
+    columns = {**({SAME_MODEL: True} if chat.same else {}), **({"after": after} if after else {})}
+    row = Candidates(f"free-{uuid.uuid4()}", prompt, tuple(end.answer for end in ends), columns=columns)
+    pairs = zip(chat.models, ends, strict=True)
+    return row.with_origins([Origin(model.name, model.identity, end.seed, how) for model, end in pairs])
+
+
 def record_exchange(
-    session: Session,
-    user_id: int,
-    who: str,
-    prompt: Messages,
-    written: Sequence[WrittenAnswer],
-    decoding: Decoding,
-    *,
-    shown: Shown,
-    same: bool,
-    after: str,
-    now: datetime,
+    session: Session, user_id: int, who: str, row: Candidates, *, shown: Shown, now: datetime
 ) -> str | None:
     """Store a prompt with its two answers and give it to the person; returns the lease to vote with.
 
     Answers with equal texts are stored too, but there is nothing to compare: then it returns None.
 
     Args:
-        prompt: the whole conversation.
-        written: two answers, in the order of the models.
-        shown: which of them is shown first.
-        same: whether both are by the same weights.
-        after: id of the vote after which the conversation went on; "" for a new one.
+        row: of `exchange_row`.
+        shown: which of its answers is shown first.
     """
     campaign = _campaign(session, who)
     schema = current_schema(session, campaign.id)
     participant = lock_participant(session, campaign.id, user_id)
-    item = _add_item(session, prompt, written, decoding, same=same, after=after)
-    if written[0].answer.text == written[1].answer.text:
+    import_candidates(session, CAMPAIGN, [row])
+    if row.completions[0].text == row.completions[1].text:
         return None
+    item = session.scalars(select(Item.id).where(Item.campaign_id == campaign.id, Item.name == row.id)).one()
     task = Task(
         campaign_id=campaign.id,
-        item_id=item.id,
+        item_id=item,
         left=0,
         right=1,
         wanted=schema.votes_per_item,
         open=schema.votes_per_item - 1,
-        priority=priority(schema.seed, item.name),
+        priority=priority(schema.seed, row.id),
         probability=None,
-        identity_leak=any(leaked_name(entry.answer.text) is not None for entry in written),
+        identity_leak=any(leaked_name(answer.text) is not None for answer in row.completions),
     )
     session.add(task)
     session.flush()
@@ -184,18 +170,6 @@ def _campaign(session: Session, who: str) -> Campaign:
     if campaign_id is None:
         campaign_id = create_campaign(session, CAMPAIGN, SCHEMA, who).id
     return lock_campaign(session, campaign_id, change=True)
-
-
-def _add_item(
-    session: Session, prompt: Messages, written: Sequence[WrittenAnswer], decoding: Decoding, *, same: bool, after: str
-) -> Item:
-    how = {name: value for name, value in asdict(decoding).items() if name != "seed"}
-    columns = {**({SAME_MODEL: True} if same else {}), **({"after": after} if after else {})}
-    row = Candidates(f"free-{uuid.uuid4()}", prompt, tuple(entry.answer for entry in written), columns=columns)
-    origins = [Origin(entry.model, entry.identity, entry.seed, how) for entry in written]
-    import_candidates(session, CAMPAIGN, [row.with_origins(origins)])
-    items = select(Item).join(Campaign, Campaign.id == Item.campaign_id).where(Campaign.name == CAMPAIGN)
-    return session.scalars(items.where(Item.name == row.id)).one()
 
 
 def _last_vote(session: Session, row: VoteRow) -> LastVote:

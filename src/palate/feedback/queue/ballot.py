@@ -75,15 +75,12 @@ class Ballot:
     def strength(self) -> Literal[1, 2]:
         return 2 if self.choice.endswith("_much") else 1
 
-    def scores(self, shown: Shown) -> dict[str, tuple[float, float]]:
-        """Per dimension the scores (left, right)."""
-        turned = shown == "right_first"
-        return {
-            name: (second, first) if turned else (first, second) for name, (first, second) in self.dimensions.items()
-        }
-
     def vote(self, shown: Shown, *, item: str, left: int, right: int, who: str, when: str) -> Vote:
         """The vote of a person on two answers of an item."""
+        scores = {
+            name: (first, second) if shown == "left_first" else (second, first)
+            for name, (first, second) in self.dimensions.items()
+        }
         return Vote(
             item=item,
             left=left,
@@ -96,7 +93,7 @@ class Ballot:
             kind="person",
             strength=self.strength,
             tags=self.tags,
-            dimensions=self.scores(shown),
+            dimensions=scores,
             seconds=self.seconds,
             seconds_total=self.seconds_total,
         )

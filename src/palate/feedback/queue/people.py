@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,26 +65,27 @@ def people(session: Session, campaign_name: str) -> list[PersonProgress]:
     ).all()
     votes, states, repeats = _votes(session, campaign), _states(session, campaign), _repeats(session, campaign)
     return [
-        _person(user, name, votes.get(user), states.get(user, {}), repeats.get(user, (0, 0))) for user, name in names
+        _person(user, name, votes.get(user, (0,) * 7), states.get(user, {}), repeats.get(user, (0, 0)))
+        for user, name in names
     ]
 
 
 def _person(
-    user_id: int, name: str, votes: Any | None, states: Mapping[str, int], repeats: tuple[int, int]
+    user_id: int, name: str, votes: Sequence[Any], states: Mapping[str, int], repeats: tuple[int, int]
 ) -> PersonProgress:
-    won = votes.won if votes is not None else 0
-    seconds = float(votes.seconds or 0) if votes is not None else 0.0
+    count, timed, seconds, won, first, gold, right = votes
+    seconds = float(seconds or 0)
     return PersonProgress(
         user_id=user_id,
         name=name,
-        votes=votes.votes if votes is not None else 0,
+        votes=count,
         skipped=states.get("skipped", 0),
         flagged=states.get("flagged", 0),
         seconds=seconds,
-        per_hour=3600 * votes.timed / seconds if votes is not None and seconds > 0 else None,
-        left_share=_share(votes.first, won) if votes is not None else None,
-        side_bias=binomial_exact(votes.first, won) if votes is not None and won else None,
-        gold_accuracy=_share(votes.right_gold, votes.gold) if votes is not None else None,
+        per_hour=3600 * timed / seconds if seconds > 0 else None,
+        left_share=_share(first, won),
+        side_bias=binomial_exact(first, won) if won else None,
+        gold_accuracy=_share(right, gold),
         self_consistency=_share(*repeats),
     )
 
@@ -93,8 +94,12 @@ def _share(successes: int, n: int) -> Interval | None:
     return wilson(successes, n) if n else None
 
 
-def _votes(session: Session, campaign: int) -> dict[int, Any]:
-    """Sums of each person's valid votes that decide something."""
+def _votes(session: Session, campaign: int) -> dict[int, Sequence[Any]]:
+    """Seven numbers of each person's valid votes that decide something.
+
+    How many, those with a time, active seconds, those with a winner, those that the answer shown first won, those on
+    gold tasks, and the right ones of these.
+    """
     decided = VoteRow.outcome.in_(("left", "right"))
     first_won = or_(
         and_(VoteRow.outcome == "left", VoteRow.shown == "left_first"),
@@ -105,20 +110,20 @@ def _votes(session: Session, campaign: int) -> dict[int, Any]:
     rows = session.execute(
         select(
             VoteRow.user_id,
-            func.count().label("votes"),
-            func.count(VoteRow.seconds).label("timed"),
-            func.sum(active).label("seconds"),
-            _sum(decided).label("won"),
-            _sum(first_won).label("first"),
-            _sum(VoteRow.gold).label("gold"),
-            _sum(known).label("right_gold"),
+            func.count(),
+            func.count(VoteRow.seconds),
+            func.sum(active),
+            _sum(decided),
+            _sum(first_won),
+            _sum(VoteRow.gold),
+            _sum(known),
         )
         .join(Lease, Lease.id == VoteRow.lease_id)
         .join(Task, Task.id == Lease.task_id)
         .where(Lease.campaign_id == campaign, VoteRow.outcome.in_(DECIDED), is_valid())
         .group_by(VoteRow.user_id)
     )
-    return {row.user_id: row for row in rows}
+    return {user: sums for user, *sums in rows}
 
 
 def _states(session: Session, campaign: int) -> dict[int, dict[str, int]]:

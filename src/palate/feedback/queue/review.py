@@ -15,7 +15,7 @@ from palate.feedback.campaigns.campaign import find_campaign
 from palate.feedback.campaigns.schema import read_schema
 from palate.feedback.candidates import read_prompt
 from palate.feedback.queue.ballot import Ballot
-from palate.feedback.queue.slots import lock_campaign, lock_task
+from palate.feedback.queue.slots import lock_campaign, lock_row
 from palate.feedback.queue.stored_votes import PairKey, counts, is_valid, on_task, request_key, vote_of_request
 from palate.feedback.transfer import to_row, to_vote
 from palate.feedback.votes import DECIDED, Vote, time_text
@@ -143,7 +143,7 @@ def decide(session: Session, task_id: int, user_id: int, ballot: Ballot, now: da
     if task is None:
         raise UsageError(f"there is no task {task_id}; reload the page")
     campaign = lock_campaign(session, task.campaign_id)
-    task = lock_task(session, task_id)
+    task = lock_row(session, Task, task_id)
     ballot.check(read_schema(session, campaign))
     item = session.get_one(Item, task.item_id)
     earlier = vote_of_request(session, user_id, ballot)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import case, false, func, select
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +16,8 @@ from sqlalchemy.orm import Session
 
 from palate.errors import UsageError
 from palate.store.tables import Campaign, Lease, Participant, Task
+
+Locked = TypeVar("Locked", Lease, Task)
 
 _FRESH: Mapping[str, Any] = {"populate_existing": True}
 """A row is read again after its lock was waited for."""
@@ -63,20 +65,11 @@ def lock_participant(session: Session, campaign_id: int, user_id: int) -> Partic
     return session.scalars(wanted).one()
 
 
-def lock_lease(session: Session, lease_id: str) -> Lease:
-    """The lease, which does not expire until the transaction ends."""
+def lock_row(session: Session, table: type[Locked], key: int | str) -> Locked:
+    """The row of this id, which nobody else changes until the transaction ends."""
     if _runs_alone(session):
-        return session.get_one(Lease, lease_id)
-    return session.scalars(
-        select(Lease).where(Lease.id == lease_id).with_for_update().execution_options(**_FRESH)
-    ).one()
-
-
-def lock_task(session: Session, task_id: int) -> Task:
-    """The task, which nobody else changes until the transaction ends."""
-    if _runs_alone(session):
-        return session.get_one(Task, task_id)
-    return session.scalars(select(Task).where(Task.id == task_id).with_for_update().execution_options(**_FRESH)).one()
+        return session.get_one(table, key)
+    return session.scalars(select(table).where(table.id == key).with_for_update().execution_options(**_FRESH)).one()
 
 
 def uses_slot(task: Task, lease: Lease) -> bool:
@@ -134,7 +127,7 @@ def release_expired(session: Session, now: datetime, campaign_id: int | None = N
     leases = session.scalars(ended).all()
     for lease in sorted(leases, key=lambda lease: lease.task_id):
         lease.state = "expired"
-        update_open(session, lock_task(session, lease.task_id))
+        update_open(session, lock_row(session, Task, lease.task_id))
     session.flush()
     return len(leases)
 

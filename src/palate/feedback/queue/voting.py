@@ -20,9 +20,8 @@ from palate.feedback.queue.assignment import Assignment, active_lease, assignmen
 from palate.feedback.queue.ballot import Ballot
 from palate.feedback.queue.slots import (
     lock_campaign,
-    lock_lease,
     lock_participant,
-    lock_task,
+    lock_row,
     release_expired,
     update_open,
     uses_slot,
@@ -101,12 +100,12 @@ def submit(session: Session, lease_id: str, user_id: int, ballot: Ballot, now: d
         raise UsageError("this task was not given to you; reload the page")
     campaign = lock_campaign(session, lease.campaign_id)
     person = lock_participant(session, campaign.id, user_id)
-    lease = lock_lease(session, lease.id)
+    lease = lock_row(session, Lease, lease.id)
     ballot.check(read_schema(session, campaign, lease.schema_version))
     earlier = vote_of_request(session, user_id, ballot)
     if earlier is None and lease.state in _FINISHED:
         earlier = _valid_row(session, lease)
-    task = lock_task(session, lease.task_id)
+    task = lock_row(session, Task, lease.task_id)
     item = session.get_one(Item, task.item_id)
     if earlier is not None:
         return Receipt("already", to_vote(earlier, item.name))
@@ -156,7 +155,7 @@ def undo(session: Session, campaign_name: str, user_id: int, now: datetime) -> A
     if last is None:
         return None
     row, lease = last
-    task = lock_task(session, lease.task_id)
+    task = lock_row(session, Task, lease.task_id)
     decided = lease.state == "voted"
     if not decided and uses_slot(task, lease) and task.open == 0:
         return None

@@ -75,9 +75,7 @@ class GateFields(Fields):
     length_ratio: tuple[float, float] = Field((0.8, 1.25), description="Range of mean length, candidate : incumbent.")
     empty_or_repeated: float = Field(0.005, ge=0, le=1, description="Largest share of empty or repeating answers.")
     latency_p95: float | None = Field(
-        None,
-        ge=0,
-        description="Largest increase of the 95th percentile of the latency: 0.1 is 10 %.",
+        None, ge=0, description="Largest increase of the 95th percentile of the latency: 0.1 is 10 %."
     )
     judged: float = Field(0.98, gt=0, le=1, description="Smallest share of prompts with a verdict.")
     consistency: float = Field(0.6, ge=0, le=1, description="Smallest share of equal verdicts in both orders.")

@@ -9,13 +9,50 @@ rows are saved for backward instead of computed twice. A prompt's keys and value
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from palate.models.attention.segments import Segment, segments, visible
 from palate.text.batch import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Consecutive queries and the keys that they may see: a shared prefix, then their own past and themselves.
+
+    Attributes:
+        start, end: range of the queries, and of their own keys, in the packed row.
+        prefix: range of the prompt's keys in the packed row; empty if the prompt is part of the segment itself.
+    """
+
+    start: int
+    end: int
+    prefix: tuple[int, int]
+
+
+def segments(layout: Layout) -> list[Segment]:
+    """Per group: [prompt, first completion] as one causal row, then each other completion after its prompt."""
+    found: list[Segment] = []
+    for span in layout.spans:
+        end = span.start + span.prompt + sum(span.completions[:1])
+        if end > span.start:
+            found.append(Segment(span.start, end, (span.start, span.start)))
+        for n in span.completions[1:]:
+            if n:
+                found.append(Segment(end, end + n, (span.start, span.start + span.prompt)))
+            end += n
+    return found
+
+
+def visible(tensor: Tensor, part: Segment) -> Tensor:
+    """Keys or values [..., keys, d] that the segment may see, of the row's [..., T, d]; a view if it has no prefix."""
+    own = tensor[..., part.start : part.end, :]
+    first, last = part.prefix
+    return own if first == last else torch.cat([tensor[..., first:last, :], own], dim=-2)
+
 
 # Queries scored together: larger blocks waste products above the diagonal, smaller ones waste calls.
 QUERY_BLOCK = 128
@@ -30,13 +67,8 @@ KEPT_KEYS = 1024
 
 
 def tree_forward(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    parts: Sequence[Segment],
-    scaling: float,
-    keep: bool,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Segment], scaling: float, keep: bool
+) -> tuple[Tensor, list[Tensor]]:
     """Attention [T, H, d_v] of a packed row, of query [H, T, d], key [Hkv, T, d] and value [Hkv, T, d_v].
 
     Args:
@@ -48,7 +80,7 @@ def tree_forward(
     width = value.shape[-1]
     out = query.new_empty(tokens, heads, width)
     grouped = query.view(key.shape[0], -1, *query.shape[1:])  # [Hkv, G, T, d]
-    kept: list[torch.Tensor] = []
+    kept: list[Tensor] = []
     for part in parts:
         k, v = _padded(key, part), _padded(value, part)
         for rows, seen, padded in _blocks(part):
@@ -61,14 +93,14 @@ def tree_forward(
 
 
 def tree_backward(
-    grad: torch.Tensor,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
     parts: Sequence[Segment],
     scaling: float,
-    kept: Sequence[torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    kept: Sequence[Tensor],
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query [H, T, d] in its dtype, of key [Hkv, T, d] and value [Hkv, T, d_v] in float32.
 
     `grad` is the gradient of the output, [T, H, d_v].
@@ -96,7 +128,7 @@ def tree_backward(
     return d_query, d_key, d_value
 
 
-def _add_to_visible(total: torch.Tensor, part_grad: torch.Tensor, part: Segment, factor: float) -> None:
+def _add_to_visible(total: Tensor, part_grad: Tensor, part: Segment, factor: float) -> None:
     """Add the gradient [Hkv, seen, d] of the first `seen` keys of `visible` to the row's [Hkv, T, d]."""
     first, last = part.prefix
     shared = last - first
@@ -106,7 +138,7 @@ def _add_to_visible(total: torch.Tensor, part_grad: torch.Tensor, part: Segment,
     total[:, part.start : part.start + part_grad.shape[1]].add_(part_grad, alpha=factor)
 
 
-def _padded(tensor: torch.Tensor, part: Segment) -> torch.Tensor:
+def _padded(tensor: Tensor, part: Segment) -> Tensor:
     """`visible` keys or values [Hkv, keys, d], with zeros up to a multiple of TILE."""
     seen = visible(tensor, part)
     return F.pad(seen, (0, 0, 0, -seen.shape[1] % TILE))
@@ -122,7 +154,7 @@ def _blocks(part: Segment) -> Iterator[tuple[slice, int, int]]:
         yield slice(part.start + first, part.start + last), seen, seen + -seen % TILE
 
 
-def _probabilities(grouped: torch.Tensor, key: torch.Tensor, rows: slice, seen: int, scaling: float) -> torch.Tensor:
+def _probabilities(grouped: Tensor, key: Tensor, rows: slice, seen: int, scaling: float) -> Tensor:
     """softmax(scaling · q kᵀ) [Hkv, G·n, padded] without the future, of grouped [Hkv, G, T, d], key [Hkv, padded, d].
 
     `key` is contiguous: of a slice's transpose, PyTorch would make a copy.
@@ -132,7 +164,7 @@ def _probabilities(grouped: torch.Tensor, key: torch.Tensor, rows: slice, seen: 
     q = grouped[:, :, rows].reshape(groups, repeat * n, width)
     # beta=0 ignores the first argument; baddbmm scales without another pass over the scores.
     scores = torch.baddbmm(q.new_empty(1), q, key.transpose(1, 2), beta=0, alpha=scaling)
-    # Only the last n keys can be in a query's future, and the padding behind them.
+    # Only the last n keys can be in a query's future, and the padding after them.
     future = torch.full((n, padded - seen + n), float("-inf"), dtype=q.dtype).triu_(1)
     scores.view(groups, repeat, n, padded)[..., seen - n :].add_(future)
     return torch.softmax(scores, dim=-1)
@@ -141,29 +173,21 @@ def _probabilities(grouped: torch.Tensor, key: torch.Tensor, rows: slice, seen: 
 class _CpuTreeAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        parts: Sequence[Segment],
-        scaling: float,
-        keep: bool,
-    ) -> torch.Tensor:
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Segment], scaling: float, keep: bool
+    ) -> Tensor:
         out, kept = tree_forward(query, key, value, parts, scaling, keep)
         ctx.save_for_backward(query, key, value, *kept)
         ctx.parts, ctx.scaling = parts, scaling
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         query, key, value, *kept = ctx.saved_tensors
         d_query, d_key, d_value = tree_backward(grad, query, key, value, ctx.parts, ctx.scaling, kept)
         return d_query, d_key.to(key.dtype), d_value.to(value.dtype), None, None, None
 
 
-def cpu_tree_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scaling: float
-) -> torch.Tensor:
+def cpu_tree_attention(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float) -> Tensor:
     """Tree attention of a packed row on a CPU: [T, H, d_v] from query [H, T, d], key [Hkv, T, d], value [Hkv, T, d_v].
 
     All three have one dtype.

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 from transformers.masking_utils import causal_mask_function
 
@@ -27,7 +28,7 @@ _BLOCK = 128
 _VARIANTS = 64
 
 
-def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
+def _flex(query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
     """See `interface.Attend`; raises ModelError for dropout and attention sinks."""
     call.refuse("FlexAttention")
     rule = causal_mask_function if call.mask is None else call.mask.rule
@@ -38,7 +39,7 @@ def _flex(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Att
     if ratio & (ratio - 1):  # kernels for a ratio that is no power of two have failed (pytorch issue 143117)
         k, v = repeated(q, k, v)
     attend: Any = _compiled() if query.device.type == "cuda" else flex_attention
-    out: torch.Tensor = attend(
+    out: Tensor = attend(
         q,
         k,
         v,
@@ -59,7 +60,7 @@ def block_mask(layout: Layout, rule: MaskFunction, device: torch.device) -> Bloc
     length = -(-layout.tokens // _BLOCK) * _BLOCK
     owner, part, position = (tensor.to(device) for tensor in addresses(layout, length))
 
-    def allowed(b: torch.Tensor, h: torch.Tensor, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    def allowed(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         related = (owner[q] == owner[k]) & ((part[k] < 0) | (part[k] == part[q]))
         return related & (k <= q) & rule(b, h, position[q], position[k])
 
@@ -69,7 +70,7 @@ def block_mask(layout: Layout, rule: MaskFunction, device: torch.device) -> Bloc
     )
 
 
-def addresses(layout: Layout, length: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def addresses(layout: Layout, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """Group, completion (−1 in the prompt) and logical position of each of `length` tokens: int32 [length] each.
 
     Padding after the row's tokens is a group of its own, so that every query sees a key.
@@ -86,10 +87,10 @@ def addresses(layout: Layout, length: int) -> tuple[torch.Tensor, torch.Tensor, 
 
 
 @functools.cache
-def _softcapped(limit: float) -> Callable[..., torch.Tensor]:
+def _softcapped(limit: float) -> Callable[..., Tensor]:
     """One function object for each limit, so that the compiled kernel is reused."""
 
-    def capped(score: torch.Tensor, b: Any, h: Any, q: Any, k: Any) -> torch.Tensor:
+    def capped(score: Tensor, b: Any, h: Any, q: Any, k: Any) -> Tensor:
         del b, h, q, k
         return limit * torch.tanh(score / limit)
 
@@ -97,7 +98,7 @@ def _softcapped(limit: float) -> Callable[..., torch.Tensor]:
 
 
 @functools.cache
-def _compiled() -> Callable[..., torch.Tensor]:
+def _compiled() -> Callable[..., Tensor]:
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _VARIANTS)
     # Rows differ in length from step to step; dynamic shapes let one kernel serve them all.
     return torch.compile(flex_attention, dynamic=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
@@ -21,7 +22,7 @@ from palate.text.batch import Layout
 # Rows of a mask that are compared with a sliding window.
 _ROWS = 16
 
-MaskFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+MaskFunction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 class TreeMask:
@@ -33,10 +34,10 @@ class TreeMask:
 
     def __init__(self, rule: MaskFunction) -> None:
         self.rule = rule
-        self._blocks: dict[tuple[int, int], torch.Tensor | None] = {}
+        self._blocks: dict[tuple[int, int], Tensor | None] = {}
         self._windows: dict[int, int] = {}
 
-    def block(self, queries: int, keys: int, device: torch.device) -> torch.Tensor | None:
+    def block(self, queries: int, keys: int, device: torch.device) -> Tensor | None:
         """Keys visible to the last `queries` of `keys` logical positions: bool [queries, keys]; None if causal."""
         known = (queries, keys)
         if known not in self._blocks:
@@ -73,7 +74,7 @@ def _window_of(rule: MaskFunction, keys: int) -> int:
     zero = torch.zeros((), dtype=torch.long)
     k = torch.arange(keys)[None, :]
 
-    def rows(at: torch.Tensor) -> torch.Tensor:
+    def rows(at: Tensor) -> Tensor:
         return rule(zero, zero, at[:, None], k) & (k <= at[:, None])
 
     width = int(rows(torch.tensor([keys - 1])).sum())
@@ -127,7 +128,7 @@ class AttentionCall:
     scaling: float
     dropout: float
     softcap: float | None
-    sinks: torch.Tensor | None
+    sinks: Tensor | None
 
     def refuse(self, kernel: str, *, softcap: bool = False) -> None:
         """Raise ModelError for dropout, sinks, or (with `softcap`) capped scores, which the kernel cannot express."""
@@ -141,11 +142,11 @@ class AttentionCall:
             raise ModelError(f"{self.layer} has {feature}, which {kernel} cannot express; use attention: tree")
 
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, AttentionCall], torch.Tensor]
+Attend = Callable[[Tensor, Tensor, Tensor, AttentionCall], Tensor]
 """[1, T, heads, d_v] of query [1, heads, T, d], key [1, kv_heads, T, d] and value [1, kv_heads, T, d_v]."""
 
 
-def register(name: str, attend: Attend) -> Callable[..., tuple[torch.Tensor, None]]:
+def register(name: str, attend: Attend) -> Callable[..., tuple[Tensor, None]]:
     """Make a kernel known to transformers by a name; returns the function that layers call.
 
     The function raises ModelError if the layout is missing, or the architecture passes a keyword that is unknown here.
@@ -153,18 +154,18 @@ def register(name: str, attend: Attend) -> Callable[..., tuple[torch.Tensor, Non
 
     def attention(
         module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
         attention_mask: TreeMask | None,
         *,
         dropout: float = 0.0,
         scaling: float | None = None,
         softcap: float | None = None,
-        s_aux: torch.Tensor | None = None,
+        s_aux: Tensor | None = None,
         layout: Layout | None = None,
         **others: Any,
-    ) -> tuple[torch.Tensor, None]:
+    ) -> tuple[Tensor, None]:
         layer = type(module).__name__
         unknown = sorted(k for k, v in others.items() if v is not None and v is not False and k not in _HARMLESS)
         if unknown:
@@ -183,7 +184,7 @@ def register(name: str, attend: Attend) -> Callable[..., tuple[torch.Tensor, Non
     return attention
 
 
-def repeated(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def repeated(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Key and value [1, kv_heads, T, d] with each head as often as query heads [1, heads, T, d] share it."""
     repeat = query.shape[1] // key.shape[1]
     if repeat == 1:
@@ -191,7 +192,7 @@ def repeated(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tup
     return key.repeat_interleave(repeat, dim=1), value.repeat_interleave(repeat, dim=1)
 
 
-def in_one_dtype(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def in_one_dtype(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
     """The three in autocast's dtype, or in the widest of theirs without autocast.
 
     Rotary angles in float32 make queries and keys float32 under autocast, and values stay in bf16. SDPA casts them by

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import ModelError
 
@@ -92,7 +92,7 @@ def reset_rope_lengths(model: nn.Module) -> None:
                 setattr(module, f"{prefix}max_seq_len_cached", module.original_max_seq_len)
 
 
-def forward_by_length(model: Any, forward: Callable[..., torch.Tensor], inputs: Mapping[str, Any]) -> torch.Tensor:
+def forward_by_length(model: Any, forward: Callable[..., Tensor], inputs: Mapping[str, Any]) -> Tensor:
     """The forward pass of a batch in which no row's result depends on other rows.
 
     Args:
@@ -125,7 +125,7 @@ def forward_by_length(model: Any, forward: Callable[..., torch.Tensor], inputs: 
     rows_of: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
         rows_of.setdefault(rule.angles(length), []).append(row)
-    parts: list[torch.Tensor] = []
+    parts: list[Tensor] = []
     for rows in rows_of.values():
         end = max(int(ends[row]) for row in rows)  # padding columns of longer rows would count as length
         if rule.each:

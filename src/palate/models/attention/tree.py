@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from palate.models.attention.cpu import cpu_tree_attention
+from palate.models.attention.cpu import cpu_tree_attention, segments, visible
 from palate.models.attention.interface import AttentionCall, register, repeated
-from palate.models.attention.segments import segments, visible
 
 TREE = "palate_tree"
 
@@ -17,7 +17,7 @@ TREE = "palate_tree"
 _BLOCKS_ON = ("cpu",)
 
 
-def _tree(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
+def _tree(query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
     """See `interface.Attend`."""
     plain = call.mask is None and not call.dropout and call.softcap is None and call.sinks is None
     if plain and query.device.type in _BLOCKS_ON and query.dtype == key.dtype == value.dtype:
@@ -34,18 +34,12 @@ def _tree(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: Att
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous()
 
 
-def _offset_causal(queries: int, offset: int, device: torch.device) -> torch.Tensor:
+def _offset_causal(queries: int, offset: int, device: torch.device) -> Tensor:
     """bool [queries, offset + queries]: each query sees the whole prompt (`offset` keys) and its own past."""
     return torch.ones(queries, offset + queries, dtype=torch.bool, device=device).tril(offset)
 
 
-def _attend(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    allowed: torch.Tensor | None,
-    call: AttentionCall,
-) -> torch.Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None, call: AttentionCall) -> Tensor:
     """[1, heads, n, d_v] of one dense block, query [1, heads, n, d] and keys [1, heads, m, d].
 
     `allowed` None means causal from the upper left corner, n = m.

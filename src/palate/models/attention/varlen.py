@@ -1,6 +1,6 @@
 """Tree attention as one variable-length call for each layer: the fastest form on a CUDA GPU.
 
-A packed row is cut into the segments of `attention.segments`. The queries of all segments are the row itself; the
+A packed row is cut into the segments of `attention.cpu.segments`. The queries of all segments are the row itself; the
 keys are gathered, so that each further completion gets a copy of its prompt's keys in front of its own. Causality is
 aligned to the bottom right: the last query of a segment sees its last key. The gradients of the copies add up through
 the gather.
@@ -15,14 +15,14 @@ import functools
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from palate.errors import ModelError
+from palate.models.attention.cpu import segments
 from palate.models.attention.interface import AttentionCall, in_one_dtype, register
-from palate.models.attention.segments import segments
 from palate.text.batch import Layout
 
 VARLEN = "palate_varlen"
@@ -31,9 +31,8 @@ _WIDEST_HEAD = 256
 _DTYPES = (torch.bfloat16, torch.float16)
 
 
-@dataclass(frozen=True, slots=True)
-class VarlenIndex:
-    """The arguments of a variable-length call, of S segments with K keys in total.
+class VarlenIndex(NamedTuple):
+    """The arguments of a variable-length call, of S segments with K keys in total, in the kernels' order.
 
     Attributes:
         keys: int64 [K], the position in the packed row of each key, segment by segment; None if the keys are the row.
@@ -43,19 +42,14 @@ class VarlenIndex:
         longest: number of keys of the longest segment.
     """
 
-    keys: torch.Tensor | None
-    query_ends: torch.Tensor
-    key_ends: torch.Tensor
+    keys: Tensor | None
+    query_ends: Tensor
+    key_ends: Tensor
     queries: int
     longest: int
 
-    @property
-    def places(self) -> tuple[torch.Tensor, torch.Tensor, int, int]:
-        """In the order in which both kernels take them."""
-        return self.query_ends, self.key_ends, self.queries, self.longest
 
-
-VarlenKernel = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, VarlenIndex, float, int | None], torch.Tensor]
+VarlenKernel = Callable[[Tensor, Tensor, Tensor, VarlenIndex, float, int | None], Tensor]
 """Output [T, H, d] of query [T, H, d], key and value [K, Hkv, d], the index, the factor on the scores, and the number
 of keys that a query sees (None: all up to its own)."""
 
@@ -81,17 +75,17 @@ def varlen_index(layout: Layout, device: torch.device) -> VarlenIndex:
     )
 
 
-def _ends(counts: list[int]) -> torch.Tensor:
+def _ends(counts: list[int]) -> Tensor:
     """int32 [S + 1] from S counts."""
     return torch.tensor([0, *counts]).cumsum(0).to(torch.int32)
 
 
-def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     # From pinned memory the copy does not wait for the GPU.
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def _varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
     """See `interface.Attend`.
 
     Raises:
@@ -111,13 +105,13 @@ class _Gather(torch.autograd.Function):
     """Rows [K, …] of a tensor [T, …]; gradients of a row's copies are added in float32."""
 
     @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, rows: Tensor, index: Tensor) -> Tensor:
         ctx.save_for_backward(index)
         ctx.shape = rows.shape
         return rows.index_select(0, index)
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (index,) = ctx.saved_tensors
         wide = torch.promote_types(grad.dtype, torch.float32)
         total = torch.zeros(ctx.shape, dtype=wide, device=grad.device).index_add_(0, index, grad.to(wide))
@@ -131,60 +125,43 @@ def varlen_kernel() -> tuple[str, VarlenKernel]:
     Raises:
         ModelError: there is none.
     """
-    for name, attribute, adapt in (
-        ("torch.nn.attention.varlen", "varlen_attn", _torch_kernel),
-        ("flash_attn", "flash_attn_varlen_func", _flash_kernel),
-    ):
+    kernels = ("torch.nn.attention.varlen", "varlen_attn"), ("flash_attn", "flash_attn_varlen_func")
+    for name, attribute in kernels:
         try:
             function = getattr(importlib.import_module(name), attribute)
         # A package that was built for another torch fails on import with an error of the linker.
         except (ImportError, AttributeError, OSError):
             continue
         if "window_size" in inspect.signature(function).parameters:
-            return name, adapt(function)
+            return name, _adapted(function)
     raise ModelError("variable-length attention needs torch 2.10 or newer, or the package flash_attn")
 
 
-def _torch_kernel(function: Callable[..., Any]) -> VarlenKernel:
+def _adapted(function: Callable[..., Any]) -> VarlenKernel:
+    """The function of torch, whose options differ between its versions, or of flash_attn with one signature."""
     known = inspect.signature(function).parameters
 
-    def call(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, index: VarlenIndex, scale: float, window: int | None
-    ) -> torch.Tensor:
+    def call(q: Tensor, k: Tensor, v: Tensor, index: VarlenIndex, scale: float, window: int | None) -> Tensor:
         _check_heads(q, v)
-        options: dict[str, Any] = {}
-        if "scale" in known:
+        options: dict[str, Any] = {"window_size": (-1 if window is None else window - 1, 0)}  # −1 is no limit
+        if "softmax_scale" in known:
+            options |= {"softmax_scale": scale, "causal": True}
+        elif "scale" in known:
             options["scale"] = scale
         else:  # the kernel always divides by √d
             q = q * (scale * q.shape[-1] ** 0.5)
         if "enable_gqa" in known:
             options["enable_gqa"] = True
-        else:
+        elif "softmax_scale" not in known:
             repeat = q.shape[1] // k.shape[1]
             k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
-        found: torch.Tensor = function(q, k, v, *index.places, window_size=_reach(window), **options)
+        found: Tensor = function(q, k, v, *index[1:], **options)
         return found
 
     return call
 
 
-def _flash_kernel(function: Callable[..., Any]) -> VarlenKernel:
-    def call(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, index: VarlenIndex, scale: float, window: int | None
-    ) -> torch.Tensor:
-        _check_heads(q, v)
-        options = {"softmax_scale": scale, "causal": True, "window_size": _reach(window)}
-        return function(q, k, v, *index.places, **options)  # type: ignore[no-any-return]
-
-    return call
-
-
-def _reach(window: int | None) -> tuple[int, int]:
-    """Keys to the left and right of a query's own; −1 is no limit."""
-    return (-1 if window is None else window - 1), 0
-
-
-def _check_heads(query: torch.Tensor, value: torch.Tensor) -> None:
+def _check_heads(query: Tensor, value: Tensor) -> None:
     """Raise ModelError for heads that the kernels do not compute: query [T, H, d], value [K, Hkv, d_v]."""
     width = query.shape[-1]
     if query.dtype not in _DTYPES:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 # Bytes of `softmax − onehot` that one call may save for the gradient of the weight.
 KEPT_BYTES = 256 << 20
@@ -28,8 +29,8 @@ _TINY = 1e-30
 
 
 def plain_head_logps(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor, dtype: torch.dtype
-) -> torch.Tensor:
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor, dtype: torch.dtype
+) -> Tensor:
     """log softmax(W h + b)[target] float32 [M], of hidden [M, H], weight [V, H], bias [V] and target_ids int64 [M].
 
     Matrix products are in `dtype`.
@@ -43,13 +44,8 @@ def plain_head_logps(
 class _PlainHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        target_ids: torch.Tensor,
-        dtype: torch.dtype,
-    ) -> torch.Tensor:
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor, dtype: torch.dtype
+    ) -> Tensor:
         need_h, need_w, need_b = ctx.needs_input_grad[:3]
         h, w = hidden.to(dtype), weight.to(dtype)
         b = None if bias is None else bias.to(dtype)
@@ -66,17 +62,15 @@ class _PlainHead(torch.autograd.Function):
                 if d_hidden is not None:
                     torch.mm(error, w, out=d_hidden[part])
         ctx.save_for_backward(h, w, b, target_ids, d_hidden, errors)
-        ctx.dtypes = (hidden.dtype, weight.dtype, None if bias is None else bias.dtype)
         return logps
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         h, w, b, target_ids, d_hidden, errors = ctx.saved_tensors
         need_h, need_w, need_b = ctx.needs_input_grad[:3]
-        h_dtype, w_dtype, b_dtype = ctx.dtypes
         # d logp / d logits = onehot − softmax
         factor = -grad[:, None]
-        grad_h = (d_hidden.float() * factor).to(h_dtype) if need_h else None
+        grad_h = d_hidden.float() * factor if need_h else None  # autograd casts it to the dtype of the input
         if not (need_w or need_b):
             return grad_h, None, None, None, None
         scaled = (h.float() * factor).to(h.dtype)
@@ -92,18 +86,10 @@ class _PlainHead(torch.autograd.Function):
                     grad_w = grad_w.float().add_(error.T @ scaled[part])
                 if grad_b is not None:
                     grad_b = grad_b.float().add_(error.T @ factor[part, 0].to(error.dtype))
-        grad_w = grad_w.to(w_dtype) if grad_w is not None else None
-        return grad_h, grad_w, grad_b.to(b_dtype) if grad_b is not None else None, None, None
+        return grad_h, grad_w, grad_b, None, None
 
 
-def _score(
-    h: torch.Tensor,
-    w: torch.Tensor,
-    b: torch.Tensor | None,
-    target_ids: torch.Tensor,
-    error: torch.Tensor,
-    want_error: bool,
-) -> torch.Tensor:
+def _score(h: Tensor, w: Tensor, b: Tensor | None, target_ids: Tensor, error: Tensor, want_error: bool) -> Tensor:
     """log p [m] of the targets, from h [m, H] and w [V, H]. Writes softmax − onehot to `error` [m, V] if wanted.
 
     `error` also serves as the buffer of the logits.

@@ -11,14 +11,15 @@ several adapters at once, hooks) runs its original forward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from palate.models.attention.segments import segments
+from palate.models.attention.cpu import segments
 from palate.models.cpu.projection import Projection, hooked, projection_of
-from palate.models.cpu.sublayers import attention_sublayer, mlp_sublayer
+from palate.models.cpu.sublayers import Attention, GatedMlp, rms_eps, sublayer
 from palate.models.frozen import float_products
 from palate.models.upstream import CALL_ERRORS, changed, evaluating
 from palate.text.batch import Layout, Span
@@ -34,9 +35,7 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {}
 class FusedDecoderLayer(nn.Module):
     """Mixed into the class of a recognised layer by `apply_fused`."""
 
-    def forward(
-        self, hidden_states: torch.Tensor, *args: Any, layout: Layout | None = None, **kwargs: Any
-    ) -> torch.Tensor:
+    def forward(self, hidden_states: Tensor, *args: Any, layout: Layout | None = None, **kwargs: Any) -> Tensor:
         """[1, T, d] from [1, T, d]; a call without a packed row on a CPU goes to the original forward."""
         positions = kwargs.get("position_embeddings")
         # transformers calls layers by keyword; positional arguments would be a mask or a cache.
@@ -44,7 +43,7 @@ class FusedDecoderLayer(nn.Module):
         maps = projections(self) if packed else None
         if layout is None or positions is None or maps is None:
             extra = kwargs if layout is None else {**kwargs, "layout": layout}
-            original: torch.Tensor = super().forward(hidden_states, *args, **extra)
+            original: Tensor = super().forward(hidden_states, *args, **extra)
             return original
         return _fused_forward(self, hidden_states, positions, layout, maps)
 
@@ -57,16 +56,14 @@ def apply_fused(model: nn.Module) -> list[str]:
     fused: list[str] = []
     for name, module in model.named_modules():
         if not isinstance(module, FusedDecoderLayer) and _recognised(module) and _equals_original(module):
-            module.__class__ = _fused_class(type(module))
+            original = type(module)
+            if original not in _CLASSES:
+                # With the same name, because FSDP policies find layers by class name.
+                names = {"__module__": original.__module__}
+                _CLASSES[original] = type(original.__name__, (FusedDecoderLayer, original), names)
+            module.__class__ = _CLASSES[original]
             fused.append(name)
     return fused
-
-
-def _fused_class(original: type[nn.Module]) -> type[nn.Module]:
-    """The fused class for an original class. It has the same name, because FSDP policies find layers by class name."""
-    if original not in _CLASSES:
-        _CLASSES[original] = type(original.__name__, (FusedDecoderLayer, original), {"__module__": original.__module__})
-    return _CLASSES[original]
 
 
 def has_llama_parts(layer: Any) -> bool:
@@ -104,20 +101,12 @@ def projections(layer: Any) -> tuple[list[Projection], list[Projection]] | None:
     return found[0], found[1]
 
 
-def rms_eps(norm: Any) -> float | None:
-    """The norm's epsilon, or None if the module has none."""
-    for name in ("variance_epsilon", "eps"):
-        if isinstance(getattr(norm, name, None), float):
-            return float(getattr(norm, name))
-    return None
-
-
 def plain_norm(norm: Any) -> bool:
     """Whether the norm has a weight and an epsilon only, without hooks."""
     return rms_eps(norm) is not None and set(norm._parameters) == {"weight"} and not norm._modules and not hooked(norm)
 
 
-def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> bool:
+def _runs_fused(layer: Any, hidden: Tensor, kwargs: dict[str, Any]) -> bool:
     if any(kwargs.get(name) is not None for name in ("attention_mask", "past_key_values", "cache")):
         return False
     if hidden.device.type != "cpu" or hidden.shape[0] != 1 or kwargs.get("output_attentions"):
@@ -126,19 +115,13 @@ def _runs_fused(layer: Any, hidden: torch.Tensor, kwargs: dict[str, Any]) -> boo
 
 
 def _fused_forward(
-    layer: Any,
-    hidden: torch.Tensor,
-    positions: tuple[torch.Tensor, torch.Tensor],
-    layout: Layout,
-    maps: tuple[list[Projection], list[Projection]],
-) -> torch.Tensor:
+    layer: Any, hidden: Tensor, positions: tuple[Tensor, Tensor], layout: Layout, maps: Sequence[list[Projection]]
+) -> Tensor:
     """[1, T, d] from hidden [1, T, d] and positions (cos, sin), [1, T, head width] each."""
     cos, sin = (p[0].float() for p in positions)
-    before, after = layer.input_layernorm, layer.post_attention_layernorm
-    x = attention_sublayer(
-        hidden[0], before.weight, rms_eps(before) or 0.0, maps[0], cos, sin, segments(layout), layer.self_attn.scaling
-    )
-    return mlp_sublayer(x, after.weight, rms_eps(after) or 0.0, maps[1])[None]
+    attention = Attention(cos, sin, segments(layout), layer.self_attn.scaling, torch.is_grad_enabled())
+    x = sublayer(hidden[0], layer.input_layernorm, maps[0], attention)
+    return sublayer(x, layer.post_attention_layernorm, maps[1], GatedMlp())[None]
 
 
 def _equals_original(layer: Any) -> bool:
@@ -168,6 +151,6 @@ def _equals_original(layer: Any) -> bool:
     return _close(fused, original) and _close(d_fused, d_original)
 
 
-def _close(ours: torch.Tensor, original: torch.Tensor) -> bool:
+def _close(ours: Tensor, original: Tensor) -> bool:
     tolerance = _TOLERANCE if original.dtype == torch.float32 else 0.05
     return ours.shape == original.shape and bool((ours - original).abs().max() <= tolerance * original.abs().max())

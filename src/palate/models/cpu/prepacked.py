@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from palate.models.cpu.projection import Projection
 from palate.models.precision import native_bf16
@@ -47,11 +48,11 @@ class PackedLinear:
         if self._packed is not None:
             self._weights = []
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """[rows, sum of outs] in the map's dtype from [rows, in] of any dtype."""
         x = x.to(self.dtype)
         if self._packed is not None:
-            y: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+            y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
         elif len(self._weights) == 1:
             y = F.linear(x, self._weights[0], self._bias)
         else:
@@ -64,7 +65,7 @@ class PackedLinear:
         return y
 
 
-def _merged(part: Projection) -> torch.Tensor:
+def _merged(part: Projection) -> Tensor:
     """The weight [out, in] in float32, with the LoRA adapter added."""
     weight = part.weight.detach().float()
     if part.down is None or part.up is None:
@@ -72,7 +73,7 @@ def _merged(part: Projection) -> torch.Tensor:
     return torch.addmm(weight, part.up.detach().float(), part.down.detach().float(), alpha=part.scale)
 
 
-def _joined_bias(projections: Sequence[Projection], dtype: torch.dtype) -> torch.Tensor | None:
+def _joined_bias(projections: Sequence[Projection], dtype: torch.dtype) -> Tensor | None:
     """All biases, [sum of outs], 0 for a projection without one; None if none has one."""
     if all(part.bias is None for part in projections):
         return None
@@ -80,7 +81,7 @@ def _joined_bias(projections: Sequence[Projection], dtype: torch.dtype) -> torch
     return torch.cat([bias.detach().to(dtype) for bias in biases])
 
 
-def _joined_adapters(projections: Sequence[Projection], dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _joined_adapters(projections: Sequence[Projection], dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
     """All adapters' A [sum of r, in], and their scaled Bᵀ as a block diagonal [sum of r, sum of outs]; None without."""
     adapted = [part for part in projections if part.down is not None and part.up is not None]
     if not adapted:
@@ -95,10 +96,10 @@ def _joined_adapters(projections: Sequence[Projection], dtype: torch.dtype) -> t
     return down, torch.block_diag(*blocks).to(dtype)  # type: ignore[no-untyped-call]
 
 
-def _packed(weight: torch.Tensor, rows: int) -> torch.Tensor | None:
+def _packed(weight: Tensor, rows: int) -> Tensor | None:
     """The weight [out, in] in oneDNN's layout; None if this build or processor has no kernel for it."""
     try:
-        packed: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
         probe = weight.new_ones(2, weight.shape[1])
         got = torch.ops.mkldnn._linear_pointwise(probe, packed, None, "none", [], "")
     except (RuntimeError, AttributeError):  # the operator is missing from this build, or refuses the dtype

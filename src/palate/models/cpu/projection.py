@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from peft.tuners.lora import Linear as LoraLinear
-from torch import nn
+from torch import Tensor, nn
 
 TENSORS = 4
 """Number of tensors of a projection, None included."""
@@ -29,31 +29,26 @@ class Projection(NamedTuple):
         scale: the adapter's scale.
     """
 
-    weight: torch.Tensor
-    bias: torch.Tensor | None = None
-    down: torch.Tensor | None = None
-    up: torch.Tensor | None = None
+    weight: Tensor
+    bias: Tensor | None = None
+    down: Tensor | None = None
+    up: Tensor | None = None
     scale: float = 1.0
 
-    def forward(self, x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """[T, out] from [T, in], both in `dtype`."""
         y = F.linear(x, self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype))
         if self.down is not None and self.up is not None:
             y.addmm_(F.linear(x, self.down.to(dtype)), self.up.to(dtype).T, alpha=self.scale)
         return y
 
-    def lowered(self, grad: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+    def lowered(self, grad: Tensor, dtype: torch.dtype) -> Tensor | None:
         """Gradient of the adapter's inner product x Aᵀ: scale · grad B [T, r]; None without an adapter."""
         return None if self.up is None else (grad @ self.up.to(dtype)).mul_(self.scale)
 
     def gradients(
-        self,
-        grad: torch.Tensor,
-        low: torch.Tensor | None,
-        x: torch.Tensor | None,
-        needs: Sequence[bool],
-        dtype: torch.dtype,
-    ) -> tuple[torch.Tensor | None, ...]:
+        self, grad: Tensor, low: Tensor | None, x: Tensor | None, needs: Sequence[bool], dtype: torch.dtype
+    ) -> tuple[Tensor | None, ...]:
         """Gradients of weight, bias, A and B; None for those that are not needed.
 
         Args:
@@ -72,11 +67,8 @@ class Projection(NamedTuple):
 
 
 def input_gradient(
-    projections: Sequence[Projection],
-    grads: Sequence[torch.Tensor],
-    lows: Sequence[torch.Tensor | None],
-    dtype: torch.dtype,
-) -> torch.Tensor:
+    projections: Sequence[Projection], grads: Sequence[Tensor], lows: Sequence[Tensor | None], dtype: torch.dtype
+) -> Tensor:
     """Gradient [T, in] of the input that all projections share; grads [T, out] each, lows [T, r] each."""
     total = grads[0] @ projections[0].weight.to(dtype)
     for grad, projection in zip(grads[1:], projections[1:], strict=True):
@@ -87,18 +79,14 @@ def input_gradient(
     return total
 
 
-def flatten(projections: Iterable[Projection]) -> list[torch.Tensor | None]:
+def flatten(projections: Iterable[Projection]) -> list[Tensor | None]:
     """All tensors in a flat list, because an autograd Function tracks only tensors that are its own arguments."""
     return [tensor for part in projections for tensor in (part.weight, part.bias, part.down, part.up)]
 
 
 def unflatten(tensors: Sequence[Any], scales: Sequence[float]) -> list[Projection]:
     """The inverse of `flatten`."""
-    parts = []
-    for number, scale in enumerate(scales):
-        weight, bias, down, up = tensors[number * TENSORS : (number + 1) * TENSORS]
-        parts.append(Projection(weight, bias, down, up, scale))
-    return parts
+    return [Projection._make([*tensors[i * TENSORS : (i + 1) * TENSORS], scale]) for i, scale in enumerate(scales)]
 
 
 def projection_of(module: Any) -> Projection | None:

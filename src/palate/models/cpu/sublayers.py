@@ -12,24 +12,30 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
-from palate.models.attention.cpu import tree_backward, tree_forward
-from palate.models.attention.segments import Segment
+from palate.models.attention.cpu import Segment, tree_backward, tree_forward
 from palate.models.cpu import kernels
 from palate.models.cpu.projection import TENSORS, Projection, flatten, input_gradient, unflatten
 from palate.models.precision import compute_dtype
 
 
-class _Attention(NamedTuple):
-    """softmax(rotated q kᵀ) v of a packed row; cos, sin [T, d]; `keep` saves the probabilities for backward."""
+class Attention(NamedTuple):
+    """Tree attention of rotated q and k, and v, of a packed row.
 
-    cos: torch.Tensor
-    sin: torch.Tensor
+    Attributes:
+        cos, sin: float32 [T, head width].
+        scaling: factor on the scores.
+        keep: whether the probabilities are saved for backward.
+    """
+
+    cos: Tensor
+    sin: Tensor
     parts: Sequence[Segment]
     scaling: float
     keep: bool
 
-    def forward(self, projected: Iterable[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def forward(self, projected: Iterable[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The input [T, H·d] of o from the outputs [T, heads · d] of q, k and v, and what backward needs."""
         q, k, v = projected
         q, k = (kernels.rotate(flat, self.cos, self.sin) for flat in (q, k))
@@ -38,9 +44,7 @@ class _Attention(NamedTuple):
         out = out.flatten(1)
         return out, [out, q, k, v, *kept]
 
-    def backward(
-        self, grad: torch.Tensor, saved: Sequence[torch.Tensor], dtype: torch.dtype
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def backward(self, grad: Tensor, saved: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
         """The input of o, and the gradients of the outputs of q, k and v, from the gradient of that input."""
         out, q, k, v, *kept = saved
         heads = grad.view(len(grad), len(q), q.shape[-1])
@@ -49,70 +53,52 @@ class _Attention(NamedTuple):
         return out, [*grads, kernels.heads_last(d_v, dtype)]
 
 
-class _GatedMlp:
+class GatedMlp:
     """silu(gate) · up."""
 
-    def forward(self, projected: Iterable[torch.Tensor]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def forward(self, projected: Iterable[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """The input [T, f] of down from the outputs [T, f] of gate and up, and what backward needs."""
         gate, up = projected
         return kernels.swiglu(gate, up), [gate, up]
 
-    def backward(
-        self, grad: torch.Tensor, saved: Sequence[torch.Tensor], dtype: torch.dtype
-    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def backward(self, grad: Tensor, saved: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
         """The input of down, and the gradients of the outputs of gate and up, from the gradient of that input."""
         del dtype
         hidden, *grads = kernels.swiglu_backward(grad, *saved)
         return hidden, grads
 
 
-def attention_sublayer(
-    x: torch.Tensor,
-    norm: torch.Tensor,
-    eps: float,
-    linear: Sequence[Projection],
-    cos: torch.Tensor,
-    sin: torch.Tensor,
-    parts: Sequence[Segment],
-    scaling: float,
-) -> torch.Tensor:
-    """x + o(tree attention(rotate(q, k), v)) of the norm of x: [T, d] from [T, d].
+def sublayer(x: Tensor, norm: nn.Module, linear: Sequence[Projection], core: Attention | GatedMlp) -> Tensor:
+    """x + outer(core(inner maps of the norm of x)): [T, d] from [T, d].
 
     Args:
-        norm: [d], RMSNorm's weight, with its `eps`.
-        linear: the maps q, k, v and o, weights [out, in].
-        cos, sin: float32 [T, head width].
-        scaling: factor on the scores.
+        norm: an RMSNorm that `rms_eps` knows.
+        linear: the inner maps (q, k and v, or gate and up) and the outer one (o, or down), weights [out, in].
     """
-    return _sublayer(x, norm, eps, linear, _Attention(cos, sin, parts, scaling, torch.is_grad_enabled()))
+    rest = (rms_eps(norm) or 0.0, core, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
+    return _Sublayer.apply(x, norm.weight, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
 
 
-def mlp_sublayer(x: torch.Tensor, norm: torch.Tensor, eps: float, linear: Sequence[Projection]) -> torch.Tensor:
-    """x + down(silu(gate) · up) of the norm of x: [T, d] from [T, d]; `linear` are gate, up and down."""
-    return _sublayer(x, norm, eps, linear, _GatedMlp())
-
-
-def _sublayer(
-    x: torch.Tensor, norm: torch.Tensor, eps: float, linear: Sequence[Projection], core: _Attention | _GatedMlp
-) -> torch.Tensor:
-    rest = (eps, core, compute_dtype(x, linear[0].weight), [part.scale for part in linear])
-    return _Sublayer.apply(x, norm, *rest, *flatten(linear))  # type: ignore[no-any-return,no-untyped-call]
+def rms_eps(norm: Any) -> float | None:
+    """The norm's epsilon, or None if the module has none."""
+    for name in ("variance_epsilon", "eps"):
+        if isinstance(getattr(norm, name, None), float):
+            return float(getattr(norm, name))
+    return None
 
 
 class _Sublayer(torch.autograd.Function):
-    """x + outer(core(inner maps of the norm of x)); the last of `tensors` are the outer map's."""
-
     @staticmethod
     def forward(
         ctx: Any,
-        x: torch.Tensor,
-        norm: torch.Tensor,
+        x: Tensor,
+        norm: Tensor,
         eps: float,
-        core: _Attention | _GatedMlp,
+        core: Attention | GatedMlp,
         dtype: torch.dtype,
         scales: Sequence[float],
-        *tensors: torch.Tensor | None,
-    ) -> torch.Tensor:
+        *tensors: Tensor | None,
+    ) -> Tensor:
         *inner, outer = unflatten(tensors, scales)
         with torch.autocast("cpu", enabled=False):
             scale = kernels.rms_scale(x, eps)
@@ -126,7 +112,7 @@ class _Sublayer(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         core, dtype, scales = ctx.rest
         x, norm, scale, *more = ctx.saved_tensors
         count = TENSORS * len(scales)

@@ -1,7 +1,8 @@
-"""A whole model with its adapters merged, in one dtype, as transformers and engines load it."""
+"""A whole model with its adapters merged, in one dtype, or a LoRA adapter alone, as engines and libraries load them."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from palate.artifacts import atomic_folder, write_text
+from palate.artifacts import atomic_folder, read_json, write_json, write_text
 from palate.errors import ModelError
 from palate.models.loading.load import load_model
 from palate.models.loading.resolve import resolve_name
@@ -18,6 +19,8 @@ from palate.models.loading.save import save_pretrained
 from palate.models.loading.spec import ModelSpec
 from palate.models.tuning.trainable import TASKS, merge_adapter
 from palate.models.tuning.vocabulary import enlarge_embedding
+
+_COPIED = ("adapter_model.safetensors", "README.md")
 
 DTYPES: Mapping[str, torch.dtype] = MappingProxyType(
     {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -73,3 +76,30 @@ def _cast(model: Any, dtype: str, name: str) -> None:
         if dtype == "fp16" and float(parameter.abs().max()) > limit:
             raise ModelError(f"{name}: {key} is beyond the range of fp16 (±{limit:g}); export it in bf16 or fp32")
     model.to(DTYPES[dtype])
+
+
+def export_adapter(spec: ModelSpec, folder: Path) -> None:
+    """Write the model's adapter; its base is an absolute path, or a hub id.
+
+    Raises:
+        ModelError: the model has no adapter, or needs several.
+    """
+    if not spec.adapters:
+        raise ModelError(f"{spec.name}: is a whole model, not an adapter; export it with --merged")
+    if len(spec.adapters) > 1:
+        raise ModelError(
+            f"{spec.name}: its adapter belongs on a base into which {', '.join(spec.adapters[:-1])} was merged first; "
+            "export it with --merged"
+        )
+    source, base = Path(spec.adapters[0]), resolve_name(spec.model)
+    tokenizer = spec.tokenizer()
+    spec.chat_template(tokenizer)  # writes a named template into the tokenizer
+    config = read_json(source / "adapter_config.json")
+    config["base_model_name_or_path"] = str(Path(base).resolve()) if Path(base).is_dir() else base
+    config["revision"] = spec.revision
+    with atomic_folder(folder) as scratch:
+        for name in _COPIED:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, scratch / name)
+        write_json(scratch / "adapter_config.json", config)
+        tokenizer.save_pretrained(scratch)

@@ -28,8 +28,7 @@ from palate.models.frozen import saved_in, store_frozen_in, widen
 from palate.models.loading.identity import model_hash
 from palate.models.loading.resolve import resolve_name
 from palate.models.precision import Precision
-from palate.models.probe.probe import probe
-from palate.models.probe.trial import Probe
+from palate.models.probe.probe import Probe, probe
 from palate.models.tuning.trainable import TASKS, merge_adapter
 from palate.models.tuning.vocabulary import enlarge_embedding
 from palate.models.upstream import first_line, quiet

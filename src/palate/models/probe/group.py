@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from palate.models.attention.rotary import length_rule, rope_parameters
 from palate.models.upstream import changed
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedCompletion, EncodedGroup
+from palate.text.groups import EncodedCompletion, EncodedGroup
 
 _PROMPT, _COMPLETIONS, _BEYOND = 9, (6, 4, 7), 5
 _WINDOWS = ("sliding_window", "attention_chunk_size")
@@ -62,9 +63,9 @@ class ProbeGroups:
 
         return replace(self, group=other(self.group), beyond=None if self.beyond is None else other(self.beyond))
 
-    def joined(self, gradient: torch.Tensor) -> list[torch.Tensor]:
+    def joined(self, gradient: Tensor) -> list[Tensor]:
         """The gradient [rows, width, H] of padded rows by parts of a packed row; a prompt's gradients are summed."""
-        parts: list[torch.Tensor] = []
+        parts: list[Tensor] = []
         first = 0
         for group in self.groups:
             prompt, rows = len(group.prompt_ids), gradient[first : first + len(group.completions)]
@@ -73,7 +74,7 @@ class ProbeGroups:
             parts += [row[prompt : prompt + len(one.ids)] for row, one in zip(rows, group.completions, strict=True)]
         return parts
 
-    def parts(self, gradient: torch.Tensor) -> list[torch.Tensor]:
+    def parts(self, gradient: Tensor) -> list[Tensor]:
         """A packed row's gradient [1, T, H], split into prompts and completions."""
         sizes = [n for group in self.groups for n in (len(group.prompt_ids), *(len(c.ids) for c in group.completions))]
         return list(torch.split(gradient[0], sizes))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from palate.models.attention.interface import TreeMask
@@ -54,9 +54,7 @@ def attention_calls(kernel: str, calls: list[LayerCall]) -> Iterator[None]:
     """Inside, adds to `calls` how a model calls the attention function with this name."""
     function = ATTENTION_FUNCTIONS[kernel]
 
-    def noted(
-        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **kwargs: Any
-    ) -> Any:
+    def noted(module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any) -> Any:
         heads = query.shape[1], key.shape[1], query.shape[-1], value.shape[-1]
         calls.append(LayerCall(*heads, attention_mask, kwargs.get("scaling"), kwargs.get("softcap")))
         return function(module, query, key, value, attention_mask, **kwargs)
@@ -73,7 +71,7 @@ def kernel_differs(kernel: str, call: LayerCall, device: torch.device, *, backwa
     half = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
     generator = torch.Generator().manual_seed(0)
 
-    def random(heads: int, width: int) -> torch.Tensor:
+    def random(heads: int, width: int) -> Tensor:
         # Both sides get the same rounded numbers.
         return torch.randn(1, heads, _ROW.tokens, width, generator=generator).to(half).to(device)
 
@@ -93,8 +91,8 @@ def kernel_differs(kernel: str, call: LayerCall, device: torch.device, *, backwa
 
 
 def _with_gradients(
-    attention: Callable[..., Any], call: LayerCall, inputs: Any, upstream: torch.Tensor, *, backward: bool
-) -> list[torch.Tensor]:
+    attention: Callable[..., Any], call: LayerCall, inputs: Any, upstream: Tensor, *, backward: bool
+) -> list[Tensor]:
     """The output [1, T, heads, d_v], and the gradients of query, key and value."""
     leaves = [one.detach().requires_grad_(backward) for one in inputs]
     with torch.set_grad_enabled(backward):

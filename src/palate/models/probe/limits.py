@@ -11,7 +11,7 @@ import numpy as np
 from palate.errors import DataError
 from palate.models.attention.rotary import rope_parameters
 from palate.models.upstream import base_of
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 
 _POSITIONS = re.compile(r"(wpe|position|pos_enc|pos_emb)")
 # OPT's table has two more rows than positions; others are padded a little.

@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import ModelError
+from palate.models.frozen import linear_weights
+from palate.models.loading.shards import own_part
 from palate.models.precision import Precision
 from palate.models.scoring.forward import score
 from palate.models.scoring.logps import TokenLogps
@@ -111,12 +113,12 @@ class FrozenCopy(_LiveReference):
     kind = "copy"
 
     def __post_init__(self) -> None:
-        linear_only = _linear_only(self.model)
-        self.copies: dict[str, torch.Tensor] = {}
+        linear = {id(parameter) for parameter in linear_weights(self.model)}
+        self.copies: dict[str, Tensor] = {}
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 copy = parameter.detach().clone()
-                if self.precision.autocast is not None and id(parameter) in linear_only:
+                if self.precision.autocast is not None and id(parameter) in linear:
                     copy = copy.to(self.precision.autocast)
                 self.copies[name] = copy
 
@@ -151,18 +153,8 @@ class SeparateModel(_LiveReference):
         self.model.eval().requires_grad_(False)
 
 
-def _linear_only(model: nn.Module) -> set[int]:
-    """ids of the parameters that only plain linear layers use."""
-    linear: set[int] = set()
-    other: set[int] = set()
-    for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            (linear if type(module) is nn.Linear else other).add(id(parameter))
-    return linear - other
-
-
 @contextlib.contextmanager
-def swapped(model: nn.Module, values: Mapping[str, torch.Tensor]) -> Iterator[None]:
+def swapped(model: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
     """A context in which the named parameters have these values, in their own dtype and on their own device."""
     parameters = dict(model.named_parameters())
     live = {name: parameters[name].data for name in values}
@@ -181,11 +173,12 @@ def check_separate(policy: nn.Module, reference: Reference) -> None:
     Raises:
         ModelError: names the shared parameter.
     """
-    trained = {p.data_ptr(): name for name, p in policy.named_parameters() if p.requires_grad and p.numel()}
+    trained = {own_part(p).data_ptr(): name for name, p in policy.named_parameters() if p.requires_grad}
+    trained.pop(0, None)  # without elements
     if isinstance(reference, FrozenCopy):
         pointers = {name: tensor.data_ptr() for name, tensor in reference.copies.items()}
     elif isinstance(reference, SeparateModel):
-        pointers = {name: p.data_ptr() for name, p in reference.model.named_parameters()}
+        pointers = {name: own_part(p).data_ptr() for name, p in reference.model.named_parameters()}
     else:
         return
     for name, pointer in pointers.items():

@@ -1,23 +1,31 @@
-"""A reference whose log-probabilities are computed and stored before training; it needs no memory during training."""
+"""References that need no memory while the policy trains: their log-probabilities are stored before training, or their
+model is on disk between evaluations.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from palate.artifacts import temporary_path, write_errors
 from palate.errors import ArtifactError
-from palate.models.reference.kinds import AdapterOff, Reference
+from palate.models.reference.kinds import AdapterOff, PolicyAtStart, Reference, SeparateModel, swapped
 from palate.models.reference.store import ReferenceStore
 from palate.models.scoring.logps import TokenLogps
+from palate.models.upstream import evaluating
 from palate.progress import progress
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupSubset, lengths_of
+from palate.text.groups import EncodedGroup
 
 # Tolerated root mean square difference when tokens are scored again: rounding depends on the batch. In bf16 an AMX
 # processor gives 0.044, and up to 0.36 for a single unlikely token; the values of other weights differ by 1 or more.
@@ -48,7 +56,7 @@ class PrecomputedReference:
             self.live = None
 
     def logps(self, batches: Sequence[Batch]) -> list[TokenLogps]:
-        values = [np.concatenate([self.store.get(group.content_hash) for group in batch.groups]) for batch in batches]
+        values = [np.concatenate([self.store[group.content_hash] for group in batch.groups]) for batch in batches]
         return [TokenLogps(torch.from_numpy(one).to(batch.target_ids.device)) for one, batch in zip(values, batches)]
 
     @contextlib.contextmanager
@@ -84,7 +92,7 @@ def fill(
             ends = np.searchsorted(owners, np.arange(len(batch.groups)), side="right")
             start = 0
             for group, end in zip(batch.groups, ends, strict=True):
-                store.put(group.content_hash, values[start:end].copy())
+                store[group.content_hash] = values[start:end].astype(np.float32)
                 start = int(end)
             scored.advance(len(batch.groups))
             if time.monotonic() - saved >= _SAVE_EVERY:
@@ -121,7 +129,7 @@ def verify(
     found = []
     for batch in split(sample):
         [tokens] = live.logps([batch.to(device)])
-        stored = np.concatenate([store.get(group.content_hash) for group in batch.groups])
+        stored = np.concatenate([store[group.content_hash] for group in batch.groups])
         found.append((np.abs(tokens.logps.cpu().numpy() - stored), batch.groups[0].id))
     if not found:
         return
@@ -133,3 +141,51 @@ def verify(
             f"{store.path}: stored reference values differ from the reference by {maxima[worst]:.3g} in "
             f"log-probability (row {found[worst][1]}); delete the file, it is rebuilt"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class OffloadedModel:
+    """A reference model that can be loaded at any time.
+
+    Attributes:
+        active: a context with a model that scores and generates like the reference.
+        close: deletes its file, if there is one.
+    """
+
+    active: Callable[[], contextlib.AbstractContextManager[nn.Module]]
+    close: Callable[[], None] = lambda: None
+
+
+def offload(reference: Reference, folder: Path) -> OffloadedModel:
+    """The reference as a model that can score and generate at any time during the run.
+
+    Call it before the first step and before the reference's `release`.
+
+    Args:
+        folder: where the starting weights are written, if needed; `close` deletes the file.
+    """
+    live = reference.live if isinstance(reference, PrecomputedReference) else reference
+    assert live is not None  # `release` was not called yet
+    if isinstance(live, PolicyAtStart):
+        # `temporary_path` gives a name that the next run in the directory deletes if a kill leaves the file behind.
+        file = temporary_path(folder / "reference.safetensors")
+        start = {name: p.detach().cpu().contiguous() for name, p in live.model.named_parameters() if p.requires_grad}
+        with write_errors(file):
+            save_file(start, file)
+        return OffloadedModel(partial(_start_from, file, live.model), partial(file.unlink, missing_ok=True))
+    if isinstance(reference, PrecomputedReference) and isinstance(live, SeparateModel) and live.reload is not None:
+        return OffloadedModel(partial(_reloaded, live.reload))
+    return OffloadedModel(live.active)
+
+
+@contextlib.contextmanager
+def _start_from(file: Path, policy: nn.Module) -> Iterator[nn.Module]:
+    """A context in which the policy has its starting weights; the current weights stay in memory as well."""
+    with swapped(policy, load_file(file)), evaluating(policy):
+        yield policy
+
+
+@contextlib.contextmanager
+def _reloaded(reload: Callable[[], nn.Module]) -> Iterator[nn.Module]:
+    with torch.no_grad():
+        yield reload()

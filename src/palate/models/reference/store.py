@@ -24,16 +24,16 @@ from safetensors.numpy import save
 from palate.artifacts import write_bytes
 from palate.errors import ArtifactError
 from palate.models.upstream import first_line
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import GroupSubset
+from palate.text.groups import EncodedGroup
 
 _FORMAT = "palate reference log-probabilities 2"
 # The old identities were hashes of the weights only, so models that differ in their sliding window had the same one.
 _OLD_FORMAT = "palate reference log-probabilities 1"
 
 
-class ReferenceStore:
-    """Token log-probabilities of groups under one reference.
+class ReferenceStore(dict[bytes, npt.NDArray[np.float32]]):
+    """Token log-probabilities of groups under one reference: content hash → [trained tokens of all its completions].
 
     Attributes:
         identity: content hash of the reference's weights and config, with the precision that it scored in.
@@ -41,9 +41,8 @@ class ReferenceStore:
     """
 
     def __init__(self, path: Path, identity: str) -> None:
-        self.path = path
-        self.identity = identity
-        self._values: dict[bytes, npt.NDArray[np.float32]] = {}
+        super().__init__()
+        self.path, self.identity = path, identity
         self._saved = 0
 
     @classmethod
@@ -84,27 +83,14 @@ class ReferenceStore:
             raise ArtifactError(f"{self.path}: the reference cache is damaged (checksum); delete it, it is rebuilt")
         ends = np.cumsum(tensors["lengths"])
         for key, end, length in zip(tensors["keys"], ends, tensors["lengths"], strict=True):
-            self._values[key.tobytes()] = tensors["logps"][end - length : end]
-        self._saved = len(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __contains__(self, key: bytes) -> bool:
-        return key in self._values
-
-    def get(self, key: bytes) -> npt.NDArray[np.float32]:
-        """float32 [trained tokens of the group], in the order of its completions."""
-        return self._values[key]
-
-    def put(self, key: bytes, logps: npt.NDArray[np.float32]) -> None:
-        self._values[key] = np.asarray(logps, dtype=np.float32)
+            self[key.tobytes()] = tensors["logps"][end - length : end]
+        self._saved = len(self)
 
     def missing(self, groups: Sequence[EncodedGroup]) -> Sequence[EncodedGroup]:
         """The groups without stored values, without duplicates."""
         first: dict[bytes, int] = {}
         for number, group in enumerate(groups):
-            if group.content_hash not in self._values:
+            if group.content_hash not in self:
                 first.setdefault(group.content_hash, number)
         return GroupSubset(groups, [*first.values()])
 
@@ -113,23 +99,23 @@ class ReferenceStore:
         if not dist.is_initialized():
             return
         parts: list[dict[bytes, npt.NDArray[np.float32]]] = [{} for _ in range(dist.get_world_size())]
-        dist.all_gather_object(parts, self._values)
+        dist.all_gather_object(parts, dict(self))
         for part in parts:
-            self._values |= part
+            self.update(part)
 
     def save(self) -> None:
         """Write the file atomically if anything was added."""
-        if self._saved == len(self._values):
+        if self._saved == len(self):
             return
-        keys = sorted(self._values)
+        keys = sorted(self)
         tensors: dict[str, npt.NDArray[np.generic]] = {
             "keys": np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(len(keys), 16),
-            "lengths": np.array([len(self._values[key]) for key in keys], dtype=np.int64),
-            "logps": np.concatenate([self._values[key] for key in keys]).astype(np.float32),
+            "lengths": np.array([len(self[key]) for key in keys], dtype=np.int64),
+            "logps": np.concatenate([self[key] for key in keys]).astype(np.float32),
         }
         facts = {"format": _FORMAT, "identity": self.identity, "checksum": _checksum(tensors)}
         write_bytes(self.path, save(tensors, metadata=facts))
-        self._saved = len(self._values)
+        self._saved = len(self)
 
 
 def _checksum(tensors: Mapping[str, npt.NDArray[np.generic]]) -> str:

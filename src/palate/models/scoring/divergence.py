@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import ModelError
 from palate.models.scoring.forward import decoder_inputs, logits_at, states_at
@@ -19,7 +19,7 @@ from palate.models.upstream import active_module
 from palate.objectives.kl import full_vocabulary
 from palate.text.batch import Batch
 
-_LogSoftmax: TypeAlias = Callable[[slice], torch.Tensor]
+_LogSoftmax: TypeAlias = Callable[[slice], Tensor]
 
 
 class TokenDivergence(NamedTuple):
@@ -31,9 +31,9 @@ class TokenDivergence(NamedTuple):
         kl: the KL of the next-token distributions there, in nats (`objectives.kl.full_vocabulary`).
     """
 
-    logps: torch.Tensor
-    reference_logps: torch.Tensor
-    kl: torch.Tensor
+    logps: Tensor
+    reference_logps: Tensor
+    kl: Tensor
 
 
 @torch.no_grad()

@@ -11,8 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.models.attention.rotary import forward_by_length, length_rule
 from palate.models.scoring.head import Head, dense_logps, head_logps, head_square_sums, log_square_sums
@@ -37,20 +36,25 @@ def score(call: Callable[..., T], batch: Batch, trunk: TrunkCache | None) -> T:
 
 def install(model: Any, head: Head) -> None:
     """Give a causal LM the scoring forward. Calls without `target_index` still reach the original forward."""
+    model.head = head
+    replace_forward(model, _scoring_forward)
+
+
+def replace_forward(model: Any, forward: Callable[..., Any]) -> None:
+    """Give a model another forward, once or again; its own is then `original_forward`."""
     if not hasattr(model, "original_forward"):
         model.original_forward = model.forward
-    model.head = head
     if not hasattr(model, "length_rule"):  # the probe may have set a stricter one
         model.length_rule = length_rule(model.config)
-    model.forward = types.MethodType(_scoring_forward, model)
+    model.forward = types.MethodType(forward, model)
 
 
 def _scoring_forward(
     self: Any,
-    input_ids: torch.Tensor | None = None,
+    input_ids: Tensor | None = None,
     *,
-    target_index: torch.Tensor | None = None,
-    target_ids: torch.Tensor | None = None,
+    target_index: Tensor | None = None,
+    target_ids: Tensor | None = None,
     trunk: TrunkRun | None = None,
     square_sums: bool = False,
     routers: bool = False,
@@ -79,8 +83,8 @@ def _scoring_forward(
 
 
 def states_at(
-    model: Any, decoder: Any, inputs: dict[str, Any], index: torch.Tensor, *, routers: bool = False
-) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None]:
+    model: Any, decoder: Any, inputs: dict[str, Any], index: Tensor, *, routers: bool = False
+) -> tuple[Tensor, tuple[Tensor, ...] | None]:
     """Hidden states [M, H] at offsets [M] of the flattened batch.
 
     With `routers`, also the router logits [tokens, E] of each layer with experts; such rows are scored in one pass.
@@ -98,13 +102,13 @@ def decoder_inputs(batch: Batch) -> dict[str, Any]:
     return {name: value for name, value in inputs if name not in ("target_index", "target_ids") and value is not None}
 
 
-def logits_at(model: Any, inputs: dict[str, Any], index: torch.Tensor) -> torch.Tensor:
+def logits_at(model: Any, inputs: dict[str, Any], index: Tensor) -> Tensor:
     """The original forward's logits [M, V] at offsets [M] of the flattened batch."""
     logits = forward_by_length(model, lambda **given: model.original_forward(**given, use_cache=False).logits, inputs)
     return logits.flatten(0, 1)[index]
 
 
-def _dense(logits: torch.Tensor, target_ids: torch.Tensor, square_sums: bool) -> TokenLogps:
+def _dense(logits: Tensor, target_ids: Tensor, square_sums: bool) -> TokenLogps:
     """Scores [M] from all logits [M, V]."""
     return TokenLogps(
         dense_logps(logits, target_ids), log_square_sums(logits.detach().float()) if square_sums else None

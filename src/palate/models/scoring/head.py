@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from palate.models.cpu.head import plain_head_logps
 from palate.models.precision import compute_dtype
@@ -32,7 +33,7 @@ class Head:
     softcap: float | None = None
     original: bool = False
 
-    def transform(self, logits: torch.Tensor) -> torch.Tensor:
+    def transform(self, logits: Tensor) -> Tensor:
         """softcap · tanh(scale · logits / softcap) [m, V]; without a scale or softcap, that step is skipped."""
         if self.scale != 1.0:
             logits = logits * self.scale
@@ -40,14 +41,12 @@ class Head:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
 
-    def logits(self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def logits(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """float32 [m, V] from hidden [m, H], weight [V, H] and bias [V], all in the compute dtype."""
         with torch.autocast(hidden.device.type, enabled=False):
             return self.transform(F.linear(hidden, weight, bias).float())
 
-    def logps(
-        self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor
-    ) -> torch.Tensor:
+    def logps(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor) -> Tensor:
         """log softmax(logits)[target] of one chunk, float32 [m]; arguments as in `logits`, target_ids [m]."""
         logits = self.logits(hidden, weight, bias)
         return logits.gather(-1, target_ids[:, None]).squeeze(-1) - logits.logsumexp(dim=-1)
@@ -68,19 +67,17 @@ def head_of(model: Any) -> Head:
     return Head(scale=scale, softcap=float(softcap) if softcap else None)
 
 
-def dense_logps(logits: torch.Tensor, target_ids: torch.Tensor) -> torch.Tensor:
+def dense_logps(logits: Tensor, target_ids: Tensor) -> Tensor:
     """log softmax(logits)[target] per row: float32 [M] from logits [M, V]. The definition, without chunks."""
     return F.log_softmax(logits.float(), dim=-1).gather(-1, target_ids[:, None]).squeeze(-1)
 
 
-def log_square_sums(logits: torch.Tensor) -> torch.Tensor:
+def log_square_sums(logits: Tensor) -> Tensor:
     """log Σ softmax(logits)² per row, [M] from float32 [M, V]."""
     return (2.0 * logits).logsumexp(-1) - 2.0 * logits.logsumexp(-1)
 
 
-def head_logps(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, target_ids: torch.Tensor, head: Head
-) -> torch.Tensor:
+def head_logps(hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor, head: Head) -> Tensor:
     """log softmax(head(h Wᵀ + b))[target] float32 [M], of hidden [M, H], weight [V, H], bias [V], target_ids [M]."""
     if hidden.device.type == "cpu" and head.scale == 1.0 and head.softcap is None:
         return plain_head_logps(hidden, weight, bias, target_ids, compute_dtype(hidden, weight))
@@ -88,7 +85,7 @@ def head_logps(
 
 
 @torch.no_grad()
-def head_square_sums(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, head: Head) -> torch.Tensor:
+def head_square_sums(hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head) -> Tensor:
     """log Σ_v p_v² of the distribution at each row, float32 [M], in chunks and without gradient.
 
     Arguments as in `head_logps`. A separate product, because only one modifier (WPO, 2406.11827) reads it.
@@ -105,13 +102,8 @@ class _HeadLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
-        target_ids: torch.Tensor,
-        head: Head,
-    ) -> torch.Tensor:
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, target_ids: Tensor, head: Head
+    ) -> Tensor:
         h, w, b = in_compute_dtype(hidden, weight, bias)
         ctx.save_for_backward(h, w, b, target_ids)
         ctx.head = head
@@ -121,7 +113,7 @@ class _HeadLogps(torch.autograd.Function):
         return logps
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         h, w, b, target_ids = ctx.saved_tensors
         needs = ctx.needs_input_grad[:3]
         # Sums over chunks are float32; the product of one chunk is in the compute precision.
@@ -145,9 +137,7 @@ class _HeadLogps(torch.autograd.Function):
         return *sums, None, None
 
 
-def in_compute_dtype(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+def in_compute_dtype(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """The three in the dtype that a linear layer would multiply in."""
     dtype = compute_dtype(hidden, weight)
     return hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)

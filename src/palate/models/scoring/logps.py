@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
 
 class TokenLogps(NamedTuple):
@@ -19,10 +20,10 @@ class TokenLogps(NamedTuple):
         router_logits: one tensor for each layer with experts, [tokens of the batch, E]; None unless requested.
     """
 
-    logps: torch.Tensor
-    log_square_sums: torch.Tensor | None = None
-    values: torch.Tensor | None = None
-    router_logits: tuple[torch.Tensor, ...] | None = None
+    logps: Tensor
+    log_square_sums: Tensor | None = None
+    values: Tensor | None = None
+    router_logits: tuple[Tensor, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ class Logps:
         values: float32 [M], the value head's output for each of those tokens; None without one.
     """
 
-    sums: torch.Tensor
-    tokens: torch.Tensor
-    token_logps: torch.Tensor
-    log_square_sums: torch.Tensor | None = None
-    values: torch.Tensor | None = None
+    sums: Tensor
+    tokens: Tensor
+    token_logps: Tensor
+    log_square_sums: Tensor | None = None
+    values: Tensor | None = None
 
     @property
-    def means(self) -> torch.Tensor:
+    def means(self) -> Tensor:
         """float32 [C], per-token means; 0 for a completion without trained tokens."""
         return self.sums / self.tokens.clamp(min=1)
 
@@ -53,7 +54,7 @@ class Owners(Protocol):
     """Assigns trained tokens [M] to completions [C]: a `Batch`, or all batches of a step."""
 
     @property
-    def completion_of(self) -> torch.Tensor: ...
+    def completion_of(self) -> Tensor: ...
 
     @property
     def completions(self) -> int: ...

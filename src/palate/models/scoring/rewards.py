@@ -7,16 +7,14 @@ forward also scores packed rows, with tree attention.
 from __future__ import annotations
 
 import contextlib
-import types
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import ModelError
-from palate.models.attention.rotary import length_rule
-from palate.models.scoring.forward import decoder_inputs, states_at
+from palate.models.scoring.forward import decoder_inputs, replace_forward, states_at
 from palate.models.scoring.trunk import TrunkRun
 from palate.text.batch import Batch
 
@@ -24,11 +22,11 @@ from palate.text.batch import Batch
 class Rewards(NamedTuple):
     """Rewards of completions, float32 [C], in the order of `Batch.group_of`; router logits as in `TokenLogps`."""
 
-    rewards: torch.Tensor
-    router_logits: tuple[torch.Tensor, ...] | None = None
+    rewards: Tensor
+    router_logits: tuple[Tensor, ...] | None = None
 
 
-def end_index(batch: Batch) -> torch.Tensor:
+def end_index(batch: Batch) -> Tensor:
     """The index of each completion's last trained token in the flattened input_ids, int64 [C]."""
     ends: list[int] = []
     if batch.layout is not None:
@@ -54,19 +52,16 @@ def install_rewards(model: Any) -> None:
     """
     if not isinstance(getattr(model, "score", None), nn.Linear):
         raise ModelError(f"{type(model).__name__} has no linear score head on the last token; take a causal model")
-    if not hasattr(model, "original_forward"):
-        model.original_forward = model.forward
-        model.length_rule = length_rule(model.config)
-    model.forward = types.MethodType(_reward_forward, model)
+    replace_forward(model, _reward_forward)
 
 
 def _reward_forward(
     self: Any,
-    input_ids: torch.Tensor | None = None,
+    input_ids: Tensor | None = None,
     *,
-    target_index: torch.Tensor | None = None,
-    target_ids: torch.Tensor | None = None,
-    end_index: torch.Tensor | None = None,
+    target_index: Tensor | None = None,
+    target_ids: Tensor | None = None,
+    end_index: Tensor | None = None,
     trunk: TrunkRun | None = None,
     return_dict: bool | None = None,
     routers: bool = False,
@@ -84,6 +79,6 @@ def _reward_forward(
         return Rewards(self.score(hidden.float()).squeeze(-1), routed)
 
 
-def states_at_ends(model: Any, batch: Batch) -> torch.Tensor:
+def states_at_ends(model: Any, batch: Batch) -> Tensor:
     """Hidden states float32 [C, H] that rewards are read from."""
     return states_at(model, model.base_model, decoder_inputs(batch), end_index(batch))[0].float()

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.models.tuning.trainable import decoder_layers
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import lengths_of
+from palate.text.groups import EncodedGroup
 
 
 def first_trainable_layer(model: Any) -> int:
@@ -38,7 +38,7 @@ class TrunkCache:
         self.layers = list(decoder_layers(model))[: first_trainable_layer(model)]
         self._limit = limit_bytes
         self._width = model.config.get_text_config().hidden_size
-        self._states: dict[bytes, torch.Tensor] = {}
+        self._states: dict[bytes, Tensor] = {}
         self.bytes = 0
 
     def __bool__(self) -> bool:
@@ -77,10 +77,10 @@ class TrunkRun:
         recorded: [1, T, H] after a recording forward.
     """
 
-    def __init__(self, layers: Sequence[nn.Module], state: torch.Tensor | None) -> None:
+    def __init__(self, layers: Sequence[nn.Module], state: Tensor | None) -> None:
         self._layers = layers
         self._state = state
-        self.recorded: torch.Tensor | None = None
+        self.recorded: Tensor | None = None
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
@@ -99,7 +99,7 @@ class TrunkRun:
             for layer in changed:
                 del layer.__dict__["forward"]
 
-    def _replayed(self, hidden: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+    def _replayed(self, hidden: Tensor, *_: Any, **__: Any) -> Tensor:
         assert self._state is not None
         return self._state.to(hidden.dtype)
 
@@ -107,7 +107,7 @@ class TrunkRun:
         def run(*args: Any, **kwargs: Any) -> Any:
             output = forward(*args, **kwargs)
             # Layers that return more than the hidden state are never recorded, so they always run.
-            if isinstance(output, torch.Tensor):
+            if isinstance(output, Tensor):
                 self.recorded = output.detach()
             return output
 

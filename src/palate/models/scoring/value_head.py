@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from palate.errors import ModelError
 from palate.models.upstream import base_of
@@ -37,13 +37,13 @@ def add_value_head(model: Any) -> None:
     base.value_head = head.to(device=weight.device, dtype=torch.float32).requires_grad_(True)
 
 
-def values_of(model: nn.Module, hidden: torch.Tensor) -> torch.Tensor | None:
+def values_of(model: nn.Module, hidden: Tensor) -> Tensor | None:
     """float32 [M] from hidden states [M, H], computed in float32; None for a model without a value head."""
     head = getattr(model, "value_head", None)
     if head is None:
         return None
     with torch.autocast(hidden.device.type, enabled=False):
-        values: torch.Tensor = head(hidden.float()).squeeze(-1)
+        values: Tensor = head(hidden.float()).squeeze(-1)
     return values
 
 

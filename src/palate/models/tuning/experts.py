@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from palate.text.batch import Batch
 
@@ -28,7 +29,7 @@ class RouterBalance:
     coefficient: float
     top_k: int
 
-    def loss(self, router_logits: Sequence[torch.Tensor], batch: Batch) -> torch.Tensor:
+    def loss(self, router_logits: Sequence[Tensor], batch: Batch) -> Tensor:
         """float32 [G], of a tensor [tokens of the batch, E] for each layer with experts; at least top_k."""
         weights, owner = token_weights(batch)
         groups = len(batch.groups)
@@ -46,7 +47,7 @@ class RouterBalance:
         return shares.sum(-1) * shares.shape[-1]  # type: ignore[no-any-return]
 
 
-def token_weights(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def token_weights(batch: Batch) -> tuple[Tensor, Tensor]:
     """Weight and group of each token of the flattened batch: float32 [T] and int64 [T]."""
     device = batch.input_ids.device
     if batch.layout is None:

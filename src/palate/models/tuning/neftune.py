@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from palate.text.batch import Batch
 
@@ -26,7 +26,7 @@ class EmbeddingNoise:
 
     def __init__(self, model: Any, alpha: float) -> None:
         self._alpha = alpha
-        self._lengths: torch.Tensor | None = None
+        self._lengths: Tensor | None = None
         model.get_input_embeddings().register_forward_hook(self._add)
 
     @contextlib.contextmanager
@@ -38,7 +38,7 @@ class EmbeddingNoise:
         finally:
             self._lengths = None
 
-    def _add(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+    def _add(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Forward hook of the embedding: output [rows, T, d]."""
         del module, inputs
         if self._lengths is None:
@@ -48,7 +48,7 @@ class EmbeddingNoise:
         return output + noise * size[..., None].to(output.dtype)
 
 
-def sequence_lengths(batch: Batch) -> torch.Tensor:
+def sequence_lengths(batch: Batch) -> Tensor:
     """L of each token's group: float32 [1, T] of a packed batch, [C, 1] of a padded one."""
     device = batch.input_ids.device
     lengths = torch.tensor([float(group.longest_row) for group in batch.groups], device=device)

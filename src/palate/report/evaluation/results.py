@@ -12,11 +12,10 @@ from typing import Any, Literal, TypeAlias, get_args
 from palate.artifacts import RunDir
 from palate.artifacts.files import read_bytes
 from palate.errors import DataError, MissingInputError
-from palate.evaluation.logs.palate_results import is_benchmark, is_win_rate
+from palate.evaluation.logs.palate_results import check_version, is_benchmark, is_win_rate
 
 Kind: TypeAlias = Literal["accuracy", "winrate", "bench"]
 _PATTERNS = ("accuracy*.json", "winrate.json", "bench-*.json")
-_VERSIONS: Mapping[Kind, tuple[str, int]] = {"winrate": ("version", 1), "bench": ("format", 1)}
 _FORMS = "a result of `palate eval accuracy --json`, `palate eval winrate` or `palate eval bench`"
 
 
@@ -71,10 +70,8 @@ def _read(path: Path) -> Source:
     kind = _kind(facts)
     if kind is None:
         raise DataError(f"{path}: is no result of palate; name {_FORMS}")
-    if kind in _VERSIONS:
-        key, version = _VERSIONS[kind]
-        if facts.get(key) != version:
-            raise DataError(f"{path}: is of version {facts.get(key)!r}, this palate reads {version}; upgrade palate")
+    if kind != "accuracy":
+        check_version(facts.get("version" if kind == "winrate" else "format"), str(path))
     return Source(path, hashlib.sha256(content).hexdigest(), kind, facts)
 
 

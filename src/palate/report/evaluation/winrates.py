@@ -63,8 +63,7 @@ def win_rate_section(found: WinRates) -> Section:
         charts.append(
             ("Win rate of A", interval_chart("win-rates", "Win rate of A", marks, level=(0.5, "50 %"), narrow=True))
         )
-    if sweeps := _sweeps(found):
-        charts += sweeps
+    charts += _sweeps(found)
     tables = [("", table)]
     if any(facts["by_length"] for facts in found):
         tables.append(("By ratio of the answers' lengths", _lengths(names, found)))

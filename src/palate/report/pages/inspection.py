@@ -27,11 +27,7 @@ def inspection_page(found: Inspection, title: str) -> str:
         lines=_lines(found),
         charts=_charts(found),
         not_judged=not_judged(found),
-        systems=Table(
-            ("system prompt", "rows"),
-            [(text, f"{count:,}") for text, count in found.systems.items()],
-            numeric=frozenset({1}),
-        ),
+        systems=Table(("system prompt", "rows"), list(found.systems.items()), numeric=frozenset({1})),
         pages=[rows[start : start + _ROWS_OF_A_PAGE] for start in range(0, len(rows), _ROWS_OF_A_PAGE)],
     )
 
@@ -41,8 +37,8 @@ def _sources(found: Inspection) -> Table:
         (
             source.path,
             f"{source.format} ({source.confidence:.0%})" + (f"; {source.labels}" if source.labels else ""),
-            f"{source.rows_read:,}",
-            f"{source.used:,}",
+            source.rows_read,
+            source.used,
             ", ".join(f"{reason} {count:,}" for reason, count in source.dropped_by_reason.items()),
             ", ".join(source.unknown_columns),
         )

@@ -139,14 +139,7 @@ def _preference(found: Preference) -> str:
 
 def _canaries(card: JudgeCard) -> Table:
     rows = [
-        (
-            KINDS[one.kind],
-            f"{one.asked:,}",
-            f"{one.wins:,}",
-            f"{one.ties:,}",
-            f"{one.unparsed:,}",
-            one.reason or ", ".join(one.ids[:5]),
-        )
+        (KINDS[one.kind], one.asked, one.wins, one.ties, one.unparsed, one.reason or ", ".join(one.ids[:5]))
         for one in card.canaries
     ]
     return Table(
@@ -156,13 +149,7 @@ def _canaries(card: JudgeCard) -> Table:
 
 def _prompts(card: JudgeCard) -> Table:
     rows = [
-        (
-            one.prompt,
-            figure(one.agreement),
-            figure(one.kappa, as_percent=False),
-            f"{one.unparsed:,}",
-            f"{one.missing:,}",
-        )
+        (one.prompt, figure(one.agreement), figure(one.kappa, as_percent=False), one.unparsed, one.missing)
         for one in card.prompts.prompts
     ]
     return Table(("prompt", "agreement", "κ", "unparsed", "missing"), rows, numeric=frozenset({3, 4}))
@@ -173,9 +160,9 @@ def _models(card: JudgeCard) -> Table:
     rows = [
         (
             one.model,
-            f"{one.labelled:,}",
-            f"{one.unlabelled:,}",
-            f"{one.unparsed:,}",
+            one.labelled,
+            one.unlabelled,
+            one.unparsed,
             shown(one.people, as_percent=True),
             shown(one.ppi.raw, as_percent=True),
             corrected_text(one.ppi),

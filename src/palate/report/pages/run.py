@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.artifacts import RunDir, write_text
-from palate.charts.text import interval_text, number
+from palate.charts.text import amount, interval_text, number
 from palate.evaluation.answers.table import prompt_answers
 from palate.report.calibration import calibration_note, group_tables, reliability_chart
 from palate.report.contents import MetricRow, RunContents, finite, is_number, mapping, read_contents
@@ -144,11 +144,10 @@ def _no_finding(contents: RunContents) -> str:
         return ""
     if contents.status == "failed" or collapse_symptoms(contents):
         return ""
-    checked = [
-        f"{count:,} {noun}{'' if count == 1 else 's'}"
-        for count, noun in ((len(contents.train), "step"), (len(contents.evaluations), "evaluation"))
-    ]
-    return f"Nothing wrong was found in {' and '.join(checked if contents.evaluations else checked[:1])}."
+    checked = amount(len(contents.train), "step")
+    if contents.evaluations:
+        checked += f" and {amount(len(contents.evaluations), 'evaluation')}"
+    return f"Nothing wrong was found in {checked}."
 
 
 def _lines(items: Any) -> list[str]:

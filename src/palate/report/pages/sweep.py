@@ -349,8 +349,8 @@ def _by_settings(points: Sequence[SweepPoint]) -> dict[str, list[SweepPoint]]:
     """The points by all their values but the seed, as text."""
     groups: dict[str, list[SweepPoint]] = {}
     for point in points:
-        values = {key: item for key, item in point.values.items() if key != SEED}
-        groups.setdefault(", ".join(_flat(item, key) for key, item in values.items()) or "all", []).append(point)
+        unseeded = replace(point, values={key: item for key, item in point.values.items() if key != SEED})
+        groups.setdefault(unseeded.settings or "all", []).append(point)
     return groups
 
 

@@ -51,11 +51,11 @@ class EngineAdapter(Upstream):
         self._path = str(version.folder) if root is None else f"{root.rstrip('/')}/{version.folder.name}"
         self._probes = version.lineage["probes"]
         self._others = others
-        self._placed = False
-        self._placing = asyncio.Lock()
+        self._loaded = False
+        self._loading = asyncio.Lock()
         self._times = 0
 
-    def place(self) -> None:
+    def load(self) -> None:
         """Load it into the engine and compare the engine's log-probabilities with the version's own. Blocks.
 
         Raises:
@@ -65,9 +65,9 @@ class EngineAdapter(Upstream):
         with self._sync() as client:
             try:
                 with _LOADING[self._url]:
-                    self._load(client)
-                    _USES[self._url, self._model] += not self._placed
-                    self._placed = True
+                    self._load_adapter(client)
+                    _USES[self._url, self._model] += not self._loaded
+                    self._loaded = True
                 self._compare([value for probe in self._probes for value in self._logps(client, probe["ids"])])
             except (EngineError, ApiError) as error:
                 self._release()
@@ -82,34 +82,34 @@ class EngineAdapter(Upstream):
     async def _response(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncIterator[httpx2.Response]:
         async with AsyncExitStack() as stack:
             times = self._times
-            if self._placing.locked():  # it is loaded again, and not yet compared
-                await self._place_again(times)
+            if self._loading.locked():  # it is loaded again, and not yet compared
+                await self._load_again(times)
                 times = self._times
             try:
                 response = await stack.enter_async_context(super()._response(endpoint, body))
             except ApiError as error:
                 if error.status != 404:
                     raise
-                await self._place_again(times)
+                await self._load_again(times)
                 response = await stack.enter_async_context(super()._response(endpoint, body))
             yield response
 
     def _checked(self, reply: dict[str, Any]) -> dict[str, Any]:
         return {**super()._checked(reply), "model": self.version}
 
-    async def _place_again(self, times: int) -> None:
-        async with self._placing:
+    async def _load_again(self, times: int) -> None:
+        async with self._loading:
             if self._times != times:  # another request has done it meanwhile
                 return
             try:
-                await asyncio.to_thread(self.place)
+                await asyncio.to_thread(self.load)
             except EngineError as error:
                 _LOG.error("%s: %s", self.version, error)
                 raise self._broken("it has lost the adapter, and did not take it again") from error
             self._times += 1
             _LOG.warning("%s: the engine had lost the adapter, and has loaded it again", self.version)
 
-    def _load(self, client: httpx2.Client) -> None:
+    def _load_adapter(self, client: httpx2.Client) -> None:
         try:
             self._ask(client, "load_lora_adapter", {"lora_name": self._model, "lora_path": self._path})
         except ApiError as error:
@@ -124,9 +124,9 @@ class EngineAdapter(Upstream):
 
     def _release(self) -> None:
         with _LOADING[self._url]:
-            if not self._placed:
+            if not self._loaded:
                 return
-            self._placed = False
+            self._loaded = False
             _USES[self._url, self._model] -= 1
             if _USES[self._url, self._model]:
                 return

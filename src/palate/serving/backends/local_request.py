@@ -46,7 +46,7 @@ class LocalRequest:
         n: answers to each prompt.
         decoding: settings of all answers; `seed` is that of the first.
         stops: texts that end an answer.
-        logprobs: likeliest tokens reported at each place; None for no log-probabilities at all.
+        logprobs: likeliest tokens reported for each token; None for no log-probabilities at all.
     """
 
     chat: bool
@@ -120,6 +120,6 @@ def _length(prompt: int, asked: int | None, most: int, context: int | None) -> i
 
 def text_of(template: Template, ids: Sequence[int]) -> str:
     """The text of ids that are no turn of a conversation, up to a stop token."""
-    kept = next((ids[:place] for place, token in enumerate(ids) if token in template.stop_ids), ids)
+    kept = next((ids[:end] for end, token in enumerate(ids) if token in template.stop_ids), ids)
     text: str = template.tokenizer.decode(list(kept), skip_special_tokens=True)
     return text

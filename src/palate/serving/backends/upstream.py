@@ -36,13 +36,12 @@ class Upstream:
     Args:
         name: the engine's name for the model, if `fields` has none.
         fields: with `upstream`.
-        transport: for tests.
     """
 
     content_hash: str | None = None
     template_hash: str | None = None
 
-    def __init__(self, name: str, fields: ModelFields, *, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, name: str, fields: ModelFields) -> None:
         assert fields.upstream is not None
         self._url = fields.upstream.rstrip("/")
         self._urls = {endpoint: httpx2.URL(f"{self._url}/{endpoint}") for endpoint in get_args(Endpoint)}
@@ -56,7 +55,6 @@ class Upstream:
             headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
             limits=httpx2.Limits(max_connections=fields.max_in_flight + 4, max_keepalive_connections=32),
             follow_redirects=False,
-            transport=transport,
         )
 
     async def events(self, endpoint: Endpoint, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:

@@ -171,7 +171,7 @@ def _candidates(found: Sequence[Usable], uncertain: set[str], options: Options) 
         }
         tokens = {answer.number: answer.tokens for answer in one.recorded.answers}
         answers = tuple(Answer(turns[-1].text, "stop", tokens[number]) for number, turns in one.answers.items())
-        origin = Origin(stored.model, stored.identity, None, stored.decoding)
+        origin = Origin(stored.model, stored.identity, decoding=stored.decoding)
         row = Candidates(one.id, one.prompt, answers, columns, stored.tools, (origin,) * len(answers))
         rows.append(row.to_json())
     return rows

@@ -19,13 +19,7 @@ from palate.feedback.judges.interview import sha256
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.queue.slots import update_slots
 from palate.registry.lineage import register_export, trained_versions
-from palate.serving.recording.exported_files import (
-    clean_export,
-    clean_file,
-    has_one,
-    is_exported,
-    texts_in,
-)
+from palate.serving.recording.exported_files import clean_export, clean_file, has_one, is_exported, texts_in
 from palate.serving.recording.listing import read_interactions
 from palate.serving.recording.recorder import Recorder
 from palate.store import Store

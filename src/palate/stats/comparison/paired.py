@@ -19,11 +19,10 @@ from palate.stats.comparison.significance import mcnemar_midp, smallest_effect
 from palate.stats.intervals import (
     Floats,
     Interval,
-    cluster_mean_interval,
-    mean_interval,
     newcombe_paired,
     numbered,
     standard_error,
+    t_interval,
     t_test,
 )
 
@@ -96,10 +95,7 @@ def paired_difference(
     differences = after - before
     groups = list(clusters) if clusters is not None and len(set(clusters)) < len(clusters) else None
     binary = bool(np.isin(np.concatenate([before, after]), (0.0, 1.0)).all())
-    if groups is None:
-        mean = mean_interval(differences, level=level)
-    else:
-        mean = cluster_mean_interval(differences, groups, level=level)
+    mean = t_interval(differences, groups, level)
     error = standard_error(differences, groups)
     higher, lower = int((differences > 0).sum()), int((differences < 0).sum())
     test: PairedTest = "paired t" if groups is None else "cluster t"

@@ -14,6 +14,7 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from palate.artifacts import SEAL, read_json, seal_folder, write_errors, write_json
 from palate.models.loading.save import has_renamed_weights, load_renamed, save_pretrained
+from palate.models.upstream import changed
 from palate.training.checkpoints.resume import follow_schedule
 from palate.training.methods.base import Method
 from palate.training.online.rollouts import StepRollouts
@@ -40,23 +41,22 @@ class CheckpointTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write, seal, and only then delete older ones."""
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            with _unsealed(self._checkpoint_folder(), main=self.args.should_save) as folder:
-                self.accelerator.wait_for_everyone()  # before another rank writes its part into the folder
-                super()._save_checkpoint(model, trial)
-                if self.method.state and self.args.should_save:
-                    write_json(folder / _METHOD_STATE, dict(self.method.state))
-                if self.rollouts is not None:
-                    self.rollouts.save(folder, self.args.process_index, main=self.args.should_save)
-        finally:
-            self.args.save_total_limit = limit
+        with (
+            changed(self.args, save_total_limit=None),
+            _unsealed(self._checkpoint_folder(), main=self.args.should_save) as folder,
+        ):
+            self.accelerator.wait_for_everyone()  # before another rank writes its part into the folder
+            super()._save_checkpoint(model, trial)
+            if self.method.state and self.args.should_save:
+                write_json(folder / _METHOD_STATE, dict(self.method.state))
+            if self.rollouts is not None:
+                self.rollouts.save(folder, self.args.process_index, main=self.args.should_save)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             seal_folder(folder)
             rotate_checkpoints(
                 output_dir=self.args.output_dir,
-                save_total_limit=limit,
+                save_total_limit=self.args.save_total_limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )

@@ -17,7 +17,7 @@ from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.generation.local.generate import generate
 from palate.models.precision import Precision
 from palate.models.reference.kinds import Reference
-from palate.models.reference.offloaded import OffloadedModel, offload
+from palate.models.reference.precomputed import OffloadedModel, offload
 from palate.models.scoring.forward import score
 from palate.models.upstream import evaluating
 from palate.text.batch import Batch

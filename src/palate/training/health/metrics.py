@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from palate.config.stages.health import HealthFields
 from palate.stats.repetition import ends_in_loop
@@ -37,9 +37,6 @@ class HealthFinding:
     severity: str
     message: str
     remedy: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,8 @@ from palate.models.scoring.rewards import end_index
 from palate.objectives import RunningMean
 from palate.records import Record
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
+from palate.training.parts import Part
 
 S = TypeVar("S")
 
@@ -38,28 +39,9 @@ class LossOutput:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Rows(Protocol):
-    """The groups of a loss: those of a `Batch`, or of a whole coupled step."""
-
-    @property
-    def groups(self) -> Sequence[EncodedGroup]:
-        """The G groups, in order. In a coupled step they carry no tokens."""
-        ...
-
-    @property
-    def completion_of(self) -> Tensor:
-        """int64 [M], which of the C completions each trained token belongs to."""
-        ...
-
-    @property
-    def group_of(self) -> Tensor:
-        """int64 [C], which of the G groups each completion belongs to."""
-        ...
-
-    @property
-    def completions(self) -> int:
-        """C."""
-        ...
+Rows: TypeAlias = Batch | Part
+"""The groups of a loss, G of them with C completions and M trained tokens: a batch, or a whole coupled step, whose
+groups carry no tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from palate.models.scoring.logps import Logps
 from palate.objectives import UNPAIRED, Modifiers, Term, UnpairedLogps, implicit_reward, unpaired_loss
 from palate.objectives.unpaired import kl_estimate
 from palate.records import LabelledCompletion
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.methods.base import Arranged, LossOutput, Method, Rows, Traits, detached, with_rewards
 from palate.training.methods.mismatch import mismatched
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from palate.errors import DataError
-from palate.text.encode import EncodedCompletion, EncodedGroup
 from palate.text.group_file import LazyGroups
+from palate.text.groups import EncodedCompletion, EncodedGroup
 
 
 def permutation(groups: Sequence[EncodedGroup], *, seed: int) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ from palate.errors import DataError
 from palate.models.scoring.logps import Logps
 from palate.objectives import PairLogps
 from palate.records import AnyRecord, Dropped, PreferencePair
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.methods.base import Arranged, Rows
 from palate.training.methods.dpo import Dpo, pair_logps
 

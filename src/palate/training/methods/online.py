@@ -109,9 +109,9 @@ def sampled_metrics(
     return metrics, weights
 
 
-def tokens_of(groups: Sequence[EncodedGroup], name: str, device: torch.device) -> Tensor:
-    """The values that `prepare` returned under `name` for the groups' trained tokens, float32 [M]."""
-    return torch.cat([torch.from_numpy(group.tokens[name]) for group in groups]).to(device)
+def tokens_of(groups: Sequence[EncodedGroup], names: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+    """The values that `prepare` returned under these names for the groups' trained tokens, float32 [M] each."""
+    return {name: torch.cat([torch.from_numpy(group.tokens[name]) for group in groups]).to(device) for name in names}
 
 
 def mean_by_group(values: Tensor, rows: Rows) -> Tensor:

@@ -18,23 +18,15 @@ from palate.objectives.policy_gradient import (
     shaped_rewards,
 )
 from palate.records import Record
+from palate.training.methods import online
 from palate.training.methods.base import LossOutput, Rows, Traits
-from palate.training.methods.online import (
-    OnlineMethod,
-    Sampled,
-    global_mean,
-    global_whitened,
-    mean_by_group,
-    sampled_metrics,
-    tokens_of,
-)
 from palate.training.processes import highest_over_ranks, sum_over_ranks
 
 # Rounding error of a float32 result after a few operations, relative to its largest input.
 _ROUNDING = 1e-6
 
 
-class Ppo(OnlineMethod):
+class Ppo(online.OnlineMethod):
     """Clipped policy loss plus `vf_coef` times the clipped value loss, averaged over all tokens of the step.
 
     With `ppo_target` the KL coefficient adapts to the measured KL; with `ppo_score_norm` scores are normalised by their
@@ -52,7 +44,7 @@ class Ppo(OnlineMethod):
         self._count, self._mean, self._squares = 0.0, 0.0, 0.0
         self._lowest, self._highest = math.inf, -math.inf
 
-    def prepare(self, sampled: Sampled, *, training: bool) -> Mapping[str, Tensor]:
+    def prepare(self, sampled: online.Sampled, *, training: bool) -> Mapping[str, Tensor]:
         assert sampled.values is not None
         config = self._config
         scores = sampled.scores - config.missing_eos_penalty * (~sampled.ended)
@@ -60,7 +52,7 @@ class Ppo(OnlineMethod):
         rewards = shaped_rewards(scores, sampled.log_ratio, sampled.mask, kl_coef=self.kl_coef)
         noise = self._noise(sampled, scores)
         if config.ppo_whiten_rewards:
-            rewards = global_whitened(rewards, sampled.counted_mask, centre=False, noise=noise)
+            rewards = online.global_whitened(rewards, sampled.counted_mask, centre=False, noise=noise)
         advantages, returns = generalised_advantages(
             rewards, sampled.values, sampled.mask, gamma=config.gamma, lam=config.lam
         )
@@ -69,7 +61,7 @@ class Ppo(OnlineMethod):
         coefficient = torch.full_like(scores, self.kl_coef)
         if training and config.ppo_target is not None:
             rows = int(sum_over_ranks(sampled.counted.double().sum()))
-            observed = float(global_mean(sampled.kl, sampled.counted))
+            observed = float(online.global_mean(sampled.kl, sampled.counted))
             self.kl_coef = adapted_kl_coefficient(
                 self.kl_coef, observed, target=config.ppo_target, horizon=config.kl_horizon, rows=rows
             )
@@ -77,7 +69,7 @@ class Ppo(OnlineMethod):
             "old_logps": sampled.logps,
             "old_values": sampled.values,
             "returns": returns,
-            "advantages": global_whitened(advantages, sampled.counted_mask, noise=noise),
+            "advantages": online.global_whitened(advantages, sampled.counted_mask, noise=noise),
             "kl_coef": coefficient,
         }
 
@@ -86,17 +78,15 @@ class Ppo(OnlineMethod):
         del reference, training
         assert policy.values is not None
         config, logps, device = self._config, policy.token_logps, policy.values.device
-        given = {
-            name: tokens_of(rows.groups, name, device)
-            for name in ("old_logps", "old_values", "returns", "advantages", "kl_coef")
-        }
+        names = ("old_logps", "old_values", "returns", "advantages", "kl_coef")
+        given = online.tokens_of(rows.groups, names, device)
         policy_loss = clipped_policy_loss(
             logps, given["old_logps"], given["advantages"], clip_low=config.cliprange, clip_high=config.cliprange
         )
         value_loss = clipped_value_loss(
             policy.values, given["old_values"], given["returns"], clip=config.cliprange_value
         )
-        loss = mean_by_group(policy_loss + config.vf_coef * value_loss, rows)
+        loss = online.mean_by_group(policy_loss + config.vf_coef * value_loss, rows)
         with torch.no_grad():
             clipped = ((logps - given["old_logps"]).exp() - 1).abs() > config.cliprange
             tokens = {
@@ -107,8 +97,8 @@ class Ppo(OnlineMethod):
                 "values": policy.values,
                 "kl_coef": given["kl_coef"],
             }
-            token_metrics = {name: mean_by_group(value, rows) for name, value in tokens.items()}
-        answer_metrics, weights = sampled_metrics(rows.groups, device)
+            token_metrics = {name: online.mean_by_group(value, rows) for name, value in tokens.items()}
+        answer_metrics, weights = online.sampled_metrics(rows.groups, device)
         return LossOutput(loss, {**token_metrics, **answer_metrics}, weights)
 
     def _effective_scores(self, scores: Tensor, counted: Tensor, training: bool) -> Tensor:
@@ -126,7 +116,7 @@ class Ppo(OnlineMethod):
         known = ~scores.isnan() if self._lowest < self._highest else torch.zeros_like(counted)
         return torch.where(known, normalised, 0.0)
 
-    def _noise(self, sampled: Sampled, scores: Tensor) -> float:
+    def _noise(self, sampled: online.Sampled, scores: Tensor) -> float:
         """The standard deviation up to which advantages differ only by rounding."""
         assert sampled.values is not None
         largest = [

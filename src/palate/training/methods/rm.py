@@ -13,7 +13,7 @@ from palate.errors import DataError
 from palate.models.scoring.logps import Logps
 from palate.objectives import REWARD, RankedLogps
 from palate.records import PreferencePair, Ranking, Record, ScoredCompletion
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.methods.base import Arranged, LossOutput, Method, Rows, Traits, detached
 from palate.training.methods.ranked import reward_metrics
 

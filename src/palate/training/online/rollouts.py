@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,12 @@ from palate.training.processes import sum_over_ranks
 Split = Callable[[Sequence[EncodedGroup]], list[Batch]]
 
 
-@dataclass(frozen=True, slots=True)
-class RolloutContext:
-    """The objects that sample, reward and score answers.
+@dataclass
+class StepRollouts:
+    """Samples, rewards and scores answers for the trainer's groups, and reuses them for the method's `updates` steps.
+
+    An answer depends on the weights, the run's seed, the step, the prompt and the answer's index, not on the other
+    prompts of the step or their distribution over ranks and batches.
 
     Attributes:
         policy: unwrapped, with the scoring forward.
@@ -51,6 +54,7 @@ class RolloutContext:
         device: device of this rank.
         engine: samples instead of the policy, if set.
         main: True if this process sends the policy's weights to the engine.
+        split: divides groups into batches within the token budget.
     """
 
     policy: nn.Module
@@ -61,38 +65,18 @@ class RolloutContext:
     decoding: Decoding
     precision: Precision
     device: torch.device
-    engine: PolicyEngine | None = None
-    main: bool = True
-
-
-class StepRollouts:
-    """Samples answers for the trainer's groups, and reuses them for the method's `updates` steps.
-
-    An answer depends on the weights, the run's seed, the step, the prompt and the answer's index, not on the other
-    prompts of the step or their distribution over ranks and batches.
-
-    Args:
-        sampler: policy, reference, method and rewards.
-        split: divides groups into batches within the token budget.
-    """
-
-    def __init__(self, sampler: RolloutContext, split: Split) -> None:
-        self._sampler = sampler
-        self._split = split
-        self._answered: list[list[EncodedGroup]] | None = None
-
-    @property
-    def updates(self) -> int:
-        """Optimiser steps on each batch of sampled answers."""
-        return self._sampler.method.updates
+    engine: PolicyEngine | None
+    main: bool
+    split: Split
+    _answered: list[list[EncodedGroup]] | None = field(default=None, init=False)
 
     def fill(self, lists: Sequence[Sequence[EncodedGroup]], step: int) -> list[list[EncodedGroup]]:
         """This rank's DataLoader batches of a step (counted from 0), with answers; all ranks call it together."""
-        if step % self.updates and self._answered is None:
+        if step % self.method.updates and self._answered is None:
             raise ArtifactError(
                 "the checkpoint lacks the answers that its next step trains on; resume from another one"
             )
-        if step % self.updates == 0 or self._answered is None:
+        if step % self.method.updates == 0 or self._answered is None:
             filled = iter(self._filled([group for groups in lists for group in groups], step, training=True))
             self._answered = [[next(filled) for _ in groups] for groups in lists]
         return self._answered
@@ -105,48 +89,47 @@ class StepRollouts:
 
     def _filled(self, groups: Sequence[EncodedGroup], step: int | str, *, training: bool) -> list[EncodedGroup]:
         """The groups with K sampled answers each, their rewards, metrics and token values; `step` seeds sampling."""
-        sampler, k = self._sampler, self._sampler.method.generations
+        k = self.method.generations
         repeated = [group for group in groups for _ in range(k)]
-        seeds = [sampling_seed(sampler.decoding.seed, step, g.id, number) for g in groups for number in range(k)]
+        seeds = [sampling_seed(self.decoding.seed, step, g.id, number) for g in groups for number in range(k)]
         ids = self._answers(repeated, seeds)
         rows = [_record(group) for group in repeated]
         columns = columns_of([row.extra for row in rows])
         # Two rows with equal prompts stay separate groups: a judge compares answers within a row.
         columns[GROUP_OF] = [number for number in range(len(groups)) for _ in range(k)]
-        texts = [sampler.template.decode(answer) for answer in ids]
-        rewarded = sampler.rewards([row.prompt for row in rows], texts, columns)
+        texts = [self.template.decode(answer) for answer in ids]
+        rewarded = self.rewards([row.prompt for row in rows], texts, columns)
         answered = [
             replace(group, completions=tuple(_completion(answer) for answer in ids[index * k : (index + 1) * k]))
             for index, group in enumerate(groups)
         ]
         sampled = self._scored(answered, ids, rewarded)
-        kept = sampler.method.prepare(sampled, training=training)
+        kept = self.method.prepare(sampled, training=training)
         return self._with_results(answered, sampled, rewarded, kept)
 
     def _answers(self, groups: Sequence[EncodedGroup], seeds: Sequence[int]) -> list[list[int]]:
         """Sample one answer to each group's prompt; returns token ids."""
-        sampler = self._sampler
-        if sampler.engine is None:
+        if self.engine is None:
             return generate(
-                sampler.policy,
+                self.policy,
                 [group.prompt_ids.tolist() for group in groups],
-                sampler.decoding,
-                stop_ids=sampler.template.stop_ids,
-                precision=sampler.precision,
+                self.decoding,
+                stop_ids=self.template.stop_ids,
+                precision=self.precision,
                 seeds=seeds,
             )
-        if sampler.main:
-            sampler.engine.follow(sampler.policy)
-        sum_over_ranks(torch.zeros(1, device=sampler.device))  # all ranks wait until the engine has the weights
-        return sampler.engine.answers([_record(group) for group in groups], sampler.decoding, seeds)
+        if self.main:
+            self.engine.follow(self.policy)
+        sum_over_ranks(torch.zeros(1, device=self.device))  # all ranks wait until the engine has the weights
+        return self.engine.answers([_record(group) for group in groups], self.decoding, seeds)
 
     def _scored(self, groups: Sequence[EncodedGroup], ids: Sequence[Sequence[int]], rewarded: Rewarded) -> Sampled:
         """The answers as tensors, with log-probabilities under policy and reference."""
-        sampler, device = self._sampler, self._sampler.device
-        batches = [batch.to(device) for batch in self._split(groups)]
-        with torch.no_grad(), evaluating(sampler.policy), sampler.precision.context(device):
-            policy: list[TokenLogps] = [score(sampler.policy, batch, None) for batch in batches]
-        reference = sampler.reference.logps(batches)
+        device = self.device
+        batches = [batch.to(device) for batch in self.split(groups)]
+        with torch.no_grad(), evaluating(self.policy), self.precision.context(device):
+            policy: list[TokenLogps] = [score(self.policy, batch, None) for batch in batches]
+        reference = self.reference.logps(batches)
         lengths = torch.tensor([len(answer) for answer in ids], device=device)
         mask = torch.arange(int(lengths.max()), device=device) < lengths[:, None]
 
@@ -159,7 +142,7 @@ class StepRollouts:
         values = [tokens.values for tokens in policy if tokens.values is not None]
         return Sampled(
             scores=torch.tensor(_numbers(rewarded.total), dtype=torch.float64, device=device),
-            ended=torch.tensor([answer[-1] in sampler.template.stop_ids for answer in ids], device=device),
+            ended=torch.tensor([answer[-1] in self.template.stop_ids for answer in ids], device=device),
             mask=mask,
             logps=padded([tokens.logps.float() for tokens in policy]),
             ref_logps=padded([tokens.logps.float() for tokens in reference]),
@@ -171,7 +154,7 @@ class StepRollouts:
         self, groups: Sequence[EncodedGroup], sampled: Sampled, rewarded: Rewarded, kept: Mapping[str, Tensor]
     ) -> list[EncodedGroup]:
         """Each group with its rewards as labels, the method's token values and its metrics."""
-        k = self._sampler.method.generations
+        k = self.method.generations
         sizes = [sum(len(completion.ids) for completion in group.completions) for group in groups]
         per_token = {
             name: value if value.dim() == 2 else value[:, None].expand_as(sampled.mask) for name, value in kept.items()
@@ -208,14 +191,14 @@ class StepRollouts:
     def save(self, folder: Path, rank: int, *, main: bool) -> None:
         """Write the state that a resumed run needs: the value head, and answers with updates left."""
         if main:
-            save_value_head(self._sampler.policy, folder)
-        if self.updates > 1 and self._answered is not None:
+            save_value_head(self.policy, folder)
+        if self.method.updates > 1 and self._answered is not None:
             rows = [[_to_json(group) for group in groups] for groups in self._answered]
             write_json(folder / f"rollouts-{rank}.json", {"lists": rows}, indent=None)
 
     def restore(self, folder: Path, rank: int) -> None:
         """Load the state that `save` wrote."""
-        load_value_head(self._sampler.policy, folder)
+        load_value_head(self.policy, folder)
         path = folder / f"rollouts-{rank}.json"
         if path.exists():
             self._answered = [[_from_json(row) for row in rows] for rows in read_json(path)["lists"]]

@@ -58,9 +58,10 @@ def check_installed(config: RunConfig, device: torch.device) -> None:
         path = getattr(config, key)
         if isinstance(path, str) and not Path(path).is_file():
             raise ConfigError(f"{key}: there is no file {path}")
-    if config.deepspeed and "LOCAL_RANK" not in os.environ:
+    sharding = next((key for key in ("deepspeed", "fsdp") if getattr(config, key)), None)
+    if sharding is not None and "LOCAL_RANK" not in os.environ:
         raise ConfigError(
-            "deepspeed: start with torchrun, one process too: torchrun --nproc_per_node 1 -m palate train CONFIG.yaml"
+            f"{sharding}: start with torchrun, one process too: torchrun --nproc_per_node 1 -m palate train CONFIG.yaml"
         )
 
 
@@ -133,34 +134,42 @@ def training_arguments(
         name = "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
         further |= {name: True, f"{name}_kwargs": {"use_reentrant": False}}
     metric, greater = config.best_metric
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        use_cpu=device.type == "cpu",
-        bf16=precision.autocast is torch.bfloat16,
-        fp16=precision.autocast is torch.float16,
-        lr_scheduler_kwargs=dict(config.lr_scheduler_kwargs),
-        # Below 1 it is a share of the steps.
-        warmup_steps=config.warmup_steps or config.warmup_ratio,
-        logging_first_step=True,
-        logging_nan_inf_filter=False,
-        deepspeed=engine_settings(config),
-        metric_for_best_model=metric,
-        greater_is_better=greater,
-        report_to=config.report_to or "none",
-        # Older transformers (5.5) send metrics to a Space named trackio unless told otherwise.
-        trackio_space_id=os.environ.get("TRACKIO_SPACE_ID"),
-        # More than one for each core is slower, and torch warns of it.
-        dataloader_num_workers=min(config.dataloader_num_workers, all_cores()),
-        dataloader_pin_memory=False,
-        remove_unused_columns=False,
-        average_tokens_across_devices=False,
-        disable_tqdm=True,
-        log_level="error",
-        **{name: getattr(config, name) for name in _SAME_NAME},
-        **further,
-    )
+    try:
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            use_cpu=device.type == "cpu",
+            bf16=precision.autocast is torch.bfloat16,
+            fp16=precision.autocast is torch.float16,
+            lr_scheduler_kwargs=dict(config.lr_scheduler_kwargs),
+            # Below 1 it is a share of the steps.
+            warmup_steps=config.warmup_steps or config.warmup_ratio,
+            logging_first_step=True,
+            logging_nan_inf_filter=False,
+            deepspeed=engine_settings(config),
+            metric_for_best_model=metric,
+            greater_is_better=greater,
+            report_to=config.report_to or "none",
+            # Older transformers (5.5) send metrics to a Space named trackio unless told otherwise.
+            trackio_space_id=os.environ.get("TRACKIO_SPACE_ID"),
+            # More than one for each core is slower, and torch warns of it.
+            dataloader_num_workers=min(config.dataloader_num_workers, all_cores()),
+            dataloader_pin_memory=False,
+            remove_unused_columns=False,
+            average_tokens_across_devices=False,
+            disable_tqdm=True,
+            log_level="error",
+            **{name: getattr(config, name) for name in _SAME_NAME},
+            **further,
+        )
+    except (TypeError, ValueError) as error:
+        if not config.fsdp:
+            raise
+        raise ConfigError(f"fsdp and fsdp_config: {error}") from error  # transformers reads what is in them
     if arguments.fsdp_plugin_args and arguments.fsdp_plugin_args.get("fsdp_version") == 2:
         # Autocast chooses the dtypes, as in one process. accelerate's policy would gather embeddings and norms in 16
         # bits and add up gradients in them, and torch 2.13 fails on it where frozen weights have 16 bits.
         arguments.fsdp_plugin_args.setdefault("mixed_precision_policy", MixedPrecisionPolicy())
+        # `models.loading.shards` does it; transformers would leave out weights of other processes as it reads them.
+        arguments.fsdp_plugin_args["cpu_ram_efficient_loading"] = False
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     return arguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +19,9 @@ from palate.models.cpu.layers import apply_fused
 from palate.models.frozen import store_frozen_in
 from palate.models.loading.identity import adapter_hash, model_hash, weights_hash
 from palate.models.loading.load import load_model
+from palate.models.loading.shards import Shards
 from palate.models.precision import Precision
-from palate.models.probe.probe import probe
-from palate.models.probe.trial import Probe
+from palate.models.probe.probe import Probe, probe, same_choices
 from palate.models.scoring.trunk import TrunkCache
 from palate.models.tuning import trainable
 from palate.models.tuning.experts import RouterBalance, has_experts, router_balance
@@ -30,7 +31,7 @@ from palate.models.tuning.neftune import EmbeddingNoise
 from palate.models.tuning.vocabulary import embedding_modules, embedding_rows, enlarge_embedding
 from palate.models.upstream import base_of
 from palate.text.batch import Batch, pack, pad
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.setup.environment import available_memory_bytes
 
 # The share of the memory that is free at the start which stored trunk states may take.
@@ -76,6 +77,7 @@ def build_policy(
     head: str = "lm",
     longest: int | None = None,
     tokens: int = 0,
+    shards: Shards | None = None,
 ) -> Policy:
     """Load the model, check which attention and batches it supports, and choose the parameters that train.
 
@@ -86,6 +88,7 @@ def build_policy(
         head: `lm` or `reward`, see `methods.base.Traits`.
         longest: tokens of the longest sequence that the run may score, if known.
         tokens: size of the tokenizer, with new tokens.
+        shards: divides the model among the processes, if each is to hold a part only.
 
     Raises:
         ModelError: it cannot be loaded.
@@ -98,8 +101,8 @@ def build_policy(
         )
     model: Any = load_model(
         config.model_name_or_path,
-        device=device,
-        frozen=precision if _mostly_frozen(config) else None,
+        device=torch.device("cpu") if shards else device,
+        frozen=precision if _loads_narrow(config, divided=shards is not None) else None,
         revision=config.model_revision,
         trust_remote_code=config.trust_remote_code,
         dropout=config.dropout,
@@ -112,8 +115,13 @@ def build_policy(
     if config.use_liger_kernel:
         notices.append(apply_liger(model, precision, device))
     kernels = kernels_of(config.attention, device)
-    found = probe(model, head=head, kernels=kernels, precision=precision, longest=longest)
-    if found.packed:
+    probed = shards.divide(model, trains=False) if shards else model
+    found = probe(probed, head=head, kernels=kernels, precision=precision, longest=longest)
+    if shards:
+        same_choices(model, probed)
+        del probed
+        gc.collect()  # its part makes room for that of the model that trains
+    if found.packed and device.type == "cpu":
         apply_fused(model)
     if config.attention in ATTENTION_NAMES and not found.packed:
         raise ConfigError(
@@ -129,12 +137,16 @@ def build_policy(
     notices += notices_of_tuning
     if added:
         identity = f"{identity}+{added}"
-    trainable.upcast_trainable(model)
+    if not shards:  # trained weights get float32 as they are divided
+        trainable.upcast_trainable(model)
     store_frozen_in(model, precision)
     balance, about = _balance(config, model)
     if about:
         notices.append(about)
     trained, total = trainable.count_parameters(model)
+    if shards:
+        model = shards.divide(model)
+        gc.collect()  # the whole model, which refers to itself
     notices.append(f"training {trained:,} of {total:,} parameters ({100 * trained / total:.1f} %)")
     alpha = noise_alpha(config)
     noise = EmbeddingNoise(model, alpha) if alpha else None
@@ -142,10 +154,13 @@ def build_policy(
     return Policy(model, found, identity, trained, total, trunk, balance, noise, tuple(notices))
 
 
-def _mostly_frozen(config: RunConfig) -> bool:
-    """Whether most weights stay as they are in the files: what is merged or computed from them needs float32."""
+def _loads_narrow(config: RunConfig, *, divided: bool) -> bool:
+    """Whether weights are loaded as they are in the files: what is merged or computed from them needs float32.
+
+    So do trained weights, but if the model is divided each process widens its part only.
+    """
     changes = config.merged_adapters or config.use_dora or config.resize_vocab
-    return config.finetuning_type != "full" and not changes
+    return (divided or config.finetuning_type != "full") and not changes
 
 
 def noise_alpha(config: RunConfig) -> float:

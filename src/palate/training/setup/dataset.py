@@ -29,8 +29,9 @@ from palate.data.stream import RecordStream
 from palate.plugins import plugin_points
 from palate.progress import Pass, progress
 from palate.records import AnyRecord, DatasetRequest, Demonstration, Dropped, Record, SourceReport
-from palate.text.encode import Encoded, EncodedCompletion, EncodedGroup, EncodingStats, encode_batches
+from palate.text.encode import encode_batches
 from palate.text.group_file import GroupFile, GroupWriter
+from palate.text.groups import Encoded, EncodedCompletion, EncodedGroup, EncodingStats
 from palate.text.preflight import check_preflight, preflight_report, render_preflight
 from palate.text.prompts import encode_prompts
 from palate.text.template import Template

@@ -15,8 +15,8 @@ from palate.errors import ConfigError, DataError
 from palate.models.probe.limits import position_limit, token_rows, trained_length
 from palate.models.upstream import base_of
 from palate.records import Record
-from palate.text.encode import EncodedGroup
 from palate.text.group_file import JoinedGroups, lengths_of
+from palate.text.groups import EncodedGroup
 from palate.text.prompts import prompt_ids
 from palate.text.template import Template
 from palate.training.setup.dataset import RunData

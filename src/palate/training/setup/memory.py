@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
+import torch.distributed as dist
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from palate.capacity.memory import PLANNED_SHARE, state_bytes, token_budget
 from palate.capacity.shapes import Counts
 from palate.models.generation.local.generate import BATCH_SIZE
+from palate.models.loading.shards import own_part
 from palate.models.precision import Precision
 from palate.text.batch import Batch
 from palate.training.setup.environment import available_memory_bytes
@@ -99,7 +102,7 @@ def plan_memory(
         answer_tokens: of the longest prompt with its sampled answer, for online stages; 0 if nothing is sampled.
     """
     trained = {id(p): p for p in model.parameters() if p.requires_grad}.values()
-    count = sum(p.numel() for p in trained)
+    count = sum(own_part(p).numel() for p in trained)
     casts = _cast_bytes(model, precision)
     training = round(4 * count + state_bytes(optimiser, Counts(linear=count))) + casts
     per_token = _per_token(model, batch, inputs or {}, precision, device)
@@ -132,7 +135,7 @@ def _cast_bytes(model: nn.Module, precision: Precision) -> int:
 
 def _per_token(model: Any, batch: Batch, inputs: Mapping[str, Any], precision: Precision, device: torch.device) -> int:
     """Bytes per token that autograd saves for the backward pass."""
-    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    own = {own_part(p).untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, int] = {}
     alive: list[torch.UntypedStorage] = []  # until all are counted, no address is used twice
 
@@ -168,7 +171,11 @@ def _never(_: object) -> torch.Tensor:
 
 def _linear_sizes(model: nn.Module) -> set[int]:
     """Storage sizes that a cast weight has: such a copy is saved for backward but is not an activation."""
-    return {m.weight.numel() * width for m in model.modules() if isinstance(m, nn.Linear) for width in (2, 4)}
+    weights = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
+    # Ranks have equally many rows of a divided weight, the last ones of padding.
+    ranks = dist.get_world_size() if any(isinstance(w, DTensor) for w in weights) else 1
+    padded = {-(-len(w) // ranks) * ranks * w.shape[1:].numel() for w in weights}
+    return {elements * width for elements in padded | {w.numel() for w in weights} for width in (2, 4)}
 
 
 def largest_batch(lengths: npt.ArrayLike, groups: int) -> int:

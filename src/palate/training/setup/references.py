@@ -20,6 +20,7 @@ from palate.models.loading.builtin import cache_root
 from palate.models.loading.identity import model_hash
 from palate.models.loading.load import load_model
 from palate.models.loading.resolve import resolve_name
+from palate.models.loading.shards import Shards
 from palate.models.precision import Precision
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import (
@@ -34,9 +35,10 @@ from palate.models.reference.precomputed import PrecomputedReference, fill, shar
 from palate.models.reference.store import ReferenceStore
 from palate.models.tuning.vocabulary import embedding_rows
 from palate.text.batch import Batch
-from palate.text.encode import EncodedGroup
+from palate.text.groups import EncodedGroup
 from palate.training.methods.base import Method
 from palate.training.setup.build import Policy, enlarge
+from palate.training.sharded import in_step
 
 Split = Callable[[Sequence[EncodedGroup]], Iterable[Batch]]
 
@@ -49,6 +51,7 @@ def build_reference(
     device: torch.device,
     *,
     longest: int | None = None,
+    shards: Shards | None = None,
 ) -> Reference | None:
     """None, a separate model, the base under a new adapter, a copy of the trained part, or stored values of these.
 
@@ -59,6 +62,7 @@ def build_reference(
         precision: of the run.
         device: of this process.
         longest: tokens of the longest sequence that the run may score, if known.
+        shards: divides `ref_model` among the processes, as the policy is divided.
 
     Raises:
         ModelError: `ref_model` cannot be loaded, shares memory with the policy, or cannot read packed rows while the
@@ -68,7 +72,7 @@ def build_reference(
     if not method.traits.needs_reference:
         return None
     cache = config.reference_cache if isinstance(config, ReferenceFields) else "off"
-    live = _live(config, policy, precision, device, stored=cache != "off", longest=longest)
+    live = _live(config, policy, precision, device, stored=cache != "off", longest=longest, shards=shards)
     check_separate(policy.model, live)
     if cache == "off":
         return live
@@ -100,10 +104,12 @@ def fill_reference(
     device: torch.device,
     report: Callable[[str], None],
     main: bool,
+    divided: bool,
 ) -> None:
     """Check a sample of a stored reference's values, compute the missing ones, and save.
 
-    The ranks share the work and all get all values; the main process writes the file.
+    The ranks share the work and all get all values; the main process writes the file. If each rank has a part of the
+    model (`divided`), all make equally many passes.
 
     Raises:
         ArtifactError: stored values are not the reference's, or the file cannot be written.
@@ -122,7 +128,11 @@ def fill_reference(
         report(f"reference: scoring {len(missing)} groups once ({known} are stored already)")
         save = store.save if main else lambda: None
         try:
-            fill(store, live, share(missing), split, device, save)
+            mine = share(missing)
+            if divided:
+                fill(store, live, mine or missing[:1], lambda part: in_step(split(part), device), device, save)
+            else:
+                fill(store, live, mine, split, device, save)
             store.gather()
         finally:  # also after Ctrl-C or a row on which the model fails: keep what was scored
             save()
@@ -138,11 +148,12 @@ def _live(
     *,
     stored: bool,
     longest: int | None,
+    shards: Shards | None,
 ) -> AdapterOff | FrozenCopy | PolicyAtStart | SeparateModel:
     """The reference that scores; `stored` if its values are kept, so that no copy of the starting policy is needed."""
     separate = config.ref_model if isinstance(config, ReferenceFields | RolloutFields) else None
     if separate is not None and not _is_the_policy(config, separate):
-        found = _separate(config, separate, policy, precision, device, longest)
+        found = _separate(config, separate, policy, precision, device, longest, shards)
         if found is not None:
             return found
     # A new adapter adds exactly nothing, except DoRA's magnitudes: they normalise the weights, which rounds.
@@ -153,16 +164,26 @@ def _live(
 
 
 def _separate(
-    config: RunConfig, name: str, policy: Policy, precision: Precision, device: torch.device, longest: int | None
+    config: RunConfig,
+    name: str,
+    policy: Policy,
+    precision: Precision,
+    device: torch.device,
+    longest: int | None,
+    shards: Shards | None,
 ) -> SeparateModel | None:
     """`ref_model`, ready to score; None if its weights are those of the starting policy."""
 
     def load() -> Any:
-        loaded = load_model(name, device=device, frozen=precision, trust_remote_code=config.trust_remote_code)
+        where = torch.device("cpu") if shards else device
+        loaded = load_model(name, device=where, frozen=precision, trust_remote_code=config.trust_remote_code)
         enlarge(loaded, config, embedding_rows(policy.model))
         return loaded
 
     def frozen(model: Any) -> Any:
+        if shards:
+            store_frozen_in(model.requires_grad_(False), precision)
+            model = shards.divide(model)
         found = probe(
             model,
             kernels=kernels_of(config.attention, device) if policy.probe.packed else (),
@@ -175,8 +196,8 @@ def _separate(
                 f"ref_model: {name} cannot read the packed rows that the policy reads: {found.reason}; set "
                 "attention: padded"
             )
-        model.requires_grad_(False)
-        store_frozen_in(model, precision)
+        if not shards:
+            store_frozen_in(model.requires_grad_(False), precision)
         return model
 
     def reload() -> Any:

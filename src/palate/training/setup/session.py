@@ -34,7 +34,7 @@ from palate.training.setup.dataset import RunData, build_data
 from palate.training.setup.environment import machine, reset_peak_memory, seed_everything, versions
 from palate.training.setup.limits import check_limits, longest_scored
 from palate.training.setup.references import build_reference
-from palate.training.sharded import check_shardable
+from palate.training.sharded import check_shardable, shards_of
 
 
 @dataclass
@@ -171,11 +171,14 @@ def prepare(config: RunConfig, notices: Sequence[str] = (), *, judges: JudgeRewa
     with log.timed("model"):
         longest = longest_scored(config, data)
         head = "reward" if method.traits.head == "reward" else "lm"
-        policy = build_policy(config, precision, device, head=head, longest=longest, tokens=len(tokenizer))
+        shards = shards_of(config, precision, device)
+        policy = build_policy(
+            config, precision, device, head=head, longest=longest, tokens=len(tokenizer), shards=shards
+        )
         if head == "reward":
             give_pad_token(policy.model, tokenizer, template.stop_ids)
         limits = check_limits(config, policy.model, template, data)
-        reference = build_reference(config, method, policy, precision, device, longest=longest)
+        reference = build_reference(config, method, policy, precision, device, longest=longest, shards=shards)
         if about := check_shardable(config, reference, device):
             log.info(about, notice=True)
         if method.traits.head == "value":

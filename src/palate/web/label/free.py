@@ -9,7 +9,7 @@ import logging
 import secrets
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
@@ -22,8 +22,8 @@ from palate.errors import PalateError, UsageError
 from palate.feedback.page.chat import Chat, ChatEvent, Ended, Failed, Piece, Side
 from palate.feedback.page.free_prompts import (
     CAMPAIGN,
-    WrittenAnswer,
     conversation_after,
+    exchange_row,
     has_open_exchange,
     last_vote,
     record_exchange,
@@ -34,8 +34,7 @@ from palate.feedback.votes import Shown
 from palate.records import Message, Messages
 from palate.web.label.ballots import NOTICES, OTHERS, VERDICTS, SentForm, text_field
 from palate.web.label.conversation import prompt_blocks
-from palate.web.label.history import history
-from palate.web.label.voting import cast, take_back
+from palate.web.label.voting import cast, history, take_back
 from palate.web.pages import render
 from palate.web.problems import wants_page
 from palate.web.security.people import Annotator, Person
@@ -51,8 +50,6 @@ LONGEST_PROMPT = 20_000
 _KEEP_ALIVE_SECONDS = 10.0
 
 _WORDS = {"tie": "a tie", "both_bad": "both answers are bad", "skip": "skipped", "flag": "flagged"}
-
-Slot = Literal["first", "second"]
 
 
 @router.get("")
@@ -148,28 +145,9 @@ def _conclude(
     first, second = ends[0], ends[1]
     if isinstance(first, Failed) or isinstance(second, Failed):
         return _event("again", message="An answer failed, so nothing was saved. Your prompt is still here; ask again.")
-    written = [
-        WrittenAnswer(end.answer, model.name, model.identity, end.seed)
-        for end, model in zip((first, second), chat.models, strict=True)
-    ]
-    now = site.settings.clock()
-
-    def work(session: Session) -> str | None:
-        return record_exchange(
-            session,
-            who.id,
-            who.name,
-            prompt,
-            written,
-            chat.decoding,
-            shown=shown,
-            same=chat.same,
-            after=after,
-            now=now,
-        )
-
+    row, now = exchange_row(chat, prompt, (first, second), after), site.settings.clock()
     try:
-        lease = site.store.write(work)
+        lease = site.store.write(lambda session: record_exchange(session, who.id, who.name, row, shown=shown, now=now))
     except PalateError as error:  # the response has begun, so it is no error page
         _LOG.error("a free prompt was not stored: %s", error)
         return _event("again", message="The answers could not be saved. Your prompt is still here; ask again.")

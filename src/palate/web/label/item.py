@@ -14,7 +14,6 @@ from starlette.responses import RedirectResponse, Response
 
 from palate.charts.text import visible
 from palate.feedback.campaigns.campaign import current_schema, list_campaigns
-from palate.feedback.queue.assignment import Assignment
 from palate.feedback.queue.stored_votes import answer_texts
 from palate.feedback.queue.voting import next_assignment
 from palate.store.tables import Lease, Task
@@ -22,8 +21,7 @@ from palate.store.texts import is_storable
 from palate.web.label.ballots import NOTICES, OTHERS, VERDICTS, SentForm
 from palate.web.label.conversation import prompt_blocks
 from palate.web.label.differences import differences, marked
-from palate.web.label.history import history
-from palate.web.label.voting import cast, take_back
+from palate.web.label.voting import cast, history, take_back
 from palate.web.pages import render
 from palate.web.problems import wants_page
 from palate.web.security.people import Annotator, Person
@@ -92,27 +90,20 @@ def _item_page(request: Request, who: Person, campaign: str, said: str, status: 
     assignment, past = site.store.write(
         lambda session: (next_assignment(session, campaign, who.id, now), history(session, campaign, who.id))
     )
-    shown = {} if assignment is None else _shown(assignment, past.time_left(assignment.remaining))
     return render(
         request,
         "label/item.html",
         status=status,
         assignment=assignment,
+        blocks=[] if assignment is None else prompt_blocks(assignment.prompt, assignment.tools),
         campaign=campaign,
         notice=NOTICES.get(said, ""),
         last_vote=past.last,
         verdicts=VERDICTS,
         others=OTHERS,
-        **shown,
+        request_key=uuid.uuid4().hex,
+        time_left="" if assignment is None else past.time_left(assignment.remaining),
     )
-
-
-def _shown(assignment: Assignment, time_left: str) -> dict[str, Any]:
-    return {
-        "blocks": prompt_blocks(assignment.prompt, assignment.tools),
-        "request_key": uuid.uuid4().hex,
-        "time_left": time_left,
-    }
 
 
 def _texts(session: Session, lease: str, user_id: int) -> tuple[str, str] | None:

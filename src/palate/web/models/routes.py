@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Path, Query
-from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -47,7 +46,7 @@ def find_token(request: Request, who: Reviewer, id: Annotated[str, Query(max_len
     del who
     store, id = state(request).store, id.strip()
     known = versions(store)
-    if (answer := store.read(lambda session: _answer(session, id))) is not None:
+    if (answer := store.read(lambda session: session.get(Interaction, id))) is not None:
         version = next((one for one in known if one.name == answer.model), None)
         learnt = [] if version is None else _learnt(request, known, version)
         return render(request, "models/answer.html", answer=answer, version=version, learnt=learnt)
@@ -167,13 +166,6 @@ def _learnt_from(version: Version, vote: str) -> bool:
         return vote in vote_ids(version.folder)
     except ArtifactError:  # the version's own page says so
         return False
-
-
-def _answer(session: Session, id: str) -> Interaction | None:
-    found = session.get(Interaction, id)
-    if found is not None:
-        session.expunge(found)
-    return found
 
 
 def _version(known: Sequence[Version], name: str) -> Version:

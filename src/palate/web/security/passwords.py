@@ -41,17 +41,13 @@ def matches(stored: str, password: str) -> bool:
     """Whether a password is that of a stored hash. An empty hash matches none, and takes as long to say so."""
     with _SLOTS:
         try:
-            _HASHER.verify(stored or _hash_of_nobody(), password)
+            _HASHER.verify(stored or hash_of_nobody(), password)
         except (VerificationError, InvalidHashError):
             return False
     return bool(stored)
 
 
-def prepare() -> None:
-    """Makes the hash that names without a password are checked against, which the first such login would pay for."""
-    _hash_of_nobody()
-
-
 @cache
-def _hash_of_nobody() -> str:
+def hash_of_nobody() -> str:
+    """The hash that names without a password are checked against; made when the server starts, since it takes time."""
     return _HASHER.hash(secrets.token_urlsafe(32))

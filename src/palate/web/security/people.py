@@ -14,13 +14,13 @@ from starlette.requests import Request
 
 from palate.network.roles import NeedsRole
 from palate.web.security import sessions
-from palate.web.security.accounts import ROLES, Person, Role
+from palate.web.security.accounts import ROLES, Person
 from palate.web.state import state
 
 Access: TypeAlias = Literal["anonymous", "annotator", "reviewer", "admin"]
 ACCESS: tuple[Access, ...] = ("anonymous", *ROLES)
 
-__all__ = ["ACCESS", "Access", "Admin", "Annotator", "Anyone", "Needs", "Person", "Reviewer", "Role", "needs", "person"]
+__all__ = ["ACCESS", "Access", "Admin", "Annotator", "Anyone", "Needs", "Person", "Reviewer", "person"]
 
 
 def person(request: Request) -> Person | None:
@@ -65,13 +65,8 @@ _PLURALS = {"annotator": "annotators", "reviewer": "reviewers and admins", "admi
 _ARTICLES = {"annotator": "an annotator's", "reviewer": "a reviewer's", "admin": "an admin's"}
 
 
-def needs(role: Access) -> Needs:
-    """The dependency of a role, for `Depends(needs(role))`."""
-    return Needs(role)
-
-
-Annotator = Annotated[Person, Depends(needs("annotator"))]
-Reviewer = Annotated[Person, Depends(needs("reviewer"))]
-Admin = Annotated[Person, Depends(needs("admin"))]
-Anyone = Depends(needs("anonymous"))
+Annotator = Annotated[Person, Depends(Needs("annotator"))]
+Reviewer = Annotated[Person, Depends(Needs("reviewer"))]
+Admin = Annotated[Person, Depends(Needs("admin"))]
+Anyone = Depends(Needs("anonymous"))
 """For `dependencies=[Anyone]` of a route that everybody may call."""

@@ -130,9 +130,9 @@ class JudgedBenchmark(BenchmarkFacts):
         max_new_tokens: longest answer.
         read: the data of the files.
         recorded: a row of recorded answers in the published format.
-        key: what `RecordedAnswer.key` is compared with.
         baselines: by category, the model whose recorded answers are the published baseline.
         protocol: by mode; the first is the default.
+        key: what `RecordedAnswer.key` is compared with; the question's id unless given.
         own_judge: in the mode `pairs`, the judge with the benchmark's own question, if it has one for such a judge.
         grading: in the mode `grades`, what a chat model is sent about the answers to the first turns of a question.
         published: figures of its own definition, from the items and the votes on them.
@@ -144,8 +144,8 @@ class JudgedBenchmark(BenchmarkFacts):
     max_new_tokens: int
     read: Callable[[Sequence[DataFile], JudgeOptions], JudgedData]
     recorded: Callable[[DataRow], RecordedAnswer]
-    key: Callable[[Question], str]
     protocol: Mapping[Mode, str]
+    key: Callable[[Question], str] = lambda question: question.id
     own_judge: Callable[[Judge, JudgedData], Judge] = lambda judge, _data: judge
     published: Callable[[Sequence[Judged], Sequence[Vote], JudgedData, JudgeOptions], Sequence[Published]] = (
         lambda _items, _votes, _data, _judging: ()

@@ -75,10 +75,9 @@ def question_scores(
         if one.id in answers.answers
         for turn in range(len(one.turns))
     ]
-    by_question: dict[str, list[Grade]] = {}
-    grades = _by_function(asked, judge) if isinstance(judge, ScoreJudge) else _by_chat(asked, judge, benchmark, data)
-    for (question, _), found in zip(asked, grades, strict=True):
-        by_question.setdefault(question.id, []).append(found)
+    grades = iter(
+        _by_function(asked, judge) if isinstance(judge, ScoreJudge) else _by_chat(asked, judge, benchmark, data)
+    )
     scores: dict[str, dict[str, float]] = {}
     left_out = []
     for question in questions:
@@ -87,7 +86,7 @@ def question_scores(
             reason = "too_long" if "too_long" in why else "no_answer"
             left_out.append(Dropped(question.id, reason, f"{question.where}: {why}"))
             continue
-        turns = by_question[question.id]
+        turns = [next(grades) for _ in question.turns]
         values = [one.value for one in turns if one.value is not None]
         if len(values) == len(turns):
             by_turn = {f"turn{number}": value for number, value in enumerate(values, 1)}

@@ -185,13 +185,9 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
         listed = rates(scores, categories, ["score"], grades=grades)
         listed += rates(scores, {}, [name for name in grades if name != "score"], grades=grades)
         notes = [*given.notes]
-        if given.truncated:
-            first_ones = ", ".join(given.truncated[:3])
-            notes.append(
-                f"an answer ends at the longest length in {amount(len(given.truncated), 'question')} ({first_ones})"
-            )
-        if given.empty:
-            notes.append(f"an answer is empty in {amount(len(given.empty), 'question')} ({', '.join(given.empty[:3])})")
+        for what, ids in (("ends at the longest length", given.truncated), ("is empty", given.empty)):
+            if ids:
+                notes.append(f"an answer {what} in {amount(len(ids), 'question')} ({', '.join(ids[:3])})")
         texts = {key: "\n\n".join(turn.text for turn in turns) for key, turns in given.answers.items()}
         found.append(
             ModelResult(one.name, one.kind, one.source, given.identity, None, scores, texts, left_out, listed, notes)
@@ -200,13 +196,14 @@ def _graded(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
 
 
 def _paired(plan: _Plan, compared: Sequence[Contestant]) -> list[ModelResult]:
-    baseline = _baseline(plan)  # first, since the models may take hours to answer
+    # First, since the models may take hours to answer.
+    judge = plan.benchmark.own_judge(plan.judge, plan.data)
+    baseline = _baseline(plan)
     if baseline is None and len(compared) < 2:
         raise UsageError(f"{plan.benchmark.title} compares with a baseline; name it with --baseline, or a second model")
     answers = [plan.answers(one) for one in compared]
     if baseline is None:
         baseline, compared, answers = answers[0], compared[1:], answers[1:]
-    judge = plan.benchmark.own_judge(plan.judge, plan.data)
     found = []
     for one, given in zip(compared, answers):
         identities = [frozenset({side.identity} if side.identity else ()) for side in (given, baseline)]

@@ -31,9 +31,8 @@ _NO_ERROR = (
 )
 
 
-def read(files: Sequence[DataFile], judging: JudgeOptions) -> JudgedData:
+def read(files: Sequence[DataFile], _judging: JudgeOptions) -> JudgedData:
     """Outputs of the baseline (instruction, output, generator, dataset), and the files of its formula, if any."""
-    del judging
     outputs = [file for file in files if file.rows and file.rows[0].has("instruction")]
     if len(outputs) != 1:
         names = ", ".join(file.name for file in files)
@@ -92,9 +91,10 @@ def recorded(row: DataRow) -> RecordedAnswer:
     return RecordedAnswer(row.text("instruction"), str(row.values.get("generator") or ""), (output,))
 
 
-def published(items: Sequence[Item], votes: Sequence[Vote], data: JudgedData, judging: JudgeOptions) -> list[Published]:
+def published(
+    items: Sequence[Item], _votes: Sequence[Vote], data: JudgedData, judging: JudgeOptions
+) -> list[Published]:
     """With `--compat alpaca_eval`, its win rate and its length-controlled win rate."""
-    del votes
     kept = [(item, score) for item in items if (score := item.score) is not None]
     if judging.compat is None or len(kept) < FOLDS:
         return []

@@ -43,9 +43,8 @@ _TASK = (
 )
 
 
-def read(files: Sequence[DataFile], judging: JudgeOptions) -> JudgedData:
+def read(files: Sequence[DataFile], _judging: JudgeOptions) -> JudgedData:
     """Questions of `question.jsonl`: uid, category, subcategory, prompt."""
-    del judging
     questions = [
         Question.asked(row.name("uid"), row.where, [row.text("prompt")], row.text("category").strip())
         for file in files
@@ -65,21 +64,20 @@ def recorded(row: DataRow) -> RecordedAnswer:
     return RecordedAnswer(row.name("uid"), str(row.values.get("model") or ""), (text,))
 
 
-def own_judge(judge: Judge, data: JudgedData) -> Judge:
+def own_judge(judge: Judge, _data: JudgedData) -> Judge:
     """A chat model gives a five-level verdict; other judges compare as they always do."""
-    del data
     return PromptJudge(judge, "arena-hard", _TASK, ask, _VERDICTS) if isinstance(judge, ApiJudge) else judge
 
 
-def ask(prompt: Messages, first: str, second: str, columns: Mapping[str, Any]) -> Messages:
+def ask(prompt: Messages, first: str, second: str, _columns: Mapping[str, Any]) -> Messages:
     """What a chat model is sent."""
-    del columns
     return quoted_question(_TASK, {"prompt": prompt[0].content, "answer A": first, "answer B": second})
 
 
-def published(items: Sequence[Item], votes: Sequence[Vote], data: JudgedData, judging: JudgeOptions) -> list[Published]:
+def published(
+    items: Sequence[Item], votes: Sequence[Vote], _data: JudgedData, _judging: JudgeOptions
+) -> list[Published]:
     """The win rate in which a strong verdict counts three times; intervals by bootstrap of whole prompts."""
-    del data, judging
     weights: dict[str, npt.NDArray[np.float64]] = {}
     for vote in votes:
         if _WEIGHT in vote.dimensions:
@@ -127,7 +125,6 @@ ARENAHARD = JudgedBenchmark(
     max_new_tokens=4096,
     read=read,
     recorded=recorded,
-    key=lambda question: question.id,
     protocol={
         "pairs": "a greedy answer to each prompt against the baseline's recorded one, in both orders, with verdicts "
         "from A>>B to B>>A; baselines o3-mini-2025-01-31 for hard prompts and gemini-2.0-flash-001 for creative writing"

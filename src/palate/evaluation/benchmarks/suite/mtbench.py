@@ -214,7 +214,6 @@ MTBENCH = JudgedBenchmark(
     max_new_tokens=1024,
     read=read,
     recorded=recorded,
-    key=lambda question: question.id,
     protocol={
         "grades": "two turns, the second with the model's own first answer before it; temperature 0.7 for writing and "
         "roleplay, 0.1 for stem and humanities, else 0; a grade of each turn with FastChat's question to the judge, "

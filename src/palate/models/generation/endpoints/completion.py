@@ -13,6 +13,9 @@ from palate.records import Answer
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionChunk
 
+# The longest tokens of known tokenizers, runs of spaces, have 128 characters.
+_CHARACTERS_PER_TOKEN = 128
+
 
 @dataclass(frozen=True, slots=True)
 class TokenChoice:
@@ -106,10 +109,6 @@ def _tokens(content: Any) -> Iterable[TokenChoice]:
     except (AttributeError, TypeError, ValueError):
         return ()
     return found
-
-
-# The longest tokens of known tokenizers, runs of spaces, have 128 characters.
-_CHARACTERS_PER_TOKEN = 128
 
 
 class StreamedAnswer:

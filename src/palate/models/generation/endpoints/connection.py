@@ -85,7 +85,7 @@ def _check_url(base_url: str) -> None:
     except ValueError:  # the port is not a number, or too large
         url, complete = urlsplit(""), False
     if url.username or url.password or url.query:
-        # Base URLs stand in votes and messages.
+        # Base URLs are written to votes and messages.
         raise EngineError(
             f"{url.scheme}://…{url.hostname}: a base URL has no user, password or query; "
             f"set {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]} instead"

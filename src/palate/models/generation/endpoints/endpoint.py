@@ -15,11 +15,13 @@ from palate.models.generation.endpoints.connection import LATER, Connection
 if TYPE_CHECKING:
     from openai import OpenAI
 
-
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 15.0
 """Seconds after the first failure in a row; each further one doubles them."""
 _LONGEST_WAIT = 120.0
 """Longest `Retry-After` that is kept to, as the SDK has it for a single endpoint."""
+
+_IDENTIFYING = ("root", "parent", "meta", "identity")
+"""Fields that say what a model is; `created` is the time of the request at some engines."""
 
 
 @dataclass(slots=True, eq=False)
@@ -98,10 +100,6 @@ def _retry_after(error: EngineError) -> float:
         except ValueError:
             return 0.0
     return max(0.0, min(seconds, _LONGEST_WAIT))
-
-
-_IDENTIFYING = ("root", "parent", "meta", "identity")
-"""Fields that say what a model is; `created` is the time of the request at some engines."""
 
 
 def read_models(client: OpenAI, _url: str = "") -> list[dict[str, Any]]:

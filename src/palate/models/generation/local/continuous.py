@@ -11,25 +11,24 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from palate.errors import DataError, EngineError
 from palate.models.generation.decoding import Decoding
 from palate.models.generation.local.decode import draw_tokens, prepared_decoder, uniform_numbers
 from palate.models.generation.local.generate import refuse_empty
-from palate.models.generation.local.llama_batch import llama_batch_of
 from palate.models.generation.local.request import GenerationRequest, NewToken
-from palate.models.generation.local.running_batch import Chunk, RunningBatch, TransformersBatch
+from palate.models.generation.local.running_batch import Chunk, RunningBatch, TransformersBatch, llama_batch_of
 from palate.models.precision import Precision
 from palate.models.probe.limits import check_sequences, trained_length
 from palate.models.upstream import base_of, first_line
 
 _log = logging.getLogger(__name__)
 
-# Tokens of prompts that are read in one step on a CPU, beside running answers and without any. More at a time delay the
+# Tokens of prompts that are read in one step on a CPU, with running answers and without any. More at a time delay the
 # first tokens of short prompts and save nothing.
 _CHUNK = 128
 _CHUNK_ALONE = 256
@@ -139,7 +138,7 @@ class Batcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _end(self, reason: str) -> None:
@@ -210,7 +209,7 @@ class Batcher:
             if left <= 0:
                 return
 
-    def _add(self, answers: Sequence[GenerationRequest], logits: torch.Tensor) -> None:
+    def _add(self, answers: Sequence[GenerationRequest], logits: Tensor) -> None:
         """Choose the next token of each answer by logits [answers, V]; those that are complete leave."""
         tokens = _choose(answers, logits)
         totals = logits.logsumexp(-1)
@@ -229,7 +228,7 @@ class Batcher:
             self._rows.remove(complete)
 
 
-def _choose(answers: Sequence[GenerationRequest], logits: torch.Tensor) -> torch.Tensor:
+def _choose(answers: Sequence[GenerationRequest], logits: Tensor) -> Tensor:
     """The next tokens int64 [answers], as `generate` chooses them; answers with equal settings are drawn together."""
     tokens = torch.empty(len(answers), dtype=torch.long, device=logits.device)
     alike: dict[tuple[float, float], list[int]] = {}
@@ -245,7 +244,7 @@ def _choose(answers: Sequence[GenerationRequest], logits: torch.Tensor) -> torch
     return tokens
 
 
-def _top(answer: GenerationRequest, logits: torch.Tensor, total: torch.Tensor) -> tuple[tuple[int, float], ...]:
+def _top(answer: GenerationRequest, logits: Tensor, total: Tensor) -> tuple[tuple[int, float], ...]:
     """The likeliest tokens with their log-probabilities, of logits [V] and their logsumexp []."""
     if answer.top_logprobs <= 0:
         return ()

@@ -14,29 +14,32 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from palate.models.attention.kernels import original_attention
 from palate.models.generation.decoding import Decoding
 from palate.models.precision import Precision
 from palate.models.upstream import evaluating
 
-Choose = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+# A nucleus is looked for among so many tokens first.
+_NUCLEUS = 256
+
+Choose = Callable[[Tensor, Tensor, int], Tensor]
 """(logits float32 [rows, V], numbers of the rows int64 [rows], step) → tokens int64 [rows]."""
 
 
 class BatchDecoder(Protocol):
     """A model that reads a batch of prompts, then one token at a time for each row."""
 
-    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> Tensor:
         """Logits float32 [prompts · copies, V] of the token after each prompt; copies of a prompt are consecutive."""
         ...
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """Logits float32 [rows, V] after one more token for each row, int64 [rows]."""
         ...
 
-    def keep(self, kept: torch.Tensor) -> bool:
+    def keep(self, kept: Tensor) -> bool:
         """Continue with these rows only, int64 [kept]; returns False if rows cannot be removed from the batch."""
         ...
 
@@ -91,7 +94,7 @@ def linear_weights_in(model: nn.Module, dtype: torch.dtype | None) -> Iterator[N
 
     A head tied to the embedding gets a separate copy; the embedding is not changed.
     """
-    swapped: list[tuple[Any, torch.Tensor]] = []
+    swapped: list[tuple[Any, Tensor]] = []
     try:
         if dtype is not None:
             for module in model.modules():
@@ -129,17 +132,13 @@ def prepared_decoder(
             yield own(model)
 
 
-# A nucleus is looked for among so many tokens first.
-_NUCLEUS = 256
-
-
-def uniform_numbers(decoding: Decoding, seed: int) -> torch.Tensor:
+def uniform_numbers(decoding: Decoding, seed: int) -> Tensor:
     """The random numbers of one answer, one for each token: float64 [max_new_tokens] in [0, 1)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(decoding.max_new_tokens, generator=generator, dtype=torch.float64)
 
 
-def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
+def draw_tokens(scores: Tensor, uniform: Tensor, top_p: float) -> Tensor:
     """The token of each row at which the cumulative probability exceeds `uniform`, int64 [rows, 1].
 
     Of logits [rows, V] and uniform float64 [rows, 1] in [0, 1); with top_p, only of the likeliest tokens.
@@ -155,7 +154,7 @@ def draw_tokens(scores: torch.Tensor, uniform: torch.Tensor, top_p: float) -> to
     return tokens.gather(-1, _invert(ordered.masked_fill(outside, 0.0), uniform))
 
 
-def _invert(probabilities: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
     """The token where the cumulative probability exceeds `uniform`: int64 [rows, 1] from probabilities [rows, V].
 
     It first finds a block of tokens, then the token in the block, to avoid a cumulative sum over V.

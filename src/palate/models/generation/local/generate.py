@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from palate.errors import DataError
 from palate.models.attention.rotary import length_rule
@@ -100,11 +102,9 @@ def _batches(prompts: Sequence[Sequence[int]], batch_size: int, *, equal: bool) 
     With `equal` only prompts of equal length share a batch, because rotary positions depend on the length.
     """
     runs: list[list[int]] = []
-    for i, prompt in enumerate(prompts):
-        if runs and prompts[runs[-1][0]] == prompt and len(runs[-1]) < batch_size:
-            runs[-1].append(i)
-        else:
-            runs.append([i])
+    for _, equal_prompts in groupby(range(len(prompts)), lambda i: prompts[i]):
+        run = list(equal_prompts)
+        runs += [run[start : start + batch_size] for start in range(0, len(run), batch_size)]
     runs.sort(key=lambda indices: (-len(indices), -len(prompts[indices[0]])))
     current: list[list[int]] = []
     for run in runs:
@@ -123,7 +123,7 @@ def _chooser(decoding: Decoding, seeds: Sequence[int], device: torch.device) -> 
         return lambda logits, *_: logits.argmax(-1)
     uniform = torch.stack([uniform_numbers(decoding, seed) for seed in seeds]).to(device)
 
-    def choose(logits: torch.Tensor, rows: torch.Tensor, step: int) -> torch.Tensor:
+    def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
         return draw_tokens(logits / decoding.temperature, uniform[rows, step, None], decoding.top_p).squeeze(-1)
 
     return choose

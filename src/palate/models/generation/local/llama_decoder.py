@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from palate.models.attention.cpu import tree_forward
-from palate.models.attention.segments import Segment
+from palate.models.attention.cpu import Segment, tree_forward
 from palate.models.cpu import kernels
-from palate.models.cpu.layers import projections, rms_eps
+from palate.models.cpu.layers import projections
 from palate.models.cpu.llama_like import recognised
 from palate.models.cpu.prepacked import PackedLinear, decoding_dtype
 from palate.models.cpu.projection import projection_of
+from palate.models.cpu.sublayers import rms_eps
 from palate.models.generation.local.prompt_cache import LayerCache, Slots
 from palate.models.upstream import CALL_ERRORS, base_of
 
@@ -35,10 +36,10 @@ _PREFILL_TOKENS = 4096
 
 
 class _Norm(NamedTuple):
-    weight: torch.Tensor
+    weight: Tensor
     eps: float
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         """float32 [T, d] from [T, d]."""
         return kernels.rms_norm(x, kernels.rms_scale(x, self.eps), self.weight, torch.float32)
 
@@ -63,9 +64,7 @@ class _Layer:
         self.heads, self.key_heads = (len(part.weight) // self.width for part in attention[:2])
         self.cache = LayerCache(self.heads, self.key_heads, self.width, self.scaling)
 
-    def rotated(
-        self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def rotated(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """float32 q [T, H, d] and k [T, Hkv, d], rotated, and v [T, Hkv, d], from x [T, width] and cos, sin [T, d]."""
         heads = self.qkv(self.norms[0](x)).float().view(len(x), -1, self.width)
         plain = heads[:, : self.heads + self.key_heads]
@@ -75,7 +74,7 @@ class _Layer:
         both[..., half:].addcmul_(plain[..., :half], sin[:, None, half:])
         return both[:, : self.heads], both[:, self.heads :], heads[:, self.heads + self.key_heads :]
 
-    def finish(self, x: torch.Tensor, attended: torch.Tensor) -> torch.Tensor:
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The residual stream [T, width] after the layer, from x [T, width] and the attention output [T, H · d]."""
         x = x + self.out(attended)
         gate, up = self.gate_up(self.norms[1](x)).chunk(2, dim=-1)
@@ -103,7 +102,7 @@ class LlamaDecoder:
         self._slots = Slots(0, 1)
         self._positions = torch.zeros(0, dtype=torch.long)
 
-    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> Tensor:
         """See BatchDecoder."""
         with torch.autocast("cpu", enabled=False):
             self._slots = Slots(len(prompts), copies)
@@ -114,7 +113,7 @@ class LlamaDecoder:
             last = [self._read(prompts, chunk) for chunk in _chunks(prompts)]
             return self.logits(torch.cat(last)).repeat_interleave(copies, 0)
 
-    def keep(self, kept: torch.Tensor) -> bool:
+    def keep(self, kept: Tensor) -> bool:
         """See BatchDecoder."""
         self._positions = self._positions[kept]
         moved, prompts = self._slots.keep(kept)
@@ -122,7 +121,7 @@ class LlamaDecoder:
             layer.cache.keep(moved, prompts)
         return True
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """See BatchDecoder."""
         with torch.autocast("cpu", enabled=False):
             x = self.embedded(tokens)
@@ -133,7 +132,7 @@ class LlamaDecoder:
             self._positions = self._positions + 1
             return self.logits(x)
 
-    def _read(self, prompts: Sequence[Sequence[int]], chunk: range) -> torch.Tensor:
+    def _read(self, prompts: Sequence[Sequence[int]], chunk: range) -> Tensor:
         """Prefill a chunk of prompts: hidden states [prompts, width] at their last tokens; fills the caches."""
         lengths = [len(prompts[i]) for i in chunk]
         ends = torch.tensor(lengths).cumsum(0)
@@ -148,16 +147,16 @@ class LlamaDecoder:
             x = layer.finish(x, attended.flatten(1))
         return x[ends - 1]
 
-    def embedded(self, tokens: torch.Tensor) -> torch.Tensor:
+    def embedded(self, tokens: Tensor) -> Tensor:
         """The residual stream float32 [T, width] before the first layer, of tokens [T]."""
         return F.embedding(tokens, self._embedding).float()
 
-    def angles(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def angles(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and sin [T, d] at positions [T], from the model's own rotary module."""
         cos, sin = self._rotary(torch.empty(0), positions[None])
         return cos[0], sin[0]
 
-    def logits(self, x: torch.Tensor) -> torch.Tensor:
+    def logits(self, x: Tensor) -> Tensor:
         """Float32 [T, V] of the residual stream [T, width] after the last layer."""
         return self._head(self._norm(x)).float()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 # Tokens by which a full buffer grows.
 _GROWTH = 64
@@ -16,17 +17,17 @@ class Slots:
     def __init__(self, prompts: int, copies: int) -> None:
         self.prompts, self.copies = prompts, copies
         self._rows = torch.arange(prompts * copies)
-        self._grid: torch.Tensor | None = None
+        self._grid: Tensor | None = None
 
-    def spread(self, x: torch.Tensor) -> torch.Tensor:
+    def spread(self, x: Tensor) -> Tensor:
         """[prompts · copies, …] from [rows, …]; empty cells get a copy of some row."""
         return x if self._grid is None else x[self._grid]
 
-    def gather(self, x: torch.Tensor) -> torch.Tensor:
+    def gather(self, x: Tensor) -> Tensor:
         """[rows, …] from [prompts · copies, …]."""
         return x if self._grid is None else x[self._rows]
 
-    def keep(self, kept: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def keep(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         """Continue with these rows only (int64 indices), in the smallest grid that fits them.
 
         Returns for each cell of the new grid the old cell that moves there, int64 [prompts, copies], and the old
@@ -63,13 +64,13 @@ class LayerCache:
         self._values = torch.zeros(*shape, slots.copies, 0, self._width)
         self._length = 0
 
-    def read(self, prompt: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def read(self, prompt: int, keys: Tensor, values: Tensor) -> None:
         """Store keys and values [Hkv, n, d] of one prompt."""
         n = keys.shape[1]
         self._prompt_keys[prompt, :, :, :n] = keys.transpose(1, 2)
         self._prompt_values[prompt, :, :n] = values
 
-    def keep(self, moved: torch.Tensor, prompts: torch.Tensor) -> None:
+    def keep(self, moved: Tensor, prompts: Tensor) -> None:
         """Move and remove cells as `Slots.keep` returned: `moved` [prompts, copies], `prompts` [kept prompts]."""
         if len(prompts) < len(self._prompt_keys):
             self._prompt_keys, self._prompt_values = self._prompt_keys[prompts], self._prompt_values[prompts]
@@ -78,7 +79,7 @@ class LayerCache:
         self._keys = self._keys.transpose(1, 2)[cell].transpose(1, 2).contiguous()
         self._values = self._values.transpose(1, 2)[cell].transpose(1, 2).contiguous()
 
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, slots: Slots) -> torch.Tensor:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, slots: Slots) -> Tensor:
         """Append one token to each row and compute its attention [rows, H · d] to the prompt and its own tokens.
 
         q: [rows, H, d], rotated; k, v: [rows, Hkv, d].
@@ -100,7 +101,7 @@ class LayerCache:
         out.baddbmm_(weights[..., longest:], self._values.view(p * h * c, -1, d)[:, : self._length])
         return slots.gather(out.view(p, h, c, g * d).transpose(1, 2).reshape(p * c, h * g * d))
 
-    def _prompt_scores(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    def _prompt_scores(self, query: Tensor, keys: Tensor) -> Tensor:
         """Scaled scores [P · Hkv, copies · G, longest], −∞ beyond a prompt's end; query [P · Hkv, copies · G, d]."""
         if self._padding is None:
             return torch.baddbmm(query.new_empty(1), query, keys, beta=0, alpha=self._scaling)
@@ -108,7 +109,7 @@ class LayerCache:
         scores = query.new_empty(shape).copy_(self._padding).view(len(query), query.shape[1], -1)
         return scores.baddbmm_(query, keys, alpha=self._scaling)
 
-    def _append(self, k: torch.Tensor, v: torch.Tensor) -> None:
+    def _append(self, k: Tensor, v: Tensor) -> None:
         """Write k, v [P, copies, Hkv, d] into the buffers [P, Hkv, copies, capacity, d]."""
         if self._length == self._keys.shape[3]:
             empty = self._keys.new_zeros(*self._keys.shape[:3], _GROWTH, self._width)

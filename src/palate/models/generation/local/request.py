@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
 from palate.models.generation.decoding import Decoding
 
@@ -51,7 +51,7 @@ class GenerationRequest:
     decoding: Decoding
     on_token: Callable[[NewToken], None]
     top_logprobs: int
-    uniform: torch.Tensor
+    uniform: Tensor
     number: int = 0
     cancelled: bool = False
     read: int = 0

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from palate.models.attention.cpu import tree_forward
-from palate.models.attention.segments import Segment
+from palate.models.attention.cpu import Segment, tree_forward
 
 # Capacity of the smallest block, in tokens.
 _SMALLEST = 64
@@ -45,12 +45,12 @@ class PartialPrompt:
         self.values = torch.empty_like(self.keys)
         self.done = 0
 
-    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention [n, H · d] of the prompt's next n tokens, of q [n, H, d] and k, v [n, Hkv, d]."""
         q, k, v = (x.transpose(0, 1).contiguous() for x in (q, k, v))
         n, done = q.shape[1], self.done
         self.keys[layer, :, done : done + n], self.values[layer, :, done : done + n] = k, v
-        if done:  # the earlier chunks are a prefix, which a segment names by its place behind the new tokens
+        if done:  # the earlier chunks are a prefix, which a segment names by its range after the new tokens
             k, v = (torch.cat([new, old[layer, :, :done]], 1) for new, old in ((k, self.keys), (v, self.values)))
         part = Segment(0, n, (n, n + done))
         return tree_forward(q, k, v, [part], self._scaling, keep=False)[0].flatten(1)
@@ -77,7 +77,7 @@ class RowCache:
         """Number of tokens of each of `rows`."""
         return [length for block in self._blocks.values() for length in block.lengths]
 
-    def add(self, row: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def add(self, row: int, keys: Tensor, values: Tensor) -> None:
         """A new row with keys and values [layers, Hkv, n, d]."""
         capacity = block_size(keys.shape[2] + 1)
         if capacity not in self._blocks:
@@ -101,7 +101,7 @@ class RowCache:
         for block in self._blocks.values():
             block.begin_step()
 
-    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Append one token to each row and compute its attention [rows, H · d], of q [rows, H, d], k, v [rows, Hkv, d].
 
         The rows are in the order of `rows`.
@@ -141,7 +141,7 @@ class _Block:
     def full_rows(self) -> list[int]:
         return [row for row, length in zip(self.rows, self.lengths, strict=True) if length == self._capacity]
 
-    def add(self, row: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def add(self, row: int, keys: Tensor, values: Tensor) -> None:
         slot, n = len(self.rows), keys.shape[2]
         if slot == self._keys.shape[1]:
             self._resize(slot + max(1, slot // 2))
@@ -149,7 +149,7 @@ class _Block:
         self.rows.append(row)
         self.lengths.append(n)
 
-    def read(self, row: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def read(self, row: int) -> tuple[Tensor, Tensor]:
         """Keys and values [layers, Hkv, n, d] of a row, as views."""
         slot = self.rows.index(row)
         n = self.lengths[slot]
@@ -169,7 +169,7 @@ class _Block:
             self._resize(len(self.rows))
 
     def _resize(self, slots: int) -> None:
-        def resized(old: torch.Tensor) -> torch.Tensor:
+        def resized(old: Tensor) -> Tensor:
             new = old.new_zeros(old.shape[0], slots, *old.shape[2:])
             kept = len(self.rows)
             new[:, :kept] = old[:, :kept]
@@ -187,7 +187,7 @@ class _Block:
         self._padding = torch.zeros(beyond.shape).masked_fill_(beyond, float("-inf"))[:, None, None]
         self._longest = longest
 
-    def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         n, h, d = len(self.rows), self._shape.key_heads, self._shape.width
         g = self._shape.heads // h  # query heads of a key head
         keys, values = self._keys[layer], self._values[layer]

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from palate.models.attention.rotary import LengthRule, length_rule, reset_rope_lengths
@@ -20,45 +21,43 @@ _GROWTH = 64
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     """A cache layer that writes new tokens into a larger buffer instead of concatenating."""
 
-    keys: torch.Tensor
-    values: torch.Tensor
+    keys: Tensor
+    values: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self._key_buffer: torch.Tensor | None = None
-        self._value_buffer: torch.Tensor | None = None
+        self._buffers: list[Tensor] = []  # of keys and values
 
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append [rows, heads, n, d] and return all keys and values so far, as views of the buffers."""
         del args, kwargs
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start = self.get_seq_length()
         end = start + key_states.shape[2]
-        if self._key_buffer is None or self._value_buffer is None or end > self._key_buffer.shape[2]:
-            self._key_buffer = _grown(self.keys if start else None, key_states, end + _GROWTH)
-            self._value_buffer = _grown(self.values if start else None, value_states, end + _GROWTH)
-        self._key_buffer[:, :, start:end] = key_states
-        self._value_buffer[:, :, start:end] = value_states
-        self.keys, self.values = self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
+        new = key_states, value_states
+        if not self._buffers or end > self._buffers[0].shape[2]:
+            old = (self.keys, self.values) if start else (None, None)
+            self._buffers = [_grown(*pair, end + _GROWTH) for pair in zip(old, new, strict=True)]
+        for buffer, states in zip(self._buffers, new, strict=True):
+            buffer[:, :, start:end] = states
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
         return self.keys, self.values
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         super().batch_repeat_interleave(repeats)
         self.drop_buffers()
 
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
+    def batch_select_indices(self, indices: Tensor) -> None:
         super().batch_select_indices(indices)
         self.drop_buffers()
 
     def drop_buffers(self) -> None:
         """`keys` and `values` were replaced: the next update copies them into new buffers."""
-        self._key_buffer = self._value_buffer = None
+        self._buffers = []
 
 
-def _grown(old: torch.Tensor | None, new: torch.Tensor, length: int) -> torch.Tensor:
+def _grown(old: Tensor | None, new: Tensor, length: int) -> Tensor:
     buffer = new.new_empty(new.shape[0], new.shape[1], length, new.shape[3])
     if old is not None:
         buffer[:, :, : old.shape[2]] = old
@@ -81,7 +80,7 @@ class TransformersDecoder:
         on = getattr(config.get_text_config(), "output_router_logits", False)
         self._routers_off = {"output_router_logits": False} if on else {}
 
-    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> torch.Tensor:
+    def prefill(self, prompts: Sequence[Sequence[int]], copies: int) -> Tensor:
         """See BatchDecoder."""
         if self._rule is not None:
             if len({len(prompt) for prompt in prompts}) > 1:
@@ -104,7 +103,7 @@ class TransformersDecoder:
             self._position = self._position.repeat_interleave(copies, 0)
         return logits
 
-    def step(self, tokens: torch.Tensor) -> torch.Tensor:
+    def step(self, tokens: Tensor) -> Tensor:
         """See BatchDecoder."""
         if self._rule is None:
             return self.read(tokens[:, None])
@@ -119,7 +118,7 @@ class TransformersDecoder:
         reset_rope_lengths(self._model)
         return self._logits(self._ids, torch.arange(length, device=self._device).expand(len(tokens), length))
 
-    def read(self, tokens: torch.Tensor) -> torch.Tensor:
+    def read(self, tokens: Tensor) -> Tensor:
         """Logits float32 [rows, V] after n more tokens of each row, int64 [rows, n]; not under a `LengthRule`."""
         rows, n = tokens.shape
         self._mask = torch.cat([self._mask, self._mask.new_ones(rows, n)], dim=1)
@@ -148,14 +147,14 @@ class TransformersDecoder:
         self._position = torch.cat([self._position, other._position])
         self._ids = self._ids.new_empty(len(self._mask), 0)  # read again only under a LengthRule
 
-    def keep(self, kept: torch.Tensor) -> bool:
+    def keep(self, kept: Tensor) -> bool:
         """See BatchDecoder."""
         if self._selectable:
             self._cache.batch_select_indices(kept)
             self._mask, self._position, self._ids = self._mask[kept], self._position[kept], self._ids[kept]
         return self._selectable
 
-    def _logits(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def _logits(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         output = self._model(
             input_ids=input_ids,
             attention_mask=self._mask,
@@ -165,11 +164,11 @@ class TransformersDecoder:
             **{self._cache_argument: self._cache},
             **self._routers_off,
         )
-        logits: torch.Tensor = output.logits[:, -1].float()
+        logits: Tensor = output.logits[:, -1].float()
         return logits
 
 
-def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _left_padded(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Token ids and mask [prompts, longest], padded on the left: all answers begin in the same column."""
     width = max(len(prompt) for prompt in prompts)
     ids = torch.zeros((len(prompts), width), dtype=torch.long)

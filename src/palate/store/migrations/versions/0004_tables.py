@@ -14,10 +14,17 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    _feedback()
+    _people()
+    _judges()
+    _campaigns()
+    _items()
+    _tasks()
+    _votes()
     _registry()
-    _serving()
-    _loop()
+    _keys()
+    _interactions()
+    _cycles()
+    _gates()
 
 
 def _column(name: str, kind: Any, *keys: sa.ForeignKey, nullable: bool = False, **flags: Any) -> sa.Column[Any]:
@@ -36,17 +43,27 @@ def _version(name: str, *, nullable: bool = False) -> sa.Column[Any]:
     return _column(name, sa.Integer, of, nullable=nullable, index=True)
 
 
-def _feedback() -> None:
-    """Accounts, campaigns, items, tasks, leases, votes, judgements."""
+def _people() -> None:
+    """Accounts and logins."""
     op.create_table(
-        "campaigns",
+        "users",
         _column("id", sa.Integer, primary_key=True),
         _column("name", sa.String(100), unique=True),
-        _column("version", sa.Integer),
-        _column("closed", sa.Boolean),
-        *_columns(sa.Integer, "tasks", "slots"),
+        _column("password_hash", sa.String),
+        _column("role", sa.String(20)),
+        _column("active", sa.Boolean),
         _column("created", _TIME),
     )
+    op.create_table(
+        "sessions",
+        _column("token_hash", sa.String(64), primary_key=True),
+        _column("user_id", sa.Integer, sa.ForeignKey("users.id"), index=True),
+        *_columns(_TIME, "created", "expires"),
+    )
+
+
+def _judges() -> None:
+    """Judges' replies, endpoints and cards."""
     op.create_table(
         "judge_cards",
         _column("id", sa.Integer, primary_key=True),
@@ -76,13 +93,17 @@ def _feedback() -> None:
         _column("endpoint", sa.JSON),
         _column("at", _TIME),
     )
+
+
+def _campaigns() -> None:
+    """Campaigns and who takes part."""
     op.create_table(
-        "users",
+        "campaigns",
         _column("id", sa.Integer, primary_key=True),
         _column("name", sa.String(100), unique=True),
-        _column("password_hash", sa.String),
-        _column("role", sa.String(20)),
-        _column("active", sa.Boolean),
+        _column("version", sa.Integer),
+        _column("closed", sa.Boolean),
+        *_columns(sa.Integer, "tasks", "slots"),
         _column("created", _TIME),
     )
     op.create_table(
@@ -100,6 +121,10 @@ def _feedback() -> None:
         *_columns(sa.Integer, "given", "had", "done", "counted"),
         _column("place", sa.Double, nullable=True),
     )
+
+
+def _items() -> None:
+    """Prompts with their answers."""
     op.create_table(
         "items",
         _column("id", sa.Integer, primary_key=True),
@@ -111,12 +136,6 @@ def _feedback() -> None:
         _column("content_hash", sa.String(64), index=True),
         _column("created", _TIME),
         sa.UniqueConstraint("campaign_id", "name"),
-    )
-    op.create_table(
-        "sessions",
-        _column("token_hash", sa.String(64), primary_key=True),
-        _column("user_id", sa.Integer, sa.ForeignKey("users.id"), index=True),
-        *_columns(_TIME, "created", "expires"),
     )
     op.create_table(
         "responses",
@@ -132,6 +151,10 @@ def _feedback() -> None:
         _column("content_hash", sa.String(64)),
         sa.UniqueConstraint("item_id", "number"),
     )
+
+
+def _tasks() -> None:
+    """What people compare, and who has it."""
     op.create_table(
         "tasks",
         _column("id", sa.Integer, primary_key=True),
@@ -167,6 +190,10 @@ def _feedback() -> None:
     )
     op.create_index("ix_leases_expiry", "leases", ["state", "expires"])
     op.create_index("ix_leases_user", "leases", ["campaign_id", "user_id", "state", "number"])
+
+
+def _votes() -> None:
+    """What people and judges said."""
     op.create_table(
         "votes",
         _column("number", sa.Integer, primary_key=True),
@@ -229,8 +256,8 @@ def _registry() -> None:
     )
 
 
-def _serving() -> None:
-    """API keys, interactions, feedback."""
+def _keys() -> None:
+    """API keys, secrets, exports and deletions."""
     op.create_table(
         "api_keys",
         _column("id", sa.Integer, primary_key=True),
@@ -259,6 +286,10 @@ def _serving() -> None:
         _column("at", _TIME),
         _column("counts", sa.JSON),
     )
+
+
+def _interactions() -> None:
+    """Interactions, their answers, and feedback on them."""
     op.create_table(
         "interactions",
         _column("id", sa.String(64), primary_key=True),
@@ -311,8 +342,8 @@ def _serving() -> None:
     op.create_index("ix_interaction_feedback_interaction", "interaction_feedback", ["interaction_id", "answer"])
 
 
-def _loop() -> None:
-    """Cycles, verdicts of gates and decisions on them, canaries."""
+def _cycles() -> None:
+    """Cycles of the loop and their steps."""
     op.create_table(
         "cycles",
         _column("id", sa.Integer, primary_key=True),
@@ -344,6 +375,10 @@ def _loop() -> None:
         _column("started", _TIME),
         _column("finished", _TIME, nullable=True),
     )
+
+
+def _gates() -> None:
+    """Verdicts of gates, decisions on them, canaries."""
     op.create_table(
         "gate_runs",
         _column("id", sa.Integer, primary_key=True),

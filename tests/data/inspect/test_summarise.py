@@ -6,8 +6,8 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.data.inspect.repeats import contradictions, crowded_prompts, duplicates, inconsistencies
 from palate.data.inspect.rows import LABELLED, PAIRS
+from palate.data.inspect.summarise import contradictions, crowded_prompts, duplicates, inconsistencies
 
 Row = tuple[int, int, int, str]
 PAIR = st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 3), st.just(PAIRS))

@@ -11,8 +11,7 @@ import torch
 from palate.models.precision import FP32
 from palate.models.probe.probe import probe
 from palate.models.reference.kinds import FrozenCopy, PolicyAtStart, Reference, SeparateModel
-from palate.models.reference.offloaded import offload
-from palate.models.reference.precomputed import PrecomputedReference
+from palate.models.reference.precomputed import PrecomputedReference, offload
 from palate.models.reference.store import ReferenceStore
 from palate.models.scoring.forward import score
 from palate.text.batch import pack
