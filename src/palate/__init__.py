@@ -1,4 +1,4 @@
-"""palate teaches language models from comparisons.
+"""palate fine-tunes language models on preference data.
 
 The public names load what they need on first use, so that `import palate` is quick and imports no torch.
 """

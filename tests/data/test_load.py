@@ -110,7 +110,7 @@ def test_columns_mapped_by_hand(tmp_path: Path) -> None:
 
 def test_a_mapped_column_that_is_not_there(tmp_path: Path) -> None:
     path = written(tmp_path, [{"ask": "q", "good": "a", "bad": "b"}])
-    with pytest.raises(DataError, match="maps chosen to 'god', which no row has; did you mean 'good'"):
+    with pytest.raises(DataError, match="maps chosen to 'god', which no row has; did you mean good"):
         load(path, columns={"prompt": "ask", "chosen": "god", "rejected": "bad"})
 
 
