@@ -130,6 +130,9 @@ def run_gateway(options: argparse.Namespace) -> None:
             folder = self.named(version).folder
             return Upstream(str(folder), ModelFields(upstream=options.engine, max_in_flight=2000)), folder
 
+        def refuse(self, alias: str, version: str, kept: str, reason: str) -> None:
+            sys.exit(f"{alias}: {version} was refused, {kept} continues: {reason}")
+
     registry = Moving()
     backend, folder = registry.load("m", "moving")
     settings = ServeFields(models={"m": {"alias": "moving"}}, port=0, record=options.record, poll_seconds=0.5)  # type: ignore[dict-item]

@@ -296,7 +296,7 @@ class _Training:
         session, config = self.session, self.session.config
         if not self.main or not isinstance(config, SampleFields) or not config.sample_prompts:
             return None
-        if is_sharded(config, session.device):  # only the main process samples, and a pass needs all of them
+        if is_sharded(config):  # only the main process samples, and a pass needs all of them
             session.log.info("samples: none are generated from a sharded model")
             return None
         return SampleWriter(

@@ -52,9 +52,14 @@ def check_shardable(config: RunConfig, reference: Reference | None, device: torc
     return ""
 
 
-def is_sharded(config: RunConfig, device: torch.device) -> bool:
-    """Whether each process has a part of the model only; accelerate starts FSDP on accelerators, DeepSpeed anywhere."""
-    return bool(config.deepspeed) or bool(config.fsdp and device.type != "cpu")
+def is_sharded(config: RunConfig) -> bool:
+    """Whether each process has a part of the model only: with DeepSpeed, and with FSDP, which a CPU does not have.
+
+    It is known after `join_processes`.
+    """
+    if config.deepspeed:
+        return True
+    return bool(config.fsdp) and dist.is_initialized() and PartialState().distributed_type != DistributedType.MULTI_CPU
 
 
 def shards_of(config: RunConfig, precision: Precision, device: torch.device) -> Shards | None:
@@ -62,10 +67,10 @@ def shards_of(config: RunConfig, precision: Precision, device: torch.device) -> 
 
     Quantised weights cannot be divided, and liger's kernels are compared on a whole model.
     """
-    if not config.fsdp or config.quantization_bit is not None or config.use_liger_kernel:
+    if not config.fsdp:
         return None
     join_processes(device, config.ddp_timeout)
-    if not dist.is_initialized() or PartialState().distributed_type == DistributedType.MULTI_CPU:
+    if not is_sharded(config) or config.quantization_bit is not None or config.use_liger_kernel:
         return None
     settings = training_arguments(config, Path(config.output_dir), precision, device).fsdp_plugin_args
     forget_sharding()  # the run may end before Trainer is made, and another may follow in this process

@@ -20,6 +20,7 @@ from palate.training.meters import HeldOutRow
 from palate.training.processes import sum_over_ranks
 from palate.training.setup.limits import health_prompts
 from palate.training.setup.session import Session
+from palate.training.sharded import is_sharded
 from palate.training.trainer import PalateTrainer
 
 # Training margins over which the present one is averaged.
@@ -229,7 +230,7 @@ def _answers(session: Session, limits: HealthFields, trainer: PalateTrainer) -> 
     prompts = health_prompts(limits, session.config.cutoff_len, session.template, session.data.prompts)
     if not prompts:
         return None
-    if session.config.fsdp or session.config.deepspeed:
+    if is_sharded(session.config):
         session.log.info("health: answers are not sampled from a sharded model; only held-out pairs are checked")
         return None
     if session.reference is None:
