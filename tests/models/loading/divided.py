@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -27,8 +28,12 @@ from palate.errors import ModelError
 from palate.models.loading.load import load_model
 from palate.models.loading.shards import Shards
 from palate.models.precision import Precision
+from palate.models.scoring import forward
+from palate.models.scoring.head import head_of
 from palate.models.tuning.trainable import add_lora, train_last_layers
 from palate.models.tuning.vocabulary import embedding_modules
+from palate.text.batch import pad
+from tiny import random_groups
 
 CPU = torch.device("cpu")
 BF16 = Precision("bf16", torch.bfloat16)
@@ -104,6 +109,24 @@ def check_memory(folder: str) -> None:
     assert 0 < max(gathered) < 0.1 * whole, found
 
 
+def check_scores(folder: str) -> None:
+    """The head of a divided model scores in chunks, as the whole one does: equal log-probabilities and gradients."""
+    batch = pad(random_groups(2, 2))
+    whole: Any = load_model(folder, device=CPU).float().requires_grad_(True)
+    forward.install(whole, head_of(whole))
+    divided: Any = SHARDS.divide(whole)
+    found = []
+    with mock.patch.object(forward, "_dense", side_effect=AssertionError("all logits at once")):
+        for model in (whole, divided):
+            scores = model(**batch.model_inputs(), square_sums=True)
+            scores.logps.sum().backward()
+            found.append((scores.logps.detach(), scores.log_square_sums))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5), folder
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-5), folder
+    for one, part in zip(whole.parameters(), divided.parameters(), strict=True):
+        assert torch.allclose(part.grad.full_tensor(), one.grad, atol=1e-5), folder
+
+
 def gathered_bytes(model: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters() if not isinstance(p, DTensor))
 
@@ -140,6 +163,7 @@ if __name__ == "__main__":
     large, *small = sys.argv[1:]
     check_memory(large)
     for name in small:
+        check_scores(name)
         for way in TUNED:
             if (Path(name).name, way) == ("gpt2", "whole modules"):  # PEFT leaves the tied head out
                 check_refused(name, way)

@@ -74,7 +74,7 @@ def _head(model: Any, batch: Batch) -> tuple[_LogSoftmax, int]:
     hidden, _ = states_at(model, model.get_decoder(), inputs, batch.target_index)
     output, head = active_module(model.get_output_embeddings()), model.head
     vocabulary = output.weight.shape[0]
-    if type(output) is not nn.Linear:
+    if type(output) is not nn.Linear:  # of a sharded model, too: its logits are computed where its weights are gathered
         return lambda rows: head.transform(output(hidden[rows]).float()).log_softmax(-1), vocabulary
     h, weight, bias = in_compute_dtype(hidden, output.weight, output.bias)
     return lambda rows: head.logits(h[rows], weight, bias).log_softmax(-1), vocabulary

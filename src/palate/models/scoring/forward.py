@@ -12,13 +12,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from palate.models.attention.rotary import forward_by_length, length_rule
 from palate.models.scoring.head import Head, dense_logps, head_logps, head_square_sums, log_square_sums
 from palate.models.scoring.logps import TokenLogps
 from palate.models.scoring.trunk import TrunkCache, TrunkRun
 from palate.models.scoring.value_head import values_of
-from palate.models.upstream import active_module
+from palate.models.upstream import active_module, changed
 from palate.text.batch import Batch
 
 T = TypeVar("T")
@@ -74,12 +75,22 @@ def _scoring_forward(
         hidden, routed = states_at(self, self.get_decoder(), inputs, target_index, routers=routers)
     values = values_of(self, hidden)
     output = active_module(self.get_output_embeddings())
-    if type(output) is not nn.Linear:  # a head with an adapter computes its own logits
+    if not is_linear(output):  # a head with an adapter computes its own logits
         dense = _dense(self.head.transform(output(hidden).float()), target_ids, square_sums)
         return dense._replace(values=values, router_logits=routed)
-    logps = head_logps(hidden, output.weight, output.bias, target_ids, self.head)
-    squares = head_square_sums(hidden, output.weight, output.bias, self.head) if square_sums else None
+
+    def scores(hidden: Tensor) -> tuple[Tensor, Tensor | None]:
+        squares = head_square_sums(hidden, output.weight, output.bias, self.head) if square_sums else None
+        return head_logps(hidden, output.weight, output.bias, target_ids, self.head), squares
+
+    with changed(output, forward=scores):
+        logps, squares = output(hidden)  # called as the module, whose hooks gather the weights of a sharded model
     return TokenLogps(logps, squares, values, routed)
+
+
+def is_linear(output: nn.Module) -> bool:
+    """Whether a head is a linear layer and nothing else; FSDP2 gives each module that it divides a class of its own."""
+    return (type(output).__bases__[1] if isinstance(output, FSDPModule) else type(output)) is nn.Linear
 
 
 def states_at(
