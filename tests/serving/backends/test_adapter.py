@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,7 @@ class Engine:
         lora: whether it loads adapters.
         form: echo, prompt_logprobs or none: how it gives log-probabilities of a prompt.
         noise: of its log-probabilities.
-        hold: seconds that a chat takes.
+        wait: for this event before a chat is answered.
     """
 
     root: Path
@@ -67,7 +68,7 @@ class Engine:
     lora: bool = True
     form: str = "echo"
     noise: float = 0.0
-    hold: float = 0.0
+    wait: threading.Event | None = None
 
     def app(self) -> Starlette:
         posts = {"load_lora_adapter": self.load, "unload_lora_adapter": self.unload}
@@ -117,7 +118,9 @@ class Engine:
         if body["model"] not in self.adapters:
             missing = f"The model `{body['model']}` does not exist."
             return JSONResponse({"error": {"message": missing, "type": "NotFoundError"}}, 404)
-        await asyncio.sleep(self.hold)
+        wait = self.wait
+        while wait is not None and not wait.is_set():
+            await asyncio.sleep(0.01)
         head = {"id": "e", "object": "chat.completion", "created": 1, "model": body["model"]}
         if not body["stream"]:
             message = {"role": "assistant", "content": "Hi"}
@@ -216,14 +219,15 @@ def test_a_canary_is_an_adapter_beside_the_first_and_stays_loaded_when_it_is_pro
 def test_a_new_version_is_loaded_compared_and_served_and_the_old_one_unloaded(served: tuple[Site, Version]) -> None:
     site, first = served
     second = site.version(0.7)
-    site.engine.hold = 2.0
+    site.engine.wait = answer = threading.Event()
     with ThreadPoolExecutor() as threads:
         old = threads.submit(site.ask, stream=True)
         assert eventually(lambda: site.engine.asked)
-        site.engine.hold = 0.0
+        site.engine.wait = None
         site.promote(second)
         assert eventually(lambda: site.answers(second))
         assert site.engine.unloads == []  # the old version still answers
+        answer.set()
         assert {chunk["model"] for chunk in events(old.result().text)[:-1]} == {first.name}
     assert eventually(lambda: site.engine.unloads == [name_of(first)])
     assert site.engine.loads == [name_of(first), name_of(second)]
@@ -343,17 +347,18 @@ def test_an_engine_that_was_restarted_gets_the_adapter_again(served: tuple[Site,
 def test_an_alias_that_moves_there_and_back_keeps_what_is_in_use(served: tuple[Site, Version]) -> None:
     site, first = served
     second = site.version(0.9)
-    site.engine.hold = 1.0
+    site.engine.wait = answer = threading.Event()
     with ThreadPoolExecutor() as threads:
         old = threads.submit(site.ask)
         assert eventually(lambda: site.engine.asked)
-        site.engine.hold = 0.0
+        site.engine.wait = None
         site.promote(second)
         assert eventually(lambda: site.answers(second))
         for version in (first, second, first):
             site.promote(version)
             time.sleep(0.03)
         assert eventually(lambda: site.answers(first))
+        answer.set()
         assert old.result().json()["model"] == first.name
     time.sleep(0.3)  # what would be unloaded wrongly is unloaded now
     assert name_of(first) in site.engine.adapters
