@@ -47,15 +47,22 @@ def evaluating(model: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def changed(target: Any, **values: Any) -> Iterator[None]:
-    """A context in which attributes of an object, such as a config, have other values."""
+    """A context in which attributes of an object, such as a config, have other values.
+
+    What it has from its class, such as a method, is not left behind as its own: `cpu.projection.hooked` looks for that.
+    """
     before = {name: getattr(target, name) for name in values}
+    of_class = [name for name in values if name not in vars(target)]
     try:
         for name, value in values.items():
             setattr(target, name, value)
         yield
     finally:
         for name, value in before.items():
-            setattr(target, name, value)
+            if name in of_class and name in vars(target):
+                delattr(target, name)
+            else:
+                setattr(target, name, value)
 
 
 def base_of(model: Any) -> Any:

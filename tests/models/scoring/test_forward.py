@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from palate.models.cpu.llama_like import recognised
 from palate.models.scoring.forward import install
 from palate.models.scoring.head import head_of
 from palate.models.scoring.logps import TokenLogps, per_completion
@@ -17,6 +18,16 @@ def test_without_targets_the_original_forward_answers() -> None:
     before = model(input_ids=ids).logits
     install(model, head_of(model))
     torch.testing.assert_close(model(input_ids=ids).logits, before)
+
+
+def test_a_model_that_has_scored_is_still_decoded_by_the_cpu_decoder() -> None:
+    """A head with a forward of its own would count as hooked, and answers would take several times as long."""
+    model = tiny_model("llama").eval()
+    install(model, head_of(model))
+    assert recognised(model)
+    model(**pack(random_groups(2, seed=7)).model_inputs(), square_sums=True)
+    assert "forward" not in vars(model.lm_head)
+    assert recognised(model)
 
 
 def test_sums_and_means_belong_to_their_completions() -> None:

@@ -83,8 +83,11 @@ def _scoring_forward(
         squares = head_square_sums(hidden, output.weight, output.bias, self.head) if square_sums else None
         return head_logps(hidden, output.weight, output.bias, target_ids, self.head), squares
 
-    with changed(output, forward=scores):
-        logps, squares = output(hidden)  # called as the module, whose hooks gather the weights of a sharded model
+    if isinstance(output, FSDPModule):
+        with changed(output, forward=scores):
+            logps, squares = output(hidden)  # called as the module, whose hooks gather its weights
+    else:
+        logps, squares = scores(hidden)
     return TokenLogps(logps, squares, values, routed)
 
 
