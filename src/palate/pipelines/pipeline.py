@@ -111,7 +111,8 @@ def writing(folder: Path, kind: str, runs: Sequence[PlannedRun], *, overwrite: b
         ArtifactError: the folder is a run directory, or another process is in this context.
     """
     main, state = is_main_process(), folder / f"{kind}.json"
-    join_processes(default_device(), runs[0].config.ddp_timeout)
+    sharded = any(planned.config.fsdp for planned in runs)
+    join_processes(default_device(), runs[0].config.ddp_timeout, fsdp=sharded)
     if (folder / "run.json").exists():
         raise ArtifactError(f"{folder}: is a run, not a {kind}; choose another output_dir")
     with sole_writer(state) if main else contextlib.nullcontext():

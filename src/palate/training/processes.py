@@ -30,15 +30,19 @@ def have_joined() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
-def join_processes(device: torch.device, timeout_s: int) -> None:
+def join_processes(device: torch.device, timeout_s: int, *, fsdp: bool = False) -> None:
     """Form the process group of training, so that `wait_for_all` works before the first run.
 
     Args:
         device: of this process.
         timeout_s: seconds after which a collective operation of training fails (`ddp_timeout`).
+        fsdp: whether a run may be sharded by FSDP. On a GPU that needs a group for a single process too, and gloo
+            besides NCCL, because offloaded gradients are added up on the CPU.
     """
-    if process_count() > 1 and not dist.is_initialized():
-        PartialState(cpu=device.type == "cpu", timeout=timedelta(seconds=timeout_s))
+    on_gpu = fsdp and device.type == "cuda" and "LOCAL_RANK" in os.environ
+    if (process_count() > 1 or on_gpu) and not dist.is_initialized():
+        backend = "cuda:nccl,cpu:gloo" if on_gpu else None
+        PartialState(cpu=device.type == "cpu", timeout=timedelta(seconds=timeout_s), backend=backend)
 
 
 def leave_processes() -> None:

@@ -69,7 +69,7 @@ def shards_of(config: RunConfig, precision: Precision, device: torch.device) -> 
     """
     if not config.fsdp:
         return None
-    join_processes(device, config.ddp_timeout)
+    join_processes(device, config.ddp_timeout, fsdp=True)
     if not is_sharded(config) or config.quantization_bit is not None or config.use_liger_kernel:
         return None
     settings = training_arguments(config, Path(config.output_dir), precision, device).fsdp_plugin_args

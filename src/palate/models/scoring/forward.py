@@ -83,7 +83,8 @@ def _scoring_forward(
         squares = head_square_sums(hidden, output.weight, output.bias, self.head) if square_sums else None
         return head_logps(hidden, output.weight, output.bias, target_ids, self.head), squares
 
-    if isinstance(output, FSDPModule):
+    sharded = isinstance(output, FSDPModule)
+    if sharded:
         with changed(output, forward=scores):
             logps, squares = output(hidden)  # called as the module, whose hooks gather its weights
     else:
