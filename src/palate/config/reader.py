@@ -13,12 +13,13 @@ import math
 import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from palate.errors import ConfigError, did_you_mean
+from palate.errors import ConfigError
 
 _INT = re.compile(r"^[-+]?(?:0|[1-9][0-9_]*)$")
 _FLOAT = re.compile(
@@ -214,8 +215,9 @@ def _read_text(path: Path, kind: str) -> str:
     except FileNotFoundError:
         folder = path.parent
         names = [p.name for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
-        hint = did_you_mean(path.name, names)
-        raise ConfigError(f"{path}: there is no such {kind}{hint and f'; {hint}'}") from None
+        near = get_close_matches(path.name, names, n=1)
+        hint = f"; did you mean {folder / near[0]}?" if near else ""
+        raise ConfigError(f"{path}: there is no such {kind}{hint}") from None
     except IsADirectoryError:
         raise ConfigError(f"{path}: is a folder, not a {kind}") from None
     except UnicodeDecodeError as error:
