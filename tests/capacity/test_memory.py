@@ -201,6 +201,7 @@ def test_loading() -> None:
     # A part, and what the check at load gathers: two layers with a gradient of one, the embedding and the head.
     gathered = 4 * (2 * 576 + 1600) + 4 * (576 + 1600)
     assert loading(GPU, **four) == pytest.approx(TOTAL + gathered, abs=2)
+    assert loading(GPU, **four, fsdp_config={"version": 1}) == pytest.approx(4 * TOTAL, abs=2), "whole on each device"
     assert loading(GPU, **four, use_liger_kernel=True) == pytest.approx(4 * TOTAL, abs=2), "whole on each device"
     assert loading(GPU, devices=4, deepspeed={}) == pytest.approx(4 * TOTAL, abs=2), "whole on each device"
     assert loading(GPU, **LORA) == pytest.approx(frozen, abs=2)

@@ -101,7 +101,9 @@ class Job:
     @property
     def loads_divided(self) -> bool:
         """Whether no device ever has the whole model (`models.loading.shards`)."""
-        whole = self.config.quantization_bit is not None or self.config.use_liger_kernel
+        keys = self.config.fsdp_config
+        fsdp1 = isinstance(keys, dict) and str(keys.get("version")) == "1"
+        whole = fsdp1 or self.config.quantization_bit is not None or self.config.use_liger_kernel
         return self.sharding.name.startswith("FSDP") and self.devices > 1 and not whole
 
     @cached_property
