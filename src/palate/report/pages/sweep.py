@@ -33,7 +33,7 @@ _NAMES = {
     "eval_loss": "held-out loss",
 }
 _OBJECTIVES = {"accuracy": 1, "eval_reward": 1, "eval_loss": -1}
-_LOSS_KEYS = {"stage", "pref_loss", "label_smoothing", *OPTIONS}
+_LOSS_KEYS = {"stage", "pref_loss", "margin_weight", "ref_model", *OPTIONS}
 """Config keys that change what the loss measures."""
 _MOST_PAIRS = 3
 _METRICS = {
