@@ -13,3 +13,4 @@ def test_one_is_singular_and_thousands_are_separated() -> None:
 def test_a_negative_share_has_a_minus_sign_and_zero_has_none() -> None:
     assert [percent(share) for share in (0.858, -0.02, -0.0001, None)] == ["85.8 %", "−2.0 %", "0.0 %", "–"]
     assert estimate_text(-0.03, -0.05, 0.01, as_percent=True) == "−3.0 % (−5.0 to 1.0 %)"
+    assert estimate_text(0.01, -0.0004, 0.03, as_percent=True) == "1.0 % (0.0 to 3.0 %)"

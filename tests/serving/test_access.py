@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from starlette.testclient import TestClient
 
 import palate
 from gateways import ASK, Fake, eventually, make_gateway
-from palate.errors import UsageError
+from palate.errors import StoreError, UsageError
 from palate.network.roles import route_roles
 from palate.serving.access import ROLES, Access
 from palate.serving.keys import KeyTerms, create_key, find_key, hash_key, list_keys, revoke_key
@@ -122,6 +124,30 @@ def test_tokens_are_stored_while_it_serves(sqlite_store: Store) -> None:
         for total in (8, 16):
             assert web.post("/v1/chat/completions", json=ASK, headers=bearer(key)).status_code == 200
             assert eventually(lambda total=total: sqlite_store.read(list_keys)[0].used_tokens == total)
+
+
+def test_tokens_of_many_requests_are_stored_together_and_kept_while_the_database_is_away(
+    sqlite_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new_key(sqlite_store, tokens_per_day=1000)
+    access = Access(sqlite_store, needed=True, anonymous=KeyTerms())
+    tries: list[Callable[..., object]] = []
+
+    def away(store: Store, work: Callable[..., object]) -> None:
+        tries.append(work)
+        raise StoreError("the database is locked")
+
+    async def ask() -> None:
+        caller = await access.caller(f"Bearer {key}")
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "write", away)
+            await asyncio.gather(*(access.add_tokens(caller, 1) for _ in range(20)))
+        await access.add_tokens(caller, 1)
+        await asyncio.gather(*access._notes)
+
+    asyncio.run(ask())
+    assert sum(work.__qualname__.startswith("Access.save") for work in tries) <= 2
+    assert sqlite_store.read(list_keys)[0].used_tokens == 21
 
 
 def test_a_revoked_key_stops_working_soon(sqlite_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

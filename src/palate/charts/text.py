@@ -55,7 +55,11 @@ def percent(share: float | None) -> str:
     """A share of 1 as `85.8 %`, `−2.0 %`; an en dash for None."""
     if share is None:
         return "–"
-    return f"{round(100 * share, 1) + 0.0:.1f} %".replace("-", "−")  # adding 0 turns −0.0 into 0.0
+    return f"{_points(share)} %"
+
+
+def _points(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f}".replace("-", "−")  # adding 0 turns −0.0 into 0.0
 
 
 def p_value(p: float) -> str:
@@ -68,7 +72,7 @@ def interval_text(low: float | None, high: float | None, *, as_percent: bool = F
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     if as_percent:
-        return f"{100 * low:.1f} to {100 * high:.1f} %".replace("-", "−")
+        return f"{_points(low)} to {_points(high)} %"
     return f"{number(low, 3)} to {number(high, 3)}"
 
 

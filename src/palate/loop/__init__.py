@@ -12,7 +12,7 @@
 | `tick.py`        | runs the steps that are ready, through the ledger (`ledger.py`)             |
 | `steps/`         | each step: the commands that it runs, and what it waits for                 |
 | `work.py`        | what a step is given and what it yields; `train_config.py`: overrides of the training config |
-| `process.py`     | one tick at a time; commands as child processes                |
+| `process.py`     | one tick at a time; commands as child processes                             |
 | `demo/`          | the whole circle on the demo's model and data, with simulated people        |
 | `status.py`      | the state of a loop from its ledger; `plan.py`: what is still to run        |
 """

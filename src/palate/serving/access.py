@@ -86,6 +86,7 @@ class Access:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._spent: dict[int, _Spent] = {}
         self._save_lock = asyncio.Lock()
+        self._save_waits = False
         self._notes: set[asyncio.Task[None]] = set()
 
     async def caller(self, authorization: str) -> Caller:
@@ -155,11 +156,14 @@ class Access:
         """Count tokens of a request, read and written, and store them."""
         if caller.key_id is not None and caller.terms.tokens_per_day is not None:
             self._spent_today(caller.key_id).unsaved += tokens
-            await self.save()
+            if not self._save_waits:  # it stores these, too; a locked database must not be tried once a request
+                await self.save()
 
     async def save(self) -> None:
         """Store the tokens that are not stored yet; those of several requests in one transaction."""
+        self._save_waits = True
         async with self._save_lock:
+            self._save_waits = False
             pending = {key: (spent, spent.unsaved) for key, spent in self._spent.items() if spent.unsaved}
 
             def work(session: Session) -> dict[int, int | None]:

@@ -170,7 +170,14 @@ def test_points_lead_to_their_runs_whose_curves_are_laid_over_each_other(tmp_pat
 
 @pytest.mark.parametrize(
     ("key", "order", "best"),
-    [("learning_rate", [1, 2, 0], ["0.3 (run 2: learning_rate 1)"]), ("pref_beta", [0, 1, 2], [])],
+    [
+        ("learning_rate", [1, 2, 0], ["0.3 (run 2: learning_rate 1)"]),
+        ("pref_beta", [0, 1, 2], []),
+        ("margin_weight", [0, 1, 2], []),
+        ("ref_model", [0, 1, 2], []),
+        ("beta", [0, 1, 2], []),
+        ("label_smoothing", [0, 1, 2], []),
+    ],
 )
 def test_losses_sort_only_runs_with_the_same_loss(tmp_path: Path, key: str, order: list[int], best: list[str]) -> None:
     rows = [

@@ -15,7 +15,9 @@ from typing import Any
 from palate.artifacts import read_json, write_text
 from palate.charts import Axis, Chart, DataPoint, Series, draw
 from palate.charts.text import number, percent
+from palate.config.mapping.translate import translate
 from palate.config.objectives.options import OPTIONS
+from palate.config.reader import Entry
 from palate.errors import ArtifactError
 from palate.report.contents import RunContents, finite, is_number, mapping, read_begun
 from palate.report.curves import MOST_RUNS, Drawing, accuracies, accuracy_row, overlaid
@@ -33,7 +35,7 @@ _NAMES = {
     "eval_loss": "held-out loss",
 }
 _OBJECTIVES = {"accuracy": 1, "eval_reward": 1, "eval_loss": -1}
-_LOSS_KEYS = {"stage", "pref_loss", "label_smoothing", *OPTIONS}
+_LOSS_KEYS = {"stage", "pref_loss", "margin_weight", "ref_model", *OPTIONS}
 """Config keys that change what the loss measures."""
 _MOST_PAIRS = 3
 _METRICS = {
@@ -170,7 +172,9 @@ def objective_of(points: Sequence[SweepPoint]) -> tuple[str, int] | None:
 
     Losses of runs that differ in the loss itself (`pref_beta`, for example) cannot be compared, so they sort nothing.
     """
-    changed = {key for point in points for key in point.values} & _LOSS_KEYS
+    # Swept keys are as they were written, so perhaps those of TRL or LLaMA-Factory.
+    written = [{key: Entry(item, SWEEP) for key, item in point.values.items()} for point in points]
+    changed = {key for entries in written for key in translate(entries).entries} & _LOSS_KEYS
     return next(
         (
             (figure, sign)
