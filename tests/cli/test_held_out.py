@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from palate.artifacts import read_jsonl
 from palate.cli.main import main
@@ -98,3 +100,24 @@ def test_the_files_that_a_store_knows(store: Store, tmp_path: Path) -> None:
     known, gone = store.read(known_evaluations)
     assert [path.name for path in known] == ["gate.jsonl", "must.jsonl"]
     assert gone == [tmp_path / "loop" / "x.csv", tmp_path / "gone.jsonl"]
+
+
+def test_prompts_in_a_folder_or_in_several_files_are_known_too(store: Store, tmp_path: Path) -> None:
+    file, more = tmp_path / "loop" / "held" / "a.jsonl", tmp_path / "more.jsonl"
+    file.parent.mkdir()
+    file.touch()
+    more.touch()
+
+    def change(session: Session) -> None:
+        cycle, gate = session.scalars(select(Cycle)).one(), session.scalars(select(GateRun)).one()
+        cycle.config = {**cycle.config, "gate": {"prompts": "held"}}
+        session.add(
+            GateRun(
+                candidate="a", incumbent="b", outcome="PASS", config_hash="h", content_hash="i", at=gate.at,
+                verdict={"prompts_files": [str(file), str(more)]},
+            )
+        )  # fmt: skip
+
+    store.write(change)
+    known, _ = store.read(known_evaluations)
+    assert known == [file, tmp_path / "loop" / "must.jsonl", more]

@@ -12,8 +12,8 @@ from palate.data.sources.readers import file_type
 from palate.store.loop_tables import Cycle, GateRun
 
 
-def benchmark_files(data: Iterable[str | list[str] | None], folder: Path) -> list[Path]:
-    """The files of benchmarks' data as a loop's config names it, relative to a folder; null is data of the hub.
+def data_files(data: Iterable[str | list[str] | None], folder: Path) -> list[Path]:
+    """The files of evaluation data as a loop's config names it, relative to a folder; null is data of the hub.
 
     Of a folder, its data files; what does not exist stays as it is named.
     """
@@ -33,10 +33,10 @@ def known_evaluations(session: Session) -> tuple[list[Path], list[Path]]:
     named: dict[Path, None] = {}
     for config in session.scalars(select(Cycle.config).order_by(Cycle.id)):
         folder, evaluate = Path(config["file"]).parent, (config.get("loop") or {}).get("evaluate") or {}
-        prompts = [folder / name for name in (config["gate"].get("prompts"), evaluate.get("must_pass")) if name]
-        files = [*prompts, *benchmark_files((evaluate.get("benchmarks") or {}).values(), folder)]
+        prompts = config["gate"].get("prompts"), evaluate.get("must_pass")
+        files = data_files([*prompts, *(evaluate.get("benchmarks") or {}).values()], folder)
         named |= dict.fromkeys(path.resolve() for path in files)
     for verdict in session.scalars(select(GateRun.verdict).order_by(GateRun.id)):
-        if verdict.get("prompts_file"):
-            named[Path(verdict["prompts_file"])] = None
+        one = verdict.get("prompts_file")  # of verdicts before several files were recorded
+        named |= dict.fromkeys(map(Path, verdict.get("prompts_files") or ([one] if one else [])))
     return [path for path in named if path.is_file()], [path for path in named if not path.is_file()]

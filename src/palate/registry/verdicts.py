@@ -20,7 +20,7 @@ from palate.store.registry_tables import ModelVersion
 
 Decision: TypeAlias = Literal["sign", "force", "reject"]
 
-_OF_THE_RUN = frozenset({"when", "inputs", "versions", "prompts_file"})
+_OF_THE_RUN = frozenset({"when", "inputs", "versions", "prompts_file", "prompts_files"})
 """Keys of a verdict that differ when the same results are decided on again."""
 
 

@@ -12,7 +12,7 @@ import pytest
 from model_folders import fake_model
 from palate.artifacts import read_jsonl
 from palate.cli.arguments import opened_store
-from palate.cli.loop.gate import _prompts_file
+from palate.cli.loop.gate import _prompts_files
 from palate.cli.main import main
 from palate.registry.evaluations import known_evaluations
 from runs import write_rows
@@ -179,14 +179,13 @@ def test_a_file_that_is_no_verdict_is_not_overwritten(
     assert "is no verdict of a gate" in capsys.readouterr().err
 
 
-def test_the_file_of_the_prompts_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_files_of_the_prompts_are_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    file = write_rows(tmp_path / "held.jsonl", [{"prompt": "p"}])
-    write_rows(tmp_path / "more.jsonl", [{"prompt": "q"}])
-    assert _prompts_file("held.jsonl") == str(file)
-    assert _prompts_file("*.jsonl") is None
-    built_in = _prompts_file("palate-demo-heldout")
-    assert built_in is not None
+    (tmp_path / "held").mkdir()
+    files = [str(write_rows(tmp_path / "held" / f"{name}.jsonl", [{"prompt": name}])) for name in "ab"]
+    assert _prompts_files("held/a.jsonl") == files[:1]
+    assert sorted(_prompts_files("held/*.jsonl")) == sorted(_prompts_files("held")) == files
+    [built_in] = _prompts_files("palate-demo-heldout")
     assert Path(built_in).is_file(), "a name is no path"
 
 
@@ -202,7 +201,7 @@ def test_a_verdict_on_versions_is_recorded_and_a_retry_is_counted(
     assert gate(place, tmp_path / "a.json", *named) == 0
     assert json.loads((tmp_path / "a.json").read_text())["versions"] == {"candidate": "v1.1", "incumbent": "v1.0"}
     assert "attempt 1 of v1.1 against v1.0" in capsys.readouterr().err
-    prompts = Path(json.loads((tmp_path / "a.json").read_text())["prompts_file"])
+    [prompts] = map(Path, json.loads((tmp_path / "a.json").read_text())["prompts_files"])
     with opened_store(None) as opened:
         assert opened.read(known_evaluations) == ([prompts], []), "they are left out where data is sampled"
     results = ("winrate", str(benchmark(tmp_path / "bench.json", lost=70)))

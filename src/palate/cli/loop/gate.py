@@ -89,7 +89,7 @@ def gate_command(
             **asdict(verdict),
             "reasons": verdict.reasons,
             "chances": chances(read, verdict.alpha),
-            "prompts_file": _prompts_file(read.prompts),
+            "prompts_files": _prompts_files(read.prompts),
             "versions": None if versions is None else dict(zip(("candidate", "incumbent"), versions)),
             "when": now(),
         }
@@ -99,12 +99,11 @@ def gate_command(
     raise Exit(EXIT_CODES[verdict.outcome])
 
 
-def _prompts_file(prompts: str) -> str | None:
-    """The file that the prompts are in; None of a hub dataset or of several files."""
+def _prompts_files(prompts: str) -> list[str]:
+    """The files that the prompts are in; none of a hub dataset."""
     from palate.data.sources.spec import find_sources
 
-    files = [file for source in find_sources(prompts) for file in source.files]
-    return str(files[0].resolve()) if len(files) == 1 else None
+    return [str(file.resolve()) for source in find_sources(prompts) for file in source.files]
 
 
 def _record(registry: Store | None, versions: tuple[str, str] | None, facts: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ def command(
     output: Output = None,
     steps: Steps = 75,
     loop: Annotated[
-        bool, Option("--loop", help="The whole circle: serve, collect, train, gate, deploy, roll back.")
+        bool, Option("--loop", help="A whole cycle: serve, collect, train, gate, deploy, roll back.")
     ] = False,
 ) -> None:
     """Train a small model with DPO in a few minutes, offline; show its answers to held-out topics before and after.

@@ -55,7 +55,7 @@ class Accuracy:
         margin: mean of log π/π_ref of chosen minus rejected, nats per answer pair (β not applied). Student t.
         change: policy − reference, paired by pair. Student t.
         dimensions: accuracies by dimension, for pairs with scores in several.
-        groups: accuracies by grouping and group: source, category, length gap (`evaluation.grouping`).
+        groups: accuracies by grouping and group: source, category, length gap (`evaluation.accuracy.grouping`).
         beta: β of the implied preference probability σ(β · margin); None if it was not computed.
         calibration: of that probability; None without β.
         items: values of each pair, for `palate eval compare`; None if the pairs' ids were not given.

@@ -46,7 +46,7 @@ class RewardAccuracy:
         prompts: number of different prompts, the independent units of the intervals.
         reward: share of pairs where r of chosen exceeds r of rejected; a tie counts ½. `rate_interval`.
         margin: mean of r chosen − r rejected, in log-odds. Student t.
-        groups: accuracies by grouping and group (`evaluation.grouping`).
+        groups: accuracies by grouping and group (`evaluation.accuracy.grouping`).
         calibration: of the preference probability σ(r chosen − r rejected).
         items: values of each pair, for `palate eval compare`; None if the pairs' ids were not given.
         left_out: number of pairs that were not scored: too long, or refused by the template.

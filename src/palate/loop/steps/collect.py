@@ -21,7 +21,7 @@ from palate.errors import DataError
 from palate.feedback.candidates import Candidates, iter_candidates, prompt_turns, read_candidates
 from palate.loop.ledger import window_end
 from palate.loop.work import Done, Inputs, Run, Waiting, Work
-from palate.registry.evaluations import benchmark_files
+from palate.registry.evaluations import data_files
 from palate.registry.lineage import register_export
 from palate.store.serving_tables import Interaction
 
@@ -89,7 +89,7 @@ def sample(work: Work) -> Run:
 def held_out(work: Work) -> list[Path]:
     """The files of evaluation data, which no cycle trains on."""
     prompts = [Path(name) for name in (work.gate.prompts, work.config.evaluate.must_pass) if name is not None]
-    data = benchmark_files(work.config.evaluate.benchmarks.values(), Path())
+    data = data_files(work.config.evaluate.benchmarks.values(), Path())
     return [*prompts, *(path for path in data if path.is_file())]
 
 
