@@ -82,3 +82,10 @@ def test_plain_text_is_left_out_too(tmp_path: Path) -> None:
         str(data), tmp_path / "mixed", kind="demonstrations", exclude=[gate, tmp_path / "." / "gate.jsonl"]
     )
     assert (dict(done.held_out), dict(done.taken)) == ({"texts": 1}, {"texts": 2})
+
+
+def test_evaluations_may_have_files_in_common(tmp_path: Path) -> None:
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    (folder / "gate.jsonl").write_text(json.dumps({"prompt": LONG}) + "\n")
+    assert HeldOut([folder, folder / "gate.jsonl"]).has(ask(f"{LONG}, please"))

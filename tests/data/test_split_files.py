@@ -6,6 +6,7 @@ import json
 import random
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_parts_are_stratified_and_share_no_prompt(tmp_path: Path) -> None:
     assert (len(parts["validation"]), len(parts["test"])) == (42, 42)
     assert done.counts["validation"] == {"large": 36, "small": 6}
     assert done.counts["test"] == {"large": 36, "small": 6}
+    assert asdict(done)["counts"] == done.counts, "plain dicts, not what counted the rows"
     for left, right in (("train", "validation"), ("train", "test"), ("validation", "test")):
         asked = {row["prompt"][0]["content"].removesuffix(" please") for row in parts[left]}
         assert not asked & {row["prompt"][0]["content"].removesuffix(" please") for row in parts[right]}

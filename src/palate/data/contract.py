@@ -27,7 +27,7 @@ def check_output_file(path: Path, sources: Sequence[Source]) -> None:
 def check_output_folder(path: Path, sources: Sequence[Source]) -> None:
     """Refuses a folder that is not empty unless palate wrote it, and one with a file that is also read.
 
-    A folder is replaced as a whole, so that the current folder and those above it cannot be written either.
+    The current folder and those above it are refused too: most commands replace the folder as a whole.
     """
     with write_errors(path):
         if path.exists() and (not path.is_dir() or (any(path.iterdir()) and rows_file(path) is None)):

@@ -28,7 +28,7 @@ class HeldOut:
 
     def __init__(self, files: Sequence[Path]) -> None:
         files = list({path.resolve(): path for path in files}.values())  # several evaluations may use one file
-        self._texts = evaluation_texts([str(path) for path in files]) if files else EvaluationTexts(())
+        self._texts = evaluation_texts(*([str(path)] for path in files))
         self._prompts: set[str] = set()
         for path in files:
             with suppress(PalateError):  # benchmarks have rows of other shapes; their texts are known all the same
@@ -51,9 +51,9 @@ def _own_key(prompt: Messages) -> str:
     return prompt_key(tuple(turn for turn in prompt if turn.role != "system"))
 
 
-def evaluation_texts(dataset: DatasetSpec | DatasetRequest) -> EvaluationTexts:
-    """Every text of 20 characters or more in a dataset of rows of any shape."""
-    rows = (row for source in find_sources(dataset) for row in source.rows())
+def evaluation_texts(*datasets: DatasetSpec | DatasetRequest) -> EvaluationTexts:
+    """Every text of 20 characters or more in datasets of rows of any shape, which may have files in common."""
+    rows = (row for dataset in datasets for source in find_sources(dataset) for row in source.rows())
     return EvaluationTexts((row_id, text) for row_id, row in rows for text in _texts_in(row))
 
 

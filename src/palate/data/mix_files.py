@@ -165,7 +165,7 @@ class _MixedSource:
         reader = SourceReader(source, kind, request)
         for record in reader.records(self.dropped.append):
             if evaluation.has(prompt_or_text(record)):
-                self.dropped.append(Dropped(record.id, IN_EVALUATION, "its prompt is held out"))
+                self.dropped.append(Dropped(record.id, IN_EVALUATION, "its prompt or text is held out"))
                 self.held_out.add(record.id)
             else:
                 self.keys.append(self._key(record))

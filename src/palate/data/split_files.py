@@ -79,7 +79,7 @@ def split_files(
     except DataError as error:
         raise DataError(f"{', '.join(source.path for source in sources)}: {error}") from None
     again = _Rows(sources, request)
-    counts: dict[str, dict[str, int]] = defaultdict(Counter)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
     rows = again.parts(part_of, counts)
     with atomic_folder(output) as folder:
         files = {part: folder / f"{part}.jsonl" for part in ("train", *sizes)}
@@ -94,7 +94,8 @@ def split_files(
             reports=again.reports,
             left_out=read.dropped,
         )
-    return SplitFiles(output, counts, len(set(clusters)), tuple(read.dropped), tuple(again.reports))
+    by_part = {part: dict(by_source) for part, by_source in counts.items()}
+    return SplitFiles(output, by_part, len(set(clusters)), tuple(read.dropped), tuple(again.reports))
 
 
 def prompt_clusters(keys: Sequence[Hashable], signatures: npt.NDArray[np.uint8], threshold: float) -> list[int]:
@@ -186,7 +187,7 @@ class _Rows:
             signatures += signature(_asked(record)).tobytes()
         return ranks, names, np.frombuffer(signatures, dtype=np.uint8).reshape(-1, PLACES)
 
-    def parts(self, part_of: Sequence[str], counts: dict[str, dict[str, int]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    def parts(self, part_of: Sequence[str], counts: dict[str, Counter[str]]) -> Iterator[tuple[str, dict[str, Any]]]:
         """(part, row) of every record; raises `DataError` if a file changed since the first pass."""
         rows = 0
         for record in self:

@@ -64,7 +64,7 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
 def different_pairs(
     item: str, texts: Sequence[str], *, per_prompt: int | None = None, seed: int = 0
 ) -> list[tuple[int, int]]:
-    """The pairs of different answers of one row, as `questions` has them."""
+    """The pairs of different answers of one row, as in `questions`: (index, higher index)."""
     stripped = [text.strip() for text in texts]
     pairs = [(i, j) for i, j in combinations(range(len(stripped)), 2) if stripped[i] != stripped[j]]
     if per_prompt is not None and len(pairs) > per_prompt:

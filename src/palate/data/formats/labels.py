@@ -1,4 +1,4 @@
-"""The values of a label column: how they are counted, and what they mean by all of them and by the user's `labels`."""
+"""The values of a label column: their counts, and their meaning, inferred from all of them and the user's `labels`."""
 
 from __future__ import annotations
 

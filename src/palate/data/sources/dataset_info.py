@@ -1,4 +1,4 @@
-"""What lies beside datasets: LLaMA-Factory's register `dataset_info.json`, and the `data.json` that palate writes."""
+"""Files that describe datasets: LLaMA-Factory's register `dataset_info.json`, and the `data.json` of palate."""
 
 from __future__ import annotations
 

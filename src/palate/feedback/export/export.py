@@ -172,7 +172,7 @@ def _write_raw(collection: Collection, path: Path, rows: list[dict[str, Any]], w
 def _records(
     collection: Collection, used: FilteredVotes, options: ExportOptions
 ) -> tuple[list[TrainingRecord], Counter[str], Pairs]:
-    """The records of the format, what gave none by reason, and the pairs, which count the comparisons."""
+    """The records of the format, counts of what gave none by reason, and the pairs with the counts of comparisons."""
     given = (collection.candidates, used.votes)
     aggregate, min_votes, flagged = options.aggregate, options.min_votes, () if options.flagged else used.flagged
     pairs = make_pairs(*given, select=options.select, aggregate=aggregate, min_votes=min_votes, flagged=flagged)
