@@ -14,6 +14,7 @@ from runs import command
 from tiny import tiny_model
 
 SCRIPT = Path(__file__).parent / "divided.py"
+TESTS = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def test_parts_are_those_of_the_whole_model_and_no_process_holds_it(folders: lis
     how = {**command(), "args": [sys.executable, str(SCRIPT), *folders]}
     how["env"] |= {
         "PROCESSES": str(processes),
-        "PYTHONPATH": ":".join([str(Path(__file__).parents[2] / "invariants"), how["env"].get("PYTHONPATH", "")]),
+        "PYTHONPATH": ":".join([str(TESTS / "invariants"), str(TESTS), how["env"].get("PYTHONPATH", "")]),
     }
     done = subprocess.run(**how, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]

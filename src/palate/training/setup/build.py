@@ -33,7 +33,6 @@ from palate.models.upstream import base_of
 from palate.text.batch import Batch, pack, pad
 from palate.text.groups import EncodedGroup
 from palate.training.setup.environment import available_memory_bytes
-from palate.training.sharded import is_sharded
 
 # The share of the memory that is free at the start which stored trunk states may take.
 _TRUNK_SHARE = 0.3
@@ -128,7 +127,7 @@ def build_policy(
         raise ConfigError(
             f"attention: {config.attention} does not work with {config.model_name_or_path}: {found.reason}"
         )
-    if model.length_rule is not None and not found.packed and is_sharded(config):
+    if model.length_rule is not None and not found.packed and (config.fsdp or config.deepspeed):
         # Ranks would make different numbers of forward passes, and a sharded model waits for all ranks in each.
         raise ConfigError(f"a sharded model cannot score rows in separate passes: {model.length_rule.reason}")
     if not found.packed and config.attention == "auto":
