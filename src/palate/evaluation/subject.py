@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from palate.artifacts import SEAL, RunDir
-from palate.config.stages.model import adapter_names, split_adapters
+from palate.config.stages.model import merged_adapters
 from palate.errors import ArtifactError
 from palate.models.cpu.allocator import keep_freed_memory
 from palate.models.generation.decoding import Decoding
@@ -84,12 +84,10 @@ def read_checkpoint(path: str | Path) -> RunSpec:
 
 def _run_spec(run: Path, config: dict[str, Any], files: Path, name: str) -> RunSpec:
     """The specs of a run that was trained with `config` and saved its model in `files`."""
-    earlier = adapter_names(config.get("adapter_name_or_path"))
-    merged, _ = split_adapters(earlier, "lora", create_new_adapter=bool(config.get("create_new_adapter")))
     base = starting_model(config, name="reference", saved_in=files)
     if (files / "adapter_config.json").exists():
         # A continued adapter is saved complete, so it replaces the earlier one; adapters that were merged stay.
-        policy = replace(base, name=name, adapters=(*merged, str(files)))
+        policy = replace(base, name=name, adapters=(*merged_adapters(config), str(files)))
     else:
         policy = replace(base, name=name, model=str(files), adapters=(), revision=None, tokens_of=())
     separate = config.get("ref_model")

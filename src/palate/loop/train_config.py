@@ -11,9 +11,9 @@ from palate.artifacts import read_json
 from palate.config.load import load_config
 from palate.config.pipeline import is_pipeline, load_pipeline
 from palate.config.run import RunConfig
+from palate.config.stages.model import merged_adapters
 from palate.config.sweep import is_sweep
 from palate.errors import ConfigError
-from palate.registry.lineage import merged_adapters
 from palate.registry.versions import Version
 
 

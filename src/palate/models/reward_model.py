@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from palate.artifacts import read_json
-from palate.config.stages.model import adapter_names, split_adapters
+from palate.config.stages.model import merged_adapters
 from palate.data.formats.rows import read_tools
 from palate.data.scores import rule_score
 from palate.errors import ConfigError, ModelError
@@ -172,6 +172,5 @@ def _merged_before(folder: Path) -> tuple[str, ...]:
     for path in (folder / "run.json", folder.parent / "run.json"):
         config = read_json(path).get("config") if path.is_file() else None
         if isinstance(config, dict):
-            adapters = adapter_names(config.get("adapter_name_or_path"))
-            return split_adapters(adapters, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0]
+            return merged_adapters(config)
     return ()

@@ -12,7 +12,7 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from palate.artifacts import file_hash, json_hash, read_json
-from palate.config.stages.model import adapter_names, split_adapters
+from palate.config.stages.model import adapter_names, merged_adapters
 from palate.registry.contents import Contents, FileFacts, base_files
 from palate.store.registry_tables import ModelVersion
 from palate.store.serving_tables import Interaction, InteractionExport
@@ -53,12 +53,6 @@ def lineage_of(contents: Contents, files: FileFacts) -> dict[str, Any]:
     if "accuracy.json" in files:
         found["evaluation"] = {"accuracy.json": files["accuracy.json"]["sha256"]}
     return found
-
-
-def merged_adapters(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The adapters that a run with this config merged into the base before it trained its own."""
-    named = adapter_names(config.get("adapter_name_or_path"))
-    return tuple(split_adapters(named, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0])
 
 
 def parents(lineage: Mapping[str, Any]) -> list[str]:

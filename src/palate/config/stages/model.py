@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import model_validator
@@ -114,3 +114,9 @@ def split_adapters(
     if finetuning_type != "lora" or create_new_adapter or not adapters:
         return tuple(adapters), None
     return tuple(adapters[:-1]), adapters[-1]
+
+
+def merged_adapters(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The adapters that a LoRA run with the config of this run.json merged into the base before it trained its own."""
+    adapters = adapter_names(config.get("adapter_name_or_path"))
+    return split_adapters(adapters, "lora", create_new_adapter=bool(config.get("create_new_adapter")))[0]
