@@ -220,6 +220,8 @@ def test_stages_own_their_keys(write: Callable[[str], Path]) -> None:
         load_config(write(sft + "dpop_lambda: 3\n"))
     with pytest.raises(ConfigError, match=r"run\.yaml:1: stage must be one of sft, .*, not pt"):
         load_config(write(BASE.replace("dpo", "pt")))
+    with pytest.raises(ConfigError, match=r"grpo, not dop; did you mean dpo\?$"):
+        load_config(write(BASE.replace("dpo", "dop")))
 
 
 def test_the_default_of_another_stage_changes_nothing(write: Callable[[str], Path]) -> None:

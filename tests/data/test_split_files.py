@@ -93,6 +93,7 @@ def test_what_cannot_be_split_is_refused(tmp_path: Path) -> None:
         ({"../x": 0.1}, "need names of their own"),
         ({}, "no part is held out"),
         ({"test": -1}, "would leave nothing"),
+        ({"test": 0.01}, "test would be empty: the share is too small for 10 rows"),
     ):
         with pytest.raises(DataError, match=says):
             split_files(path, tmp_path / "out", sizes)

@@ -22,7 +22,7 @@ from palate.config.secrets import find_secrets
 from palate.config.stages.optimisation import LOW_RANK_OPTIMISERS
 from palate.config.stages.preference import ObjectiveChoice
 from palate.config.values import expand
-from palate.errors import ConfigError
+from palate.errors import ConfigError, did_you_mean
 
 # finetuning_type → the keys that only it uses
 ONLY_WITH: Mapping[str, tuple[str, ...]] = {
@@ -212,7 +212,11 @@ def _stage(entries: Mapping[str, Entry], errors: Sequence[str], origin: str) -> 
         raise ConfigError(f"{origin}: stage is missing; add `stage: dpo` (one of {known})", *errors)
     entry = entries["stage"]
     if entry.value not in STAGES:
-        raise ConfigError(f"{entry.where}: stage must be one of {known}, not {as_yaml(entry.value)}", *errors)
+        given = as_yaml(entry.value)
+        hint = did_you_mean(given, STAGES)
+        raise ConfigError(
+            f"{entry.where}: stage must be one of {known}, not {given}{hint and '; ' + hint}", *errors
+        )
     return str(entry.value)
 
 

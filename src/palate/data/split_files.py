@@ -156,7 +156,7 @@ def assign(
                 break
     empty = [part for part in sizes if not filled[part]]
     if empty:
-        raise DataError(f"{', '.join(empty)} would be empty: ask for more than {total} rows × its share gives")
+        raise DataError(f"{', '.join(empty)} would be empty: the share is too small for {amount(total, 'row')}")
     return part_of
 
 

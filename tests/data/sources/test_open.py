@@ -188,6 +188,9 @@ def test_a_missing_file_offers_the_nearest(tmp_path: Path) -> None:
         open_source("palate-dmo")
     with pytest.raises(DataError, match="there is no folder"):
         open_source(str(tmp_path / "none" / "deep.jsonl"))
+    (tmp_path / "link.jsonl").symlink_to("gone.jsonl")
+    with pytest.raises(DataError, match=r"is not there: it is a link to gone\.jsonl, which is missing$"):
+        open_source(str(tmp_path / "link.jsonl"))
     with pytest.raises(DataError, match="give a file, a folder, a hub id"):
         open_source("zzzzz")
 

@@ -272,6 +272,8 @@ def _hub_rows(hub_id: str, subset: str | None, split: str | None) -> Iterator[Nu
 def _nearest(dataset: str, folder: Path | None) -> str:
     """A hint: existing names like this one, or what may be given."""
     path = Path(dataset)
+    if path.is_symlink():
+        return f": it is a link to {os.readlink(path)}, which is missing"
     near: list[str] = []
     if path.parent.is_dir():
         near = [entry.name for entry in path.parent.iterdir() if file_type(entry) is not None or entry.is_dir()]
