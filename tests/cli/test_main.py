@@ -139,6 +139,12 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
     assert captured.err.count("\n") == 1
 
 
+def test_an_option_without_its_value_names_the_help_of_its_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, verb in ((["serve", "--port"], "serve"), (["model", "add", "x", "--json=1"], "model add")):
+        assert cli.main(words) == 2
+        assert capsys.readouterr().err.endswith(f"(see `palate {verb} --help`)\n")
+
+
 def test_a_verb_of_verbs_alone_says_that_one_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     for name, verb in cli.VERBS.items():
         if hasattr(verb, "app"):

@@ -28,7 +28,7 @@ def named(store: Store, *aliases: str) -> list[str]:
 
 def test_promotions_and_a_rollback_leave_their_history(three: Store) -> None:
     promote(three, "v1.0", reason="first", who="ann")
-    with pytest.raises(UsageError, match="there is no version or alias previous"):
+    with pytest.raises(UsageError, match="production has named one version at most"):
         rollback(three, reason="r", who="ann")
     promote(three, "v1.1", alias="candidate", reason="try", who="ann")
     done = promote(three, "candidate", reason="better", who="bob")

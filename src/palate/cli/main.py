@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer import Context, Exit, Option, Typer
@@ -105,10 +105,23 @@ for _name, _verb in VERBS.items():
 add_output_options(app)
 
 
+def _command_path(arguments: Sequence[str]) -> str:
+    """`palate` with the verbs that the arguments begin with: the parser does not say where an option has no value."""
+    command: Any = typer.main.get_command(app)
+    path = ["palate"]
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word)
+        if command is None:
+            break
+        path.append(word)
+    return " ".join(path)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; expected failures become one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        code = app(args=None if arguments is None else list(arguments), prog_name="palate", standalone_mode=False)
+        code = app(args=arguments, prog_name="palate", standalone_mode=False)
         sys.stdout.flush()
         if code == _INTERRUPTED:
             print_error("interrupted")  # Typer has made an exit code of Ctrl-C
@@ -124,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except TyperException as error:
         context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "palate"
+        path = context.command_path if context is not None else _command_path(arguments)
         message = error.format_message().replace("Value error, ", "").rstrip(".") or "no command is named"
         print_error(f"{message} (see `{path} --help`)")
         return error.exit_code

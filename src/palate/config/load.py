@@ -214,9 +214,7 @@ def _stage(entries: Mapping[str, Entry], errors: Sequence[str], origin: str) -> 
     if entry.value not in STAGES:
         given = as_yaml(entry.value)
         hint = did_you_mean(given, STAGES)
-        raise ConfigError(
-            f"{entry.where}: stage must be one of {known}, not {given}{hint and '; ' + hint}", *errors
-        )
+        raise ConfigError(f"{entry.where}: stage must be one of {known}, not {given}{hint and '; ' + hint}", *errors)
     return str(entry.value)
 
 

@@ -104,6 +104,8 @@ def rollback(store: Store, *, reason: str, who: str, expect: Move | None = None)
             no reason.
         ArtifactError: the previous version is damaged.
     """
+    if store.read(lambda session: session.get(Alias, PREVIOUS) is None):
+        raise UsageError(f"{PRODUCTION} has named one version at most, so there is none to roll back to")
     before = resolve(store, PREVIOUS)
 
     def move(session: Session) -> list[Move]:

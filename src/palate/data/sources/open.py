@@ -273,7 +273,7 @@ def _nearest(dataset: str, folder: Path | None) -> str:
     """A hint: existing names like this one, or what may be given."""
     path = Path(dataset)
     if path.is_symlink():
-        return f": it is a link to {os.readlink(path)}, which is missing"
+        return f": it is a link to {path.readlink()}, which is missing"
     near: list[str] = []
     if path.parent.is_dir():
         near = [entry.name for entry in path.parent.iterdir() if file_type(entry) is not None or entry.is_dir()]
