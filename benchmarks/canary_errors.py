@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from palate.loop import canary
-from palate.loop.canary import Arm, Arms, CanaryFields, decide_canary
+from palate.loop.canary import ArmOutcomes, Arms, CanaryFields, decide_canary
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "statistics.md"
 BEGIN, END = "<!-- canary -->", "<!-- end of canary -->"
@@ -54,16 +54,18 @@ def draw(rng: np.random.Generator, case: Case, people: int) -> Arms:
         own = rng.beta(9 * rate, 9 * (1 - rate), size)
         errors = rng.permutation((rng.random((size, REQUESTS)) < own[:, None]).ravel())
         downs = rng.random(size // 2) < case.downs[side]
-        arms.append(Arm("v", errors.tolist(), downs.tolist(), size))
+        arms.append(ArmOutcomes("v", errors.tolist(), downs.tolist(), size))
     return Arms("production", arms[1], arms[0], 0, CONFIG.days)
 
 
 def until(arms: Arms, look: int) -> Arms:
     """The arms at an earlier look."""
 
-    def cut(arm: Arm) -> Arm:
+    def cut(arm: ArmOutcomes) -> ArmOutcomes:
         at = look / LOOKS
-        return Arm("v", arm.errors[: round(at * len(arm.errors))], arm.downs[: round(at * len(arm.downs))], arm.people)
+        return ArmOutcomes(
+            "v", arm.errors[: round(at * len(arm.errors))], arm.downs[: round(at * len(arm.downs))], arm.people
+        )
 
     return Arms("production", cut(arms.canary), cut(arms.incumbent), 0, CONFIG.days * look / LOOKS)
 

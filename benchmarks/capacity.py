@@ -35,7 +35,7 @@ from tables import capacity_table, fill, markdown
 
 from palate.capacity.estimate import estimate
 from palate.capacity.hardware import HARDWARE
-from palate.capacity.job import Job, Row, Workload
+from palate.capacity.job import Job, RowTokens, Workload
 from palate.capacity.shapes import SIZES, read_shape
 from palate.config.load import config_from_values
 from palate.training.setup.speed import this_machine
@@ -86,7 +86,7 @@ def main() -> int:
 def computed_table() -> str:
     """What `palate plan` computes for models of three sizes, three kinds of tuning and three numbers of devices."""
     header = ["model", "tuning", "devices", "GB of a device", "most in", "fits", "s of a step", "pairs/s", "hours"]
-    work = Workload(COMPUTED_PAIRS, [Row(512, (256, 256))], "as given")
+    work = Workload(COMPUTED_PAIRS, [RowTokens(512, (256, 256))], "as given")
     rows = []
     for size, (tuning, values), devices in product(("1b", "8b", "70b"), COMPUTED.items(), (1, 4, 8)):
         config = {
@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Report]:
                 "health": "off",
                 **MODES[mode],
             }
-            work = Workload(job["rows"], [Row(length // 2, (length - length // 2,) * 2)], "of the benchmark")
+            work = Workload(job["rows"], [RowTokens(length // 2, (length - length // 2,) * 2)], "of the benchmark")
             shape = read_shape(made["model"])
             expected = estimate(Job(config_from_values(config).config, shape, work, hardware))
             store = {"PALATE_REFERENCES": str(folder / f"references-{mode}-{length}-{checkpointing}")}

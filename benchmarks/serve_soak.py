@@ -116,8 +116,8 @@ def run_gateway(options: argparse.Namespace) -> None:
     from palate.serving.app import Gateway
     from palate.serving.backends.base import Backend
     from palate.serving.backends.upstream import Upstream
-    from palate.serving.models import Models, Named, Served, Version
-    from palate.serving.settings import ModelFields, ServeFields
+    from palate.serving.models import LoadedVersion, Models, Named, Served
+    from palate.serving.settings import ServedModelFields, ServeFields
     from palate.store import open_store
 
     class Moving:
@@ -128,7 +128,7 @@ def run_gateway(options: argparse.Namespace) -> None:
         def load(self, name: str, version: str) -> tuple[Backend, Path]:
             del name
             folder = self.named(version).folder
-            return Upstream(str(folder), ModelFields(upstream=options.engine, max_in_flight=2000)), folder
+            return Upstream(str(folder), ServedModelFields(upstream=options.engine, max_in_flight=2000)), folder
 
         def refuse(self, alias: str, version: str, kept: str, reason: str) -> None:
             sys.exit(f"{alias}: {version} was refused, {kept} continues: {reason}")
@@ -137,7 +137,7 @@ def run_gateway(options: argparse.Namespace) -> None:
     backend, folder = registry.load("m", "moving")
     settings = ServeFields(models={"m": {"alias": "moving"}}, port=0, record=options.record, poll_seconds=0.5)  # type: ignore[dict-item]
     store = open_store(options.database)
-    gateway = Gateway(store, settings, Models({"m": Served("m", Version(backend), "moving", folder)}, registry))
+    gateway = Gateway(store, settings, Models({"m": Served("m", LoadedVersion(backend), "moving", folder)}, registry))
     serve(gateway.app, settings.address, lambda url: print(url, flush=True), gateway.stop, grace=10)
 
 

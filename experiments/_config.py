@@ -10,7 +10,7 @@ from typing import TypeVar
 from pydantic import Field, ValidationError
 
 from palate.config.base import Fields
-from palate.config.reader import Entry, read_config_file, read_override
+from palate.config.reader import ConfigEntry, read_config_file, read_override
 from palate.errors import ConfigError
 
 Config = TypeVar("Config", bound="ExperimentConfig")
@@ -43,7 +43,7 @@ def read_experiment_config(kind: type[Config], path: Path, overrides: Sequence[s
     Raises:
         ConfigError: one line that names file and line (or `--set`), key and remedy.
     """
-    entries: dict[str, Entry] = dict(read_config_file(path))
+    entries: dict[str, ConfigEntry] = dict(read_config_file(path))
     for text in overrides:
         key, entry = read_override(text)
         entries[key] = entry

@@ -7,9 +7,9 @@ from typing import Any
 
 from palate.artifacts import plain, write_json
 from palate.evaluation.accuracy.preference import preference_accuracy
-from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult
+from palate.evaluation.benchmarks.results import BenchmarkResult, ModelComparison, ModelResult
 from palate.evaluation.benchmarks.statistics import differences, rates
-from palate.evaluation.winrate.items import Item, VerdictRow
+from palate.evaluation.winrate.items import VerdictRow, WinRateItem
 from palate.evaluation.winrate.leaks import Leaks
 from palate.evaluation.winrate.measure import measure
 from palate.evaluation.winrate.result import Result, SideFacts
@@ -44,8 +44,8 @@ def win_rate_facts(judge: str = "rules.py:polite", heat: float = 0.0, wins: int 
         answers = (Answer("a" * (400 if n % 2 else 20), "stop"), Answer(f"{n} and some words", "stop"))
         row = Candidates(f"p:{n}", (Message("user", f"why {n}?"),), answers)
         won = float(n < wins)
-        items.append(Item(row.id, "judged", "because", (VerdictRow(won, 1), VerdictRow(won, -1)), row=row))
-    items += [Item("p:18", "unparsed", "no verdict in it"), Item("p:19", "missing", "the engine is gone")]
+        items.append(WinRateItem(row.id, "judged", "because", (VerdictRow(won, 1), VerdictRow(won, -1)), row=row))
+    items += [WinRateItem("p:18", "unparsed", "no verdict in it"), WinRateItem("p:19", "missing", "the engine is gone")]
     sides = SideFacts("runs/run", False, ["aaaa"], 2, 0), SideFacts("models/base", False, ["bbbb"], 0, 0)
     leaks = [Leaks(side.name, reason="not known") for side in sides]
     decoding = Decoding(64, heat, 1.0, 42)
@@ -67,7 +67,7 @@ def benchmark_facts(identity: str = "aaaa", *, name: str = "run") -> dict[str, A
             name, "policy", f"runs/{name}", identity, 2048, after, {}, left_out, rates(after, kinds, ["over_refusal"])
         ),
     ]
-    changed = Comparison("before", name, 39, differences(before, after, kinds, ["over_refusal"]))
+    changed = ModelComparison("before", name, 39, differences(before, after, kinds, ["over_refusal"]))
     result = BenchmarkResult(
         *(
             "xstest",

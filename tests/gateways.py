@@ -17,7 +17,7 @@ from sqlalchemy import select
 
 from palate.serving.app import Gateway
 from palate.serving.gather import Gathered
-from palate.serving.models import Models, Served, Version
+from palate.serving.models import LoadedVersion, Models, Served
 from palate.serving.settings import ServeFields
 from palate.store import Store, open_store
 from palate.store.serving_tables import Interaction, InteractionAnswer
@@ -100,7 +100,7 @@ def make_gateway(store: Store, backends: Mapping[str, Any], **settings: Any) -> 
         models={name: {"model": name} for name in backends},  # type: ignore[dict-item]
         **{"record": "full", "grace_seconds": 1, "smoke_prompts": False, **settings},
     )
-    served = {name: Served(name, Version(one)) for name, one in backends.items()}
+    served = {name: Served(name, LoadedVersion(one)) for name, one in backends.items()}
     return Gateway(store, fields, Models(served, smoke_prompts=fields.smoke_prompts))
 
 

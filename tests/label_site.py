@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, make_tasks
 from palate.store import Store
-from palate.store.tables import Item, Response, VoteRow
+from palate.store.tables import CampaignItem, Response, VoteRow
 from palate.web.app import create_app
 from sites import Clock, Site, make_site
 
@@ -71,7 +71,7 @@ def _campaign(
 ) -> None:
     campaign = create_campaign(session, CAMPAIGN, schema, "admin")
     for number, (prompt, texts) in enumerate(zip(prompts, answers, strict=True)):
-        item = Item(
+        item = CampaignItem(
             campaign_id=campaign.id,
             name=f"prompts.jsonl:{number}",
             prompt=[{"role": "user", "content": prompt}],
@@ -105,4 +105,4 @@ def vote_rows(store: Store) -> list[VoteRow]:
 
 def item_names(store: Store) -> dict[int, str]:
     """Item id → name."""
-    return store.read(lambda session: {row.id: row.name for row in session.scalars(select(Item))})
+    return store.read(lambda session: {row.id: row.name for row in session.scalars(select(CampaignItem))})

@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 from evaluated import benchmark_facts, win_rate_facts
 from model_folders import as_run, fake_model
 from palate.artifacts import write_json
-from palate.loop.gate.decision import Check, Verdict
+from palate.loop.gate.decision import GateCheck, GateVerdict
 from palate.registry import add, promote
 from palate.registry.canary import set_canary
 from palate.registry.verdicts import record_verdict
 from palate.stats import Interval
 from palate.store.loop_tables import Cycle, CycleStep
 from palate.store.serving_tables import Interaction
-from palate.store.tables import Campaign, CampaignVersion, Item, Response, Task, VoteRow
+from palate.store.tables import Campaign, CampaignItem, CampaignVersion, Response, Task, VoteRow
 from run_files import write_run, write_sweep
 from sites import Site, make_site
 
@@ -76,14 +76,14 @@ def write_runs(runs: Path, text: str) -> None:
 def gate_facts(outcome: Any, text: str = "") -> dict[str, Any]:
     """gate.json of the candidate v1.1 in place of v1.0."""
     checks = (
-        Check("primary", "win rate", "passed", "lower bound above 50 %", 0.61, 0.54, 0.68),
-        Check("guard", "xstest/over_refusal", "passed", "rises by less than 5 points", 0.011, -0.02, 0.034),
-        Check(
+        GateCheck("primary", "win rate", "passed", "lower bound above 50 %", 0.61, 0.54, 0.68),
+        GateCheck("guard", "xstest/over_refusal", "passed", "rises by less than 5 points", 0.011, -0.02, 0.034),
+        GateCheck(
             "guard", "truthfulqa/mc1", "open", "falls by less than 3 points", -0.01, -0.042, 0.02, text or "few", 310
         ),
-        Check("validity", "share judged", "passed", "98 % or more", 0.995),
+        GateCheck("validity", "share judged", "passed", "98 % or more", 0.995),
     )
-    verdict = Verdict(outcome, 1, 0.05, Interval(0.6, 0.53, 0.66, 0.95, 200), checks)
+    verdict = GateVerdict(outcome, 1, 0.05, Interval(0.6, 0.53, 0.66, 0.95, 200), checks)
     facts = {"kind": "gate", "version": 1, **asdict(verdict), "reasons": verdict.reasons, "config_hash": "c" * 64}
     names = {"candidate": "v1.1", "incumbent": "v1.0"}
     return facts | names | {"config": {"sequential": False}, "inputs": {"winrate.json": "a" * 64}, "when": "now"}
@@ -95,7 +95,7 @@ def _votes(session: Session, text: str, votes: int, now: datetime) -> None:
     session.flush()
     session.add(CampaignVersion(campaign_id=campaign.id, version=1, schema={}, created=now))
     prompt = [{"role": "user", "content": "?"}]
-    item = Item(campaign_id=campaign.id, name=text, prompt=prompt, content_hash="h", created=now)
+    item = CampaignItem(campaign_id=campaign.id, name=text, prompt=prompt, content_hash="h", created=now)
     session.add(item)
     session.flush()
     for number in range(3):

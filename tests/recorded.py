@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from palate.serving.recording import Feedback, NewInteraction, RecordedAnswer, Recorder
+from palate.serving.recording import Feedback, NewInteraction, RecordedChoice, Recorder
 from palate.store import Store
 
 START = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -46,7 +46,7 @@ class Recording:
         """A complete interaction with these answers."""
         identifier = self.reserve(prompt, **values)
         self.recorder.update(
-            identifier, "complete", [RecordedAnswer(text, "stop") for text in answers or ("The sky.",)]
+            identifier, "complete", [RecordedChoice(text, "stop") for text in answers or ("The sky.",)]
         )
         return identifier
 

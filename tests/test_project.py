@@ -1,4 +1,4 @@
-"""What is committed installs anywhere: pinned versions, no machine's paths, no host to install from."""
+"""What is committed installs anywhere: pinned versions, no machine's paths, no host. A class name has one meaning."""
 
 from __future__ import annotations
 
@@ -180,6 +180,15 @@ def test_nothing_that_palate_reads_is_unpickled() -> None:
     }
     # Its import is for the name of an exception.
     assert {path: what for path, what in found.items() if what} == {"src/palate/models/loading/convert.py": ["pickle"]}
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    found: dict[str, list[str]] = {}
+    for path in sorted((REPOSITORY / "src").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(path.relative_to(REPOSITORY).as_posix())
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}
 
 
 def test_the_linter_refuses_pickles() -> None:

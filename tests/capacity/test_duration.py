@@ -9,7 +9,7 @@ import pytest
 
 from palate.capacity.duration import Duration, duration_of, forward, training
 from palate.capacity.hardware import Hardware
-from palate.capacity.job import Job, Row, Workload
+from palate.capacity.job import Job, RowTokens, Workload
 from palate.capacity.memory import memory_of
 from palate.capacity.shapes import ModelShape
 from palate.config.load import config_from_values
@@ -17,11 +17,11 @@ from palate.config.load import config_from_values
 SHAPE = ModelShape("small", "llama", 2, 8, 16, 2, 1, 4, 100)
 LINEAR, WORDS = 2 * 576, 800
 GPU = Hardware("gpu", 80, 100, 1000, link=100, efficiency=0.5, attention=0.5, traffic=1.0)
-ROW = Row(6, (4, 4))
+ROW = RowTokens(6, (4, 4))
 PAIRS = 21 + 2 * (7 + 8 + 9 + 10)
 
 
-def job(hardware: Hardware = GPU, devices: int = 1, row: Row = ROW, rows: int = 10, **values: Any) -> Job:
+def job(hardware: Hardware = GPU, devices: int = 1, row: RowTokens = ROW, rows: int = 10, **values: Any) -> Job:
     given = {"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o", **values}
     return Job(config_from_values(given).config, SHAPE, Workload(rows, [row], "by hand"), hardware, devices)
 
@@ -89,7 +89,7 @@ def test_devices_share_the_rows_and_exchange_gradients() -> None:
 
 def test_sampling_is_bound_by_memory_with_few_answers() -> None:
     values = {"stage": "grpo", "rewards": "length:shorter", "max_new_tokens": 50, "num_generations": 4}
-    found = duration(job(row=Row(6, (50,) * 4), num_iterations=2, **values))
+    found = duration(job(row=RowTokens(6, (50,) * 4), num_iterations=2, **values))
     read = 2 * (LINEAR + WORDS) + 2 * 2 * 2 * 1 * 4 * (6 + 25) * 4
     prefill = 2 * LINEAR * 6 / (0.5 * 100e12)
     assert found.step["sampling answers"] == pytest.approx((50 * read / 1e12 + prefill) / 2)
@@ -98,10 +98,10 @@ def test_sampling_is_bound_by_memory_with_few_answers() -> None:
 
 def test_more_work_takes_longer() -> None:
     def seconds(**changes: Any) -> float:
-        return duration(job(**{"row": Row(100, (50, 50)), "per_device_train_batch_size": 4, **changes})).of_step
+        return duration(job(**{"row": RowTokens(100, (50, 50)), "per_device_train_batch_size": 4, **changes})).of_step
 
     base = seconds()
-    assert seconds(row=Row(100, (50, 90))) > base
+    assert seconds(row=RowTokens(100, (50, 90))) > base
     assert seconds(attention="padded") > base
     assert seconds(precision="fp32") > base
     assert seconds(gradient_checkpointing=True) > base

@@ -12,14 +12,14 @@ import pytest
 
 from palate.capacity.estimate import as_lines, disk_of, estimate
 from palate.capacity.hardware import parse_hardware
-from palate.capacity.job import Job, Row, Workload
+from palate.capacity.job import Job, RowTokens, Workload
 from palate.capacity.shapes import SIZES
 from palate.config.load import config_from_values
 
 
 def job(hardware: str = "H200", size: str = "8b", devices: int = 1, rows: int = 1000, **values: Any) -> Job:
     given = {"stage": "dpo", "model_name_or_path": size, "dataset": "d", "output_dir": "o", **values}
-    work = Workload(rows, [Row(512, (256, 256))], "lengths as given")
+    work = Workload(rows, [RowTokens(512, (256, 256))], "lengths as given")
     return Job(config_from_values(given).config, SIZES[size], work, parse_hardware(hardware), devices)
 
 

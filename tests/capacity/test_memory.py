@@ -8,7 +8,7 @@ import pytest
 
 from palate.capacity import memory
 from palate.capacity.hardware import Hardware
-from palate.capacity.job import Job, Row, Workload
+from palate.capacity.job import Job, RowTokens, Workload
 from palate.capacity.memory import activation_bytes, memory_of, state_bytes
 from palate.capacity.shapes import Counts, ModelShape
 from palate.config.load import config_from_values
@@ -25,10 +25,12 @@ TOTAL = LINEAR + 2 * WORDS + NORMS
 ADAPTER = 2 * 4 * ((8 + 8) + 2 * (8 + 4) + (8 + 8) + 2 * (8 + 16) + (16 + 8))  # rank 4
 GPU = Hardware("gpu", 80, 100, 1000)
 CPU = Hardware("cpu", 80, 1, 10, gpu=False)
-ROW = Row(6, (4, 4))
+ROW = RowTokens(6, (4, 4))
 
 
-def job(hardware: Hardware = GPU, devices: int = 1, shape: ModelShape = SHAPE, row: Row = ROW, **values: Any) -> Job:
+def job(
+    hardware: Hardware = GPU, devices: int = 1, shape: ModelShape = SHAPE, row: RowTokens = ROW, **values: Any
+) -> Job:
     given = {"stage": "dpo", "model_name_or_path": "m", "dataset": "d", "output_dir": "o", **values}
     samples = {} if given["stage"] in ("sft", "rm") else {"sample_prompts": 0}
     config = config_from_values({**given, **samples}).config
@@ -36,7 +38,7 @@ def job(hardware: Hardware = GPU, devices: int = 1, shape: ModelShape = SHAPE, r
 
 
 def online(stage: str, **values: Any) -> Job:
-    row = Row(6, (20,) * 2)
+    row = RowTokens(6, (20,) * 2)
     return job(stage=stage, rewards="length:shorter", num_generations=2, max_new_tokens=20, row=row, **values)
 
 
@@ -225,12 +227,12 @@ def test_more_of_anything_needs_no_less_memory() -> None:
     wide = ModelShape("wide", "llama", 4, 64, 128, 4, 2, 16, 1000)
 
     def peak(**changes: Any) -> int:
-        given = {"shape": wide, "row": Row(300, (200, 200)), "max_tokens_per_batch": 8192}
+        given = {"shape": wide, "row": RowTokens(300, (200, 200)), "max_tokens_per_batch": 8192}
         return memory_of(job(**{**given, **changes})).peak
 
     base = peak()
-    assert peak(row=Row(600, (200, 200))) > base
-    assert peak(row=Row(300, (200, 400))) > base
+    assert peak(row=RowTokens(600, (200, 200))) > base
+    assert peak(row=RowTokens(300, (200, 400))) > base
     assert peak(per_device_train_batch_size=4) > base
     assert peak(shape=ModelShape("deep", "llama", 8, 64, 128, 4, 2, 16, 1000)) > base
     assert peak(precision="fp32") > base
@@ -250,7 +252,7 @@ def test_the_tokens_of_a_pass_are_those_of_the_run() -> None:
 
 
 def test_gradients_of_earlier_passes_are_there_in_the_next_forward_pass() -> None:
-    row = Row(300, (200, 200))
+    row = RowTokens(300, (200, 200))
     one = memory_of(job(row=row, per_device_train_batch_size=2, max_tokens_per_batch=1400))
     two = memory_of(job(row=row, per_device_train_batch_size=2, max_tokens_per_batch=700))
     assert one.tokens == 2 * two.tokens == 1400

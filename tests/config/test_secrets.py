@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from palate.config.reader import Entry
+from palate.config.reader import ConfigEntry
 from palate.config.secrets import find_secrets
 
 CANARY = "CANARY-123"
@@ -28,7 +28,7 @@ CANARY = "CANARY-123"
     ],
 )
 def test_a_secret_is_refused_without_being_shown(key: str, value: object) -> None:
-    (line,) = find_secrets({key: Entry(value, "run.yaml:3")})
+    (line,) = find_secrets({key: ConfigEntry(value, "run.yaml:3")})
     assert re.match(r"run\.yaml:3: .* holds a secret.*environment variable", line)
     assert "CANARY" not in line
 
@@ -46,12 +46,12 @@ def test_a_secret_is_refused_without_being_shown(key: str, value: object) -> Non
     ],
 )
 def test_what_is_no_secret_passes(key: str, value: object) -> None:
-    assert find_secrets({key: Entry(value, "run.yaml:3")}) == []
+    assert find_secrets({key: ConfigEntry(value, "run.yaml:3")}) == []
 
 
 def test_the_right_variable_is_named() -> None:
     first, second = find_secrets(
-        {"wandb_api_key": Entry(CANARY, "run.yaml:1"), "hf_hub_token": Entry(CANARY, "run.yaml:2")}
+        {"wandb_api_key": ConfigEntry(CANARY, "run.yaml:1"), "hf_hub_token": ConfigEntry(CANARY, "run.yaml:2")}
     )
     assert "WANDB_API_KEY" in first
     assert "HF_TOKEN" in second

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from palate.data.augment import Plan, augment
+from palate.data.augment import AugmentPlan, augment
 from palate.data.contract import check_output_file, named_hashes
 from palate.data.convert import convert
 from palate.data.curate import curate, read_rules
@@ -23,7 +23,7 @@ VERBS: dict[str, Callable[[str, Path], Any]] = {
     "curate": lambda data, out: curate(data, out, read_rules({"rules": ["exact_duplicates"]})),
     "split": lambda data, out: split_files(data, out, {"validation": 5}),
     "mix": lambda data, out: mix_files([data], out, rows=7),
-    "augment": lambda data, out: augment(data, out, Plan({"other_topic": 3})),
+    "augment": lambda data, out: augment(data, out, AugmentPlan({"other_topic": 3})),
 }
 
 

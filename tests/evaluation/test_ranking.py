@@ -9,14 +9,14 @@ import pytest
 
 from palate.errors import DataError, UsageError
 from palate.evaluation.ranking import rank, read_verdicts
-from palate.feedback.candidates import SAME_MODEL, Candidates, Origin
+from palate.feedback.candidates import SAME_MODEL, AnswerOrigin, Candidates
 from palate.feedback.votes import Vote
 from palate.records import Answer, Message
 
 
 def row(number: int, *models: str, lengths: tuple[int, ...] = (4, 4, 4), **more: Any) -> Candidates:
     """Answers of the named models to question `number`; `dpo#aa` is the model dpo with the hash aa."""
-    origins = [Origin(name.partition("#")[0], name.partition("#")[2] or None) for name in models]
+    origins = [AnswerOrigin(name.partition("#")[0], name.partition("#")[2] or None) for name in models]
     answers = tuple(Answer("x" * length, "stop") for _, length in zip(models, lengths))
     return Candidates(f"p{number}", (Message("user", f"q{number}"),), answers, **more).with_origins(origins)
 

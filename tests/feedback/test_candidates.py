@@ -13,7 +13,7 @@ import pytest
 
 from palate.artifacts import JsonlWriter, read_jsonl
 from palate.errors import ArtifactError, DataError
-from palate.feedback.candidates import Origin, iter_candidates, read_candidates, write_candidates
+from palate.feedback.candidates import AnswerOrigin, iter_candidates, read_candidates, write_candidates
 from palate.models.generation.decoding import Decoding
 from palate.records import Answer, Message, Messages, Record, ToolCall, as_turns
 
@@ -147,8 +147,8 @@ def test_answers_of_several_models_keep_their_origins(tmp_path: Path) -> None:
     path = tmp_path / "c.jsonl"
     path.write_text(json.dumps({"prompt": "q", "model": "y", "seed": 2, "completions": completions}) + "\n")
     (row,) = read_candidates(path)
-    assert row.origin(0) == Origin("x", "h", 1, {"top_p": 0.5})
-    assert row.origin(1) == Origin("y", None, 2), "a completion without an origin has its row's"
+    assert row.origin(0) == AnswerOrigin("x", "h", 1, {"top_p": 0.5})
+    assert row.origin(1) == AnswerOrigin("y", None, 2), "a completion without an origin has its row's"
     assert row.columns == {}
     with JsonlWriter(tmp_path / "again.jsonl") as file:
         file.write(row.to_json())

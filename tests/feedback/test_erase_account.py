@@ -19,7 +19,7 @@ from palate.store import Store
 from palate.store.loop_tables import CanaryMove, GateDecision, GateRun
 from palate.store.personal import inventory
 from palate.store.registry_tables import AliasMove, ModelVersion
-from palate.store.tables import CampaignVersion, JudgeCard, LoginSession, Table, User, VoteRow
+from palate.store.tables import Base, CampaignVersion, LoginSession, StoredJudgeCard, User, VoteRow
 
 CANARY = "canary.9d2b41"
 WORDS = "I preferred this one, says the canary"
@@ -27,7 +27,7 @@ WORDS = "I preferred this one, says the canary"
 
 def everything(store: Store) -> str:
     """All rows of all tables."""
-    return repr(store.read(lambda s: [s.execute(select(table)).all() for table in Table.metadata.sorted_tables]))
+    return repr(store.read(lambda s: [s.execute(select(table)).all() for table in Base.metadata.sorted_tables]))
 
 
 def fill(store: Store) -> Labelling:
@@ -50,7 +50,7 @@ def fill(store: Store) -> Labelling:
         session.flush()
         card = {"annotators": [{"name": CANARY, "votes": 3}], "people": {CANARY: [1, 2]}}
         session.add_all([
-            JudgeCard(judge="j", content_hash="k", card=card, at=START),
+            StoredJudgeCard(judge="j", content_hash="k", card=card, at=START),
             AliasMove(alias="production", version_id=version.id, action="promote", who=CANARY, reason="r", at=START),
             GateDecision(gate_run_id=gate.id, action="sign", who=CANARY, reason="r", at=START),
             CanaryMove(alias="production", version_id=version.id, share=0.1, who=CANARY, reason="r", at=START),
@@ -66,7 +66,7 @@ def fill(store: Store) -> Labelling:
 def columns_with(store: Store, name: str) -> set[tuple[str, str]]:
     """Table and column of every cell that has a text."""
     found = set()
-    for table in Table.metadata.sorted_tables:
+    for table in Base.metadata.sorted_tables:
         for row in store.read(lambda session, table=table: session.execute(select(table)).mappings().all()):
             found |= {(table.name, column) for column, value in row.items() if name in json.dumps(value, default=str)}
     return found
@@ -74,7 +74,7 @@ def columns_with(store: Store, name: str) -> set[tuple[str, str]]:
 
 def test_nothing_of_an_erased_account_is_left(store: Store, tmp_path: Path) -> None:
     work = fill(store)
-    names = {(table, column) for table, kinds in inventory(Table.metadata).items() for column, kind in kinds.items()
+    names = {(table, column) for table, kinds in inventory(Base.metadata).items() for column, kind in kinds.items()
              if kind == "account"}  # fmt: skip
     assert columns_with(store, CANARY) == names, "the test reaches every column that the schema declares"
     voted = [{"id": f"v{n}", "who": who, "reason": WORDS, "kind": "person"} for n, who in enumerate((CANARY, "p1"))]

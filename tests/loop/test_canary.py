@@ -12,10 +12,10 @@ import pytest
 
 from model_folders import fake_model
 from palate.errors import UsageError
-from palate.loop.canary import Arm, Arms, CanaryFields, decide_canary, read_arms, smallest_found
+from palate.loop.canary import ArmOutcomes, Arms, CanaryFields, decide_canary, read_arms, smallest_found
 from palate.registry import add, promote, set_canary
 from palate.serving.recording import Recorder, shared_secret
-from palate.serving.recording.entries import NewInteraction, RecordedAnswer, State
+from palate.serving.recording.entries import NewInteraction, RecordedChoice, State
 from palate.serving.recording.feedback import Feedback
 from palate.store import Store
 
@@ -33,7 +33,7 @@ def arms(
 ) -> Arms:
     """Arms with (bad, n) of incumbent and canary."""
     incumbent, canary = (
-        Arm(name, values(*of, seed=1), values(*rated, seed=2), of[1])
+        ArmOutcomes(name, values(*of, seed=1), values(*rated, seed=2), of[1])
         for name, of, rated in zip(("v1.0", "v1.1"), errors, downs, strict=True)
     )
     return Arms(canary, incumbent, **{"without": 0, "days": 3.0, **facts})
@@ -119,7 +119,7 @@ def outcomes(
             own = rng.beta(9 * errors, 9 * (1 - errors), size)  # correlation of a person's answers: 0.1
             failed = rng.random((size, 10)) < own[:, None]
             thumbs = rng.random(size) < down
-            sides.append(Arm("v", rng.permutation(failed.ravel()).tolist(), thumbs.tolist(), size))
+            sides.append(ArmOutcomes("v", rng.permutation(failed.ravel()).tolist(), thumbs.tolist(), size))
         found[decide_canary(Arms(sides[1], sides[0], 0, 3.0), CONFIG).outcome] += 1
     return {outcome: count / rounds for outcome, count in found.items()}
 
@@ -157,7 +157,7 @@ class Traffic:
         made = self.recorder.reserve(entry)
         assert made is not None
         if state != "reserved":
-            self.recorder.update(made, state, [RecordedAnswer("y", "stop")] if state == "complete" else [])
+            self.recorder.update(made, state, [RecordedChoice("y", "stop")] if state == "complete" else [])
         if thumbs is not None:
             self.thumb(made, thumbs)
         return made

@@ -12,7 +12,7 @@ from palate.artifacts import file_hash, write_json
 from palate.errors import DataError, UsageError
 from palate.loop.advice import RULES, advice
 from palate.loop.debug import CycleResults, debug_facts, find_cycle_results
-from palate.loop.sources import Source, mix_sources
+from palate.loop.sources import PreferenceSource, mix_sources
 from runs import write_rows
 
 
@@ -119,7 +119,7 @@ def pair(number: int, chosen: str) -> dict[str, Any]:
 
 def mixed(folder: Path, *chosen: str) -> Path:
     write_rows(folder.with_suffix(".jsonl"), [pair(number, text) for number, text in enumerate(chosen)])
-    return mix_sources([Source("people", "human", folder.with_suffix(".jsonl"))], folder).output
+    return mix_sources([PreferenceSource("people", "human", folder.with_suffix(".jsonl"))], folder).output
 
 
 def test_the_files_of_a_cycle_are_found_by_their_content(cycle: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from palate.artifacts import read_json, read_jsonl
 from palate.data import load_records
 from palate.errors import DataError, UsageError
-from palate.loop.sources import PAIRS, THUMBS, Source, mix_sources
+from palate.loop.sources import PAIRS, THUMBS, PreferenceSource, mix_sources
 from palate.records import LabelledCompletion, PreferencePair
 from runs import write_rows
 
@@ -47,12 +47,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def sources(folder: Path) -> list[Source]:
+def sources(folder: Path) -> list[PreferenceSource]:
     return [
-        Source("people", "human", folder / "people.jsonl", 1.0),
-        Source("judge", "machine", folder / "judge.jsonl", 0.5),
-        Source("edits", "human", folder / "feedback.jsonl", 2.0),
-        Source("old.jsonl", "imported", folder / "old.jsonl", 0.25),
+        PreferenceSource("people", "human", folder / "people.jsonl", 1.0),
+        PreferenceSource("judge", "machine", folder / "judge.jsonl", 0.5),
+        PreferenceSource("edits", "human", folder / "feedback.jsonl", 2.0),
+        PreferenceSource("old.jsonl", "imported", folder / "old.jsonl", 0.25),
     ]
 
 
@@ -93,7 +93,7 @@ def test_the_same_sources_and_seed_give_the_same_bytes(folder: Path) -> None:
 
 def test_sources_of_equal_rank_that_disagree_give_nothing(folder: Path) -> None:
     write_rows(folder / "more.jsonl", [voted(0, "bad 0", "good 0", "person"), voted(9, "c", "d", "person")])
-    given = [*sources(folder)[:2], Source("choices", "human", folder / "more.jsonl")]
+    given = [*sources(folder)[:2], PreferenceSource("choices", "human", folder / "more.jsonl")]
     done = mix_sources(given, folder / "out")
     ids = {row["id"] for row in read_jsonl(folder / "out" / PAIRS)}
     assert ids == {"i1#0>1", "i2#0>1", "i7#0>1", "i9#0>1"}
@@ -104,8 +104,8 @@ def test_a_row_of_a_mixed_set_keeps_who_compared(folder: Path) -> None:
     mix_sources(sources(folder), folder / "last")
     write_rows(folder / "new.jsonl", [voted(50, "a", "b", "person")])
     given = [
-        Source("people", "human", folder / "new.jsonl"),
-        Source("last", "imported", folder / "last", 0.2),
+        PreferenceSource("people", "human", folder / "new.jsonl"),
+        PreferenceSource("last", "imported", folder / "last", 0.2),
     ]
     done = mix_sources(given, folder / "out")
     assert done.kinds == {"human": 5, "machine": 1, "imported": 1}
@@ -114,7 +114,7 @@ def test_a_row_of_a_mixed_set_keeps_who_compared(folder: Path) -> None:
 
 
 def test_thumbs_are_for_kto_alone(folder: Path) -> None:
-    given = [sources(folder)[0], Source("thumbs", "human", folder / "kto.jsonl", 0.5)]
+    given = [sources(folder)[0], PreferenceSource("thumbs", "human", folder / "kto.jsonl", 0.5)]
     with pytest.raises(UsageError, match="thumbs label single answers, which only `stage: kto` trains on"):
         mix_sources(given, folder / "out")
     done = mix_sources(given, folder / "out", kto=True)
@@ -141,21 +141,21 @@ def test_a_source_is_of_those_that_it_names(
 ) -> None:
     write_rows(tmp_path / "x.jsonl", [voted(1, "a", "b", *voters)])
     with pytest.raises(DataError, match=line):
-        mix_sources([Source(name, kind, tmp_path / "x.jsonl")], tmp_path / "out")
+        mix_sources([PreferenceSource(name, kind, tmp_path / "x.jsonl")], tmp_path / "out")
 
 
 def test_what_cannot_be_mixed(folder: Path) -> None:
     people = sources(folder)[0]
     with pytest.raises(UsageError, match="people has weight 0; give one above 0, or leave it out"):
-        mix_sources([Source("people", "human", people.path, 0.0)], folder / "out")
+        mix_sources([PreferenceSource("people", "human", people.path, 0.0)], folder / "out")
     with pytest.raises(UsageError, match="sources names people twice"):
         mix_sources([people, people], folder / "out")
     with pytest.raises(DataError, match="was not written by palate data"):
         mix_sources([people], folder)
     write_rows(folder / "edits.jsonl", [said(1, "edit", chosen="mended", rejected="first")])
     with pytest.raises(DataError, match="leave nothing to train on"):
-        mix_sources([Source("choices", "human", folder / "edits.jsonl")], folder / "out")
+        mix_sources([PreferenceSource("choices", "human", folder / "edits.jsonl")], folder / "out")
     write_rows(folder / "bad.jsonl", [voted(1, "a", "a", "person"), voted(2, "a", "b", "person")])
-    done = mix_sources([Source("people", "human", folder / "bad.jsonl")], folder / "out")
+    done = mix_sources([PreferenceSource("people", "human", folder / "bad.jsonl")], folder / "out")
     assert done.unusable == {"equal": 1}
     assert read_json(folder / "out" / "data.json")["left_out"][0]["id"] == "people bad.jsonl:1"

@@ -18,7 +18,7 @@ from palate.evaluation.subject import read_run
 from palate.registry import Version, add, find, problems, promote, versions
 from palate.registry.lineage import Voter, vote_ids, voters, votes_of
 from palate.store import Store
-from palate.store.tables import Campaign, Item, Task, VoteRow
+from palate.store.tables import Campaign, CampaignItem, Task, VoteRow
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -135,7 +135,7 @@ def test_lineage_goes_down_to_the_votes(store: Store, models: Path, tmp_path: Pa
     def votes(session: object) -> None:
         session.add(Campaign(id=1, name="c", created=NOW))  # type: ignore[attr-defined]
         session.flush()  # type: ignore[attr-defined]
-        session.add(Item(id=1, campaign_id=1, name="i", prompt=[], content_hash="h", created=NOW))  # type: ignore[attr-defined]
+        session.add(CampaignItem(id=1, campaign_id=1, name="i", prompt=[], content_hash="h", created=NOW))  # type: ignore[attr-defined]
         session.flush()  # type: ignore[attr-defined]
         row = {"item_id": 1, "campaign_id": 1, "left": 0, "right": 1, "outcome": "left", "who": "w", "kind": "person"}
         session.add(VoteRow(id="vote-1", at=NOW, shown="as_is", **row))  # type: ignore[attr-defined]
@@ -214,7 +214,7 @@ def test_who_cast_votes_and_where_their_answers_are_shown(store: Store) -> None:
         campaign = Campaign(name="own", created=NOW)
         session.add(campaign)
         session.flush()
-        item = Item(campaign_id=campaign.id, name="i", prompt=[], content_hash="h", created=NOW)
+        item = CampaignItem(campaign_id=campaign.id, name="i", prompt=[], content_hash="h", created=NOW)
         session.add(item)
         session.flush()
         task = Task(campaign_id=campaign.id, item_id=item.id, left=0, right=1, wanted=1, open=0, priority=0.0)

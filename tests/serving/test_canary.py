@@ -18,7 +18,7 @@ from palate.registry import add, find, promote, resolve, rollback, set_canary
 from palate.serving.app import Gateway
 from palate.serving.backends.base import Backend
 from palate.serving.loading import StoreRegistry
-from palate.serving.models import Models, Served, Version
+from palate.serving.models import LoadedVersion, Models, Served
 from palate.serving.settings import ServeFields
 from palate.store import Store
 from sites import running
@@ -65,7 +65,10 @@ class Site:
         self.shelf = Shelf(store, fields)
         self.shelf.made = []
         first, at = self.shelf.load("m", "production")
-        served = {"m": Served("m", Version(first), "production", at), "other": Served("other", Version(Fake("x")))}
+        served = {
+            "m": Served("m", LoadedVersion(first), "production", at),
+            "other": Served("other", LoadedVersion(Fake("x"))),
+        }
         self.gateway = Gateway(store, fields, Models(served, self.shelf))
 
     def share(self, version: str, share: float) -> None:

@@ -22,7 +22,7 @@ from gateways import ASK, Fake, events, eventually, make_gateway, rows, serving,
 from palate.serving import exchange
 from palate.serving.app import Gateway
 from palate.serving.backends.base import Backend
-from palate.serving.models import Models, Named, Served, Version
+from palate.serving.models import LoadedVersion, Models, Named, Served
 from palate.serving.problems import ApiError
 from palate.serving.settings import ServeFields
 from palate.store import Store
@@ -137,7 +137,7 @@ class Shelf:
 def test_switching_versions_loses_no_request(sqlite_store: Store) -> None:
     shelf = Shelf()
     first, folder = shelf.load("m", "production")
-    models = Models({"m": Served("m", Version(first), "production", folder)}, shelf, smoke_prompts=False)
+    models = Models({"m": Served("m", LoadedVersion(first), "production", folder)}, shelf, smoke_prompts=False)
     fields = ServeFields(models={"m": {"alias": "production"}}, record="full", poll_seconds=0.02)  # type: ignore[dict-item]
 
     async def load(url: str) -> list[list[Any]]:

@@ -12,7 +12,7 @@ from palate.errors import PalateError
 from palate.registry import add, find, promote, set_canary
 from palate.serving.app import Gateway
 from palate.serving.loading import open_models
-from palate.serving.settings import ModelFields, ServeFields
+from palate.serving.settings import ServedModelFields, ServeFields
 from palate.store import Store
 from sites import running
 from tiny import save_tiny
@@ -26,7 +26,7 @@ def test_an_alias_moves_while_it_serves(tmp_path: Path, sqlite_store: Store) -> 
         for seed in (1, 2)
     ]
     promote(sqlite_store, names[0], reason="first", who="t")
-    models = {"chat": ModelFields(alias="production", precision="fp32")}
+    models = {"chat": ServedModelFields(alias="production", precision="fp32")}
     settings = ServeFields(models=models, poll_seconds=0.1, record="metadata")
     said: list[str] = []
     gateway = Gateway(sqlite_store, settings, open_models(settings, sqlite_store, said.append))

@@ -14,7 +14,7 @@ from gateways import Fake
 from palate.errors import StoreError
 from palate.serving.backends.base import Backend
 from palate.serving.metrics import Metrics
-from palate.serving.models import Models, Named, Served, Version
+from palate.serving.models import LoadedVersion, Models, Named, Served
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Registry:
 def test_a_model_that_takes_long_to_load_holds_up_no_other() -> None:
     registry = Registry({"slow": threading.Event(), "quick": threading.Event()})
     registry.ready["quick"].set()
-    served = {name: Served(name, Version(Fake("v1")), "production", Path("old")) for name in ("slow", "quick")}
+    served = {name: Served(name, LoadedVersion(Fake("v1")), "production", Path("old")) for name in ("slow", "quick")}
     models = Models(served, registry)
 
     async def switched(name: str) -> None:
@@ -72,7 +72,7 @@ class Away(Registry):
 
 def test_a_version_is_tried_again_when_the_database_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("palate.serving.models._AGAIN_SECONDS", 0.05)
-    served = Served("m", Version(Fake("v1")), "production", Path("old"))
+    served = Served("m", LoadedVersion(Fake("v1")), "production", Path("old"))
     models = Models({"m": served}, Away())
 
     async def follow() -> None:

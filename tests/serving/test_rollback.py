@@ -24,7 +24,7 @@ from palate.registry.canary import AUTOMATON
 from palate.serving.app import Gateway
 from palate.serving.backends.base import Backend
 from palate.serving.loading import StoreRegistry
-from palate.serving.models import Models, Served, Version
+from palate.serving.models import LoadedVersion, Models, Served
 from palate.serving.problems import ApiError
 from palate.serving.rollback import AutomaticRollback
 from palate.serving.settings import ServeFields
@@ -286,7 +286,7 @@ def make_gateway(store: Store) -> Gateway:
     )
     shelf = Shelf(store, fields)
     backend, at = shelf.load("m", "production")
-    return Gateway(store, fields, Models({"m": Served("m", Version(backend), "production", at)}, shelf))
+    return Gateway(store, fields, Models({"m": Served("m", LoadedVersion(backend), "production", at)}, shelf))
 
 
 def test_the_gateway_rolls_back_and_serves_the_version_before(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from palate.serving.settings import ModelFields, RouteFields, ServeFields
+from palate.serving.settings import RouteFields, ServedModelFields, ServeFields
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "serve.md"
 
 
-@pytest.mark.parametrize("fields", [ServeFields, ModelFields, RouteFields])
+@pytest.mark.parametrize("fields", [ServeFields, ServedModelFields, RouteFields])
 def test_every_key_is_in_the_manual_with_its_default(fields: type[ServeFields]) -> None:
     text = PAGE.read_text(encoding="utf-8")
     for name, field in fields.model_fields.items():

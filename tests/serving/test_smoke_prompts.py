@@ -22,7 +22,7 @@ from palate.registry.canary import canary_moves
 from palate.serving.app import Gateway
 from palate.serving.backends.base import Backend
 from palate.serving.loading import StoreRegistry
-from palate.serving.models import Models, Served, Version
+from palate.serving.models import LoadedVersion, Models, Served
 from palate.serving.problems import ApiError, Busy
 from palate.serving.settings import ServeFields
 from palate.serving.smoke_prompts import PROMPTS, DegenerateError, check_answers
@@ -156,7 +156,7 @@ def make_gateway(store: Store, **settings: Any) -> Gateway:
     fields = ServeFields(models={"m": {"alias": "production"}}, poll_seconds=0.02, **settings)  # type: ignore[dict-item]
     shelf = Shelf(store, fields)
     backend, at = shelf.load("m", "production")
-    served = {"m": Served("m", Version(backend), "production", at)}
+    served = {"m": Served("m", LoadedVersion(backend), "production", at)}
     return Gateway(store, fields, Models(served, shelf, smoke_prompts=fields.smoke_prompts))
 
 
@@ -218,7 +218,7 @@ def test_a_server_starts_with_a_version_that_fails_and_says_so(
 
 def test_an_engine_without_versions_is_not_asked_when_the_server_starts(sqlite_store: Store) -> None:
     engine, own = Fake("gpt", content_hash=None), Fake("run", words=EMPTY)
-    served = {"engine": Served("engine", Version(engine)), "own": Served("own", Version(own))}
+    served = {"engine": Served("engine", LoadedVersion(engine)), "own": Served("own", LoadedVersion(own))}
     fields = ServeFields(models={name: {"model": name} for name in served})  # type: ignore[dict-item]
     with running(Gateway(sqlite_store, fields, Models(served)).app) as url:
         eventually(lambda: httpx2.get(f"{url}/health/ready").json()["failed_smoke_prompts"] == {"own": "run"})

@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from palate.store import Store
 from palate.store.deletion import delete_with_dependents, erase_deleted
-from palate.store.tables import Campaign, Item, Lease, Response, Table, Task, User, VoteRow
+from palate.store.tables import Base, Campaign, CampaignItem, Lease, Response, Task, User, VoteRow
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 CANARY = "canary-7f3e"
@@ -25,7 +25,7 @@ def fill(store: Store, items: int) -> None:
         session.add(Campaign(id=1, name="c", created=NOW))
         session.flush()
         for n in range(1, items + 1):
-            session.add(Item(id=n, campaign_id=1, name=f"i{n}", prompt=[CANARY], content_hash="h", created=NOW))
+            session.add(CampaignItem(id=n, campaign_id=1, name=f"i{n}", prompt=[CANARY], content_hash="h", created=NOW))
             session.flush()
             session.add_all(Response(item_id=n, number=k, text=CANARY, content_hash="h") for k in (0, 1))
             session.add(Task(id=n, campaign_id=1, item_id=n, left=0, right=1, wanted=1, open=0, priority=0.0))
@@ -46,14 +46,14 @@ def fill(store: Store, items: int) -> None:
 
 def counts(store: Store) -> dict[str, int]:
     of = ("items", "responses", "tasks", "leases", "votes", "campaigns", "users")
-    tables = [Table.metadata.tables[name] for name in of]
+    tables = [Base.metadata.tables[name] for name in of]
     count = lambda session, table: session.scalar(select(func.count()).select_from(table))  # noqa: E731
     return store.read(lambda session: {table.name: count(session, table) for table in tables})
 
 
 def test_rows_go_with_all_that_refer_to_them(store: Store) -> None:
     fill(store, 250)  # more than a chunk
-    table = Table.metadata.tables["items"]
+    table = Base.metadata.tables["items"]
     deleted = store.write(lambda session: delete_with_dependents(session, table, range(1, 250)))
     assert deleted == {"items": 249, "responses": 498, "tasks": 249, "leases": 249, "votes": 498}
     one_left = {"items": 1, "responses": 2, "tasks": 1, "leases": 1, "votes": 2, "campaigns": 1, "users": 1}
@@ -68,7 +68,7 @@ def test_nothing_is_left_in_the_files(sqlite_store: Store, tmp_path: Path) -> No
     files = lambda: b"".join(path.read_bytes() for path in tmp_path.iterdir())  # noqa: E731
     assert CANARY.encode() in files()
     sqlite_store.write(
-        lambda session: delete_with_dependents(session, Table.metadata.tables["items"], list(range(1, 31)))
+        lambda session: delete_with_dependents(session, Base.metadata.tables["items"], list(range(1, 31)))
     )
     with sqlite3.connect(sqlite_store.url, isolation_level=None) as reader:
         reader.execute("BEGIN")

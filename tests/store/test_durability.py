@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from palate.store import Store
-from palate.store.tables import Campaign, Item, VoteRow
+from palate.store.tables import Campaign, CampaignItem, VoteRow
 
 VOTES = 1_000
 
@@ -38,7 +38,7 @@ def make_item(session: Session) -> None:
     now = datetime(2026, 1, 31, 12, tzinfo=UTC)
     session.add(Campaign(id=1, name="c", created=now))
     session.flush()
-    session.add(Item(id=1, campaign_id=1, name="i", prompt=[], content_hash="h", created=now))
+    session.add(CampaignItem(id=1, campaign_id=1, name="i", prompt=[], content_hash="h", created=now))
 
 
 def writer(store: Store, who: str, count: int) -> subprocess.Popen[str]:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from palate.errors import StoreError
 from palate.store import Store, migrate, open_store
-from palate.store.tables import Campaign, Item, LoginSession, Response, Table, User
+from palate.store.tables import Base, Campaign, CampaignItem, LoginSession, Response, User
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -29,8 +29,8 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 def test_the_migrations_make_the_tables_of_the_source(store: Store) -> None:
     with store.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": migrate.VERSION_TABLE})
-        assert compare_metadata(context, Table.metadata) == []
-        assert set(inspect(connection).get_table_names()) == {*Table.metadata.tables, migrate.VERSION_TABLE}
+        assert compare_metadata(context, Base.metadata) == []
+        assert set(inspect(connection).get_table_names()) == {*Base.metadata.tables, migrate.VERSION_TABLE}
 
 
 def set_version(store: Store, version: str) -> None:
@@ -92,7 +92,7 @@ def fill(session: Session) -> None:
     session.add_all([User(id=1, name="ann", role="admin", created=NOW), Campaign(id=1, name="c", created=NOW)])
     session.flush()
     session.add(LoginSession(token_hash="t", user_id=1, created=NOW, expires=NOW))
-    session.add(Item(id=1, campaign_id=1, name="i", prompt=[], content_hash="h", created=NOW))
+    session.add(CampaignItem(id=1, campaign_id=1, name="i", prompt=[], content_hash="h", created=NOW))
     session.flush()
     session.add(Response(item_id=1, number=0, text="a", content_hash="h"))
 
@@ -138,7 +138,9 @@ def test_an_upgrade_that_fails_changes_nothing(store: Store, newer: Any, tmp_pat
     assert copies(tmp_path) == []
     version = f"SELECT version_num FROM {migrate.VERSION_TABLE}"
     assert store.read(lambda session: session.scalar(text(version))) == before
-    assert store.read(lambda session: session.scalars(select(Item.tools)).all()) == [None], "the old column is there"
+    assert store.read(lambda session: session.scalars(select(CampaignItem.tools)).all()) == [None], (
+        "the old column is there"
+    )
 
 
 def test_an_upgrade_that_would_break_references_is_refused(sqlite_store: Store, newer: Any, tmp_path: Path) -> None:
@@ -147,7 +149,7 @@ def test_an_upgrade_that_would_break_references_is_refused(sqlite_store: Store, 
     with pytest.raises(StoreError, match="of responses refers to a row of items that does not exist; nothing was"):
         open_store(address(sqlite_store))
     assert copies(tmp_path) == []
-    assert sqlite_store.read(lambda session: session.scalars(select(Item.name)).all()) == ["i"]
+    assert sqlite_store.read(lambda session: session.scalars(select(CampaignItem.name)).all()) == ["i"]
 
 
 def test_without_space_for_the_copy_nothing_is_upgraded(

@@ -9,9 +9,9 @@ from sqlalchemy import Table as Plain
 from palate.serving.recording.erasure import REACHED
 from palate.store.deletion import dependents
 from palate.store.personal import inventory
-from palate.store.tables import Table
+from palate.store.tables import Base
 
-METADATA = Table.metadata
+METADATA = Base.metadata
 
 
 def test_every_column_that_can_hold_text_is_classified() -> None:

@@ -16,7 +16,7 @@ from palate.errors import EngineError
 from palate.feedback.page.chat import Chat
 from palate.feedback.page.save import PreferenceFile
 from palate.models.generation.decoding import Decoding
-from palate.store.tables import Item, VoteRow
+from palate.store.tables import CampaignItem, VoteRow
 from palate.web.app import create_app
 from sites import PASSWORD, Site, make_site, running
 from streams import Endless, Fake
@@ -126,7 +126,7 @@ def test_stop_ends_both_models(chromium: Any, tmp_path: Path) -> None:
         assert first.left.wait(60)
         assert second.left.wait(60)
         assert page.is_enabled("#ask-button")
-        assert site.store.read(lambda session: session.scalars(select(Item)).first()) is None
+        assert site.store.read(lambda session: session.scalars(select(CampaignItem)).first()) is None
     page.close()
 
 

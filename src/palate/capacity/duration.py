@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from palate.capacity.job import Job, Row
+from palate.capacity.job import Job, RowTokens
 from palate.capacity.memory import ANSWERS_AT_A_TIME, activation_bytes, state_bytes, weight_bytes
 from palate.capacity.shapes import ModelShape
 from palate.config.stages.rollout import RolloutFields
@@ -57,9 +57,9 @@ class Duration:
 def forward(job: Job, shape: ModelShape) -> Operations:
     """Operations of a forward pass over the average row."""
 
-    def pairs(row: Row) -> float:
+    def pairs(row: RowTokens) -> float:
         padded = job.config.attention == "padded"
-        return sum(Row(row.prompt, (n,)).pairs() for n in row.completions) if padded else row.pairs()
+        return sum(RowTokens(row.prompt, (n,)).pairs() for n in row.completions) if padded else row.pairs()
 
     head = 0 if job.config.stage == "rm" or shape in job.rewards else 2.0 * shape.embedding_size
     return Operations(

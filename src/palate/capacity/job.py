@@ -20,7 +20,7 @@ _MAP_NAMES = (("q_proj",), ("k_proj", "v_proj"), ("o_proj",), ("gate_proj", "up_
 _FUSED = ("llama", "mistral", "qwen2")
 
 
-class Row(NamedTuple):
+class RowTokens(NamedTuple):
     """Tokens of a prompt, and of each of its completions."""
 
     prompt: int
@@ -51,7 +51,7 @@ class Workload:
     """
 
     rows: int
-    lengths: Sequence[Row]
+    lengths: Sequence[RowTokens]
     source: str
 
 
@@ -126,13 +126,13 @@ class Job:
         plain = not (lora or config.dropout > 0 or config.attention == "padded")
         return plain and not self.hardware.gpu and self.shape.model_type in _FUSED
 
-    def tokens(self, row: Row) -> int:
+    def tokens(self, row: RowTokens) -> int:
         """Tokens that a forward pass computes: the prompt once, or in padded rows once for each completion."""
         if self.config.attention == "padded" and row.completions:
             return len(row.completions) * (row.prompt + max(row.completions))
         return row.prompt + row.trained
 
-    def mean(self, value: Callable[[Row], float]) -> float:
+    def mean(self, value: Callable[[RowTokens], float]) -> float:
         """The mean of a figure over the rows."""
         return sum(map(value, self.workload.lengths)) / len(self.workload.lengths)
 

@@ -10,14 +10,14 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from palate.config.reader import Entry, as_yaml
+from palate.config.reader import ConfigEntry, as_yaml
 from palate.errors import ConfigError, did_you_mean
 
 _WORD = re.compile(r"\w+")
 M = TypeVar("M", bound=BaseModel)
 
 
-def validated(model: type[M], entries: Mapping[str, Entry], origin: str) -> M:
+def validated(model: type[M], entries: Mapping[str, ConfigEntry], origin: str) -> M:
     """The model of these keys; raises ConfigError with a line for each wrong one."""
     try:
         return model.model_validate({key: entry.value for key, entry in entries.items()})
@@ -27,7 +27,7 @@ def validated(model: type[M], entries: Mapping[str, Entry], origin: str) -> M:
 
 def explain(
     error: ValidationError,
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, ConfigEntry],
     model: type[BaseModel],
     origin: str,
     *,

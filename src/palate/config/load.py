@@ -16,7 +16,7 @@ from palate.config.explain import explain, key_of
 from palate.config.mapping.table import KNOWN_ELSEWHERE, OTHER_COMMANDS
 from palate.config.mapping.translate import Translated, translate
 from palate.config.objectives.lookup import OPTIONS
-from palate.config.reader import Entry, as_yaml, read_config_file, read_override
+from palate.config.reader import ConfigEntry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
 from palate.config.secrets import find_secrets
 from palate.config.stages.optimisation import LOW_RANK_OPTIMISERS
@@ -61,15 +61,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> LoadedConfig
 
 def config_from_values(values: Mapping[str, object], *, origin: str = "config") -> LoadedConfig:
     """The config of values in memory; `origin` names them in messages."""
-    return config_from_entries({key: Entry(value, origin) for key, value in values.items()}, origin=origin)
+    return config_from_entries({key: ConfigEntry(value, origin) for key, value in values.items()}, origin=origin)
 
 
-def config_from_entries(given: Mapping[str, Entry], *, origin: str) -> LoadedConfig:
+def config_from_entries(given: Mapping[str, ConfigEntry], *, origin: str) -> LoadedConfig:
     """The config of values with the places where they were written."""
     return _build(overridden(given, ()), origin)
 
 
-def overridden(given: Mapping[str, Entry], overrides: Sequence[str]) -> Translated:
+def overridden(given: Mapping[str, ConfigEntry], overrides: Sequence[str]) -> Translated:
     """A file's entries under palate's keys, with `key=value` overrides applied. Raises ConfigError for a secret."""
     found = _translated(given, None)
     for text in overrides:
@@ -79,12 +79,12 @@ def overridden(given: Mapping[str, Entry], overrides: Sequence[str]) -> Translat
             dotted = key
             key, _, path = dotted.partition(".")
             before = found.entries[key].value if key in found.entries else None
-            entry = Entry(_with_value(before, path, entry.value, dotted), entry.where)
+            entry = ConfigEntry(_with_value(before, path, entry.value, dotted), entry.where)
         found.override(key, _translated({key: entry}, stage))
     return found
 
 
-def output_folder(entries: Mapping[str, Entry], origin: str) -> Path:
+def output_folder(entries: Mapping[str, ConfigEntry], origin: str) -> Path:
     """The `output_dir` of a file with several runs, which are in folders of it."""
     entry = entries.get("output_dir")
     if entry is None or entry.value is None:
@@ -95,7 +95,7 @@ def output_folder(entries: Mapping[str, Entry], origin: str) -> Path:
         raise ConfigError(f"{entry.where}: output_dir: {error}") from error
 
 
-def wants_overwriting(entries: Mapping[str, Entry]) -> bool:
+def wants_overwriting(entries: Mapping[str, ConfigEntry]) -> bool:
     """`overwrite_output_dir` of a file with several runs. It deletes them, so only true and false are accepted."""
     entry = entries.get("overwrite_output_dir")
     if entry is None or entry.value is None:
@@ -106,7 +106,7 @@ def wants_overwriting(entries: Mapping[str, Entry]) -> bool:
     return switch
 
 
-def _translated(entries: Mapping[str, Entry], stage: object) -> Translated:
+def _translated(entries: Mapping[str, ConfigEntry], stage: object) -> Translated:
     secrets = find_secrets(entries)
     if secrets:
         raise ConfigError(*secrets)  # alone, because other lines could show the value
@@ -137,7 +137,7 @@ def _build(given: Translated, origin: str) -> LoadedConfig:
     errors, refused = list(given.refused.values()), {*given.refused}
     stage = _stage(entries, errors, origin)
     config_class = STAGES[stage]
-    known: dict[str, Entry] = {}
+    known: dict[str, ConfigEntry] = {}
     for key, entry in entries.items():
         if key in config_class.model_fields:
             known[key] = entry
@@ -173,7 +173,7 @@ def _is_default(key: str, value: Any) -> bool:
 
 
 def _validated(
-    config_class: type[RunConfig], entries: Mapping[str, Entry], errors: list[str], refused: set[str], origin: str
+    config_class: type[RunConfig], entries: Mapping[str, ConfigEntry], errors: list[str], refused: set[str], origin: str
 ) -> RunConfig:
     """The config, or one ConfigError with a line for each wrong key.
 
@@ -206,7 +206,7 @@ def _validated(
     return config
 
 
-def _stage(entries: Mapping[str, Entry], errors: Sequence[str], origin: str) -> str:
+def _stage(entries: Mapping[str, ConfigEntry], errors: Sequence[str], origin: str) -> str:
     known = ", ".join(STAGES)
     if "stage" not in entries:
         raise ConfigError(f"{origin}: stage is missing; add `stage: dpo` (one of {known})", *errors)
@@ -234,7 +234,7 @@ def _refuse_other_files(given: Translated, origin: str) -> None:
         raise ConfigError(f"{origin}: not a training config: with do_predict it answers prompts; see palate generate")
 
 
-def _without_idle_evaluation(given: Translated) -> dict[str, Entry]:
+def _without_idle_evaluation(given: Translated) -> dict[str, ConfigEntry]:
     """The entries; without `eval_strategy` if `val_size: 0` holds no rows out for it."""
     entries = given.entries
     value = {key: entry.value for key, entry in entries.items()}

@@ -12,7 +12,7 @@ from pydantic import model_validator
 from palate.config.base import Fields, setting
 from palate.config.explain import validated
 from palate.config.load import PIPELINE_KEYS, config_from_entries, output_folder, overridden, wants_overwriting
-from palate.config.reader import Entry, as_yaml, read_config_file, read_override
+from palate.config.reader import ConfigEntry, as_yaml, read_config_file, read_override
 from palate.config.run import STAGES, RunConfig
 from palate.config.stages.rollout import check_engine
 from palate.config.values import NamedOrPath, PathText
@@ -146,7 +146,7 @@ def load_pipeline(path: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     return Pipeline(kind, folder, tuple(plan.runs), drift, wants_overwriting(entries), notices)
 
 
-def _parts(kind: str, entry: Entry) -> list[dict[str, Entry]]:
+def _parts(kind: str, entry: ConfigEntry) -> list[dict[str, ConfigEntry]]:
     """The keys of each stage or round; `rounds: 3` is three rounds without keys."""
     value = entry.value
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
@@ -155,7 +155,7 @@ def _parts(kind: str, entry: Entry) -> list[dict[str, Entry]]:
         forms = "a number or a list of mappings" if kind == "rounds" else "a list of mappings"
         raise ConfigError(f"{entry.where}: {kind} must be {forms}, not {as_yaml(value)}")
     return [
-        {str(key): Entry(given, f"{entry.where} (number {number})") for key, given in part.items()}
+        {str(key): ConfigEntry(given, f"{entry.where} (number {number})") for key, given in part.items()}
         for number, part in enumerate(value, 1)
     ]
 
@@ -170,12 +170,12 @@ class _Plan:
     errors: list[str] = field(default_factory=list)
 
     def add(
-        self, name: str, given: Mapping[str, Entry], origin: str, sampling: SamplingFields | None = None
+        self, name: str, given: Mapping[str, ConfigEntry], origin: str, sampling: SamplingFields | None = None
     ) -> RunConfig | None:
         """Resolve a run in the folder `name`; None, and lines in `errors`, if it is wrong."""
-        given = {**given, "output_dir": Entry(str(self.folder / name), "output_dir")}
+        given = {**given, "output_dir": ConfigEntry(str(self.folder / name), "output_dir")}
         if self.errors:  # after a wrong run the starting model is unknown
-            given = {"model_name_or_path": Entry("the run before", "the run before"), **given}
+            given = {"model_name_or_path": ConfigEntry("the run before", "the run before"), **given}
         try:
             loaded = config_from_entries(given, origin=origin)
         except ConfigError as error:
@@ -186,7 +186,7 @@ class _Plan:
         return loaded.config
 
 
-def _plan_stages(parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], plan: _Plan) -> None:
+def _plan_stages(parts: Sequence[Mapping[str, ConfigEntry]], common: Mapping[str, ConfigEntry], plan: _Plan) -> None:
     policy: RunConfig | None = None
     used: set[str] = set()
     for number, part in enumerate(parts, 1):
@@ -210,7 +210,11 @@ def _plan_stages(parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entr
 
 
 def _plan_rounds(
-    parts: Sequence[Mapping[str, Entry]], common: Mapping[str, Entry], plan: _Plan, reference: str, origin: str
+    parts: Sequence[Mapping[str, ConfigEntry]],
+    common: Mapping[str, ConfigEntry],
+    plan: _Plan,
+    reference: str,
+    origin: str,
 ) -> None:
     before: RunConfig | None = None
     for number, part in enumerate(parts, 1):
@@ -222,14 +226,14 @@ def _plan_rounds(
             if "dataset" in given and given["dataset"].value is not None:
                 raise ConfigError(f"{given['dataset'].where}: a round has either a dataset or prompts and a judge")
             sampling = _topic(SamplingFields, sampling_entries, origin)
-            given["dataset"] = Entry(str(plan.folder / f"{name}-data" / "pairs.jsonl"), "prompts")
+            given["dataset"] = ConfigEntry(str(plan.folder / f"{name}-data" / "pairs.jsonl"), "prompts")
         given |= _start(part, before)
         if reference == "first" and plan.runs:
-            given["ref_model"] = Entry(_first_model(plan.runs[0].config), "reference")
+            given["ref_model"] = ConfigEntry(_first_model(plan.runs[0].config), "reference")
         before = plan.add(name, given, f"rounds, number {number}", sampling) or before
 
 
-def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Entry]:
+def _start(part: Mapping[str, ConfigEntry], before: RunConfig | None) -> dict[str, ConfigEntry]:
     """The keys that make a run start from the result of the one before, unless it names a model itself."""
     if before is None or "model_name_or_path" in part or "adapter_name_or_path" in part:
         return {}
@@ -239,8 +243,8 @@ def _start(part: Mapping[str, Entry], before: RunConfig | None) -> dict[str, Ent
         adapters = [*before.merged_adapters, before.output_dir]
         model, adapter = before.model_name_or_path, adapters if before.merged_adapters else before.output_dir
     return {
-        "model_name_or_path": Entry(model, "the stage before"),
-        "adapter_name_or_path": Entry(adapter, "the stage before"),
+        "model_name_or_path": ConfigEntry(model, "the stage before"),
+        "adapter_name_or_path": ConfigEntry(adapter, "the stage before"),
     }
 
 
@@ -253,7 +257,7 @@ def _first_model(config: RunConfig) -> str:
     return config.model_name_or_path
 
 
-def _topic(topic: type[_T], entries: Mapping[str, Entry], origin: str) -> _T:
+def _topic(topic: type[_T], entries: Mapping[str, ConfigEntry], origin: str) -> _T:
     """The keys of one topic; a key that is null counts as missing."""
     given = {key: entry for key, entry in entries.items() if key in topic.model_fields and entry.value is not None}
     return validated(topic, given, origin)

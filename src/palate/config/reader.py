@@ -43,7 +43,7 @@ MAX_VALUES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ConfigEntry:
     """A value and where it was written.
 
     Attributes:
@@ -115,7 +115,7 @@ def _refuse_duplicates(node: yaml.MappingNode) -> None:
         first_line[key] = line
 
 
-def read_config_file(path: str | Path) -> dict[str, Entry]:
+def read_config_file(path: str | Path) -> dict[str, ConfigEntry]:
     """The top-level keys of a YAML file with their lines, without `config_version`.
 
     Raises:
@@ -130,7 +130,7 @@ def read_config_file(path: str | Path) -> dict[str, Entry]:
         _refuse_duplicates(node)
         loader.flatten_mapping(node)
         entries = {
-            str(loader.construct_object(key, deep=True)): Entry(
+            str(loader.construct_object(key, deep=True)): ConfigEntry(
                 loader.construct_object(value, deep=True), f"{path}:{key.start_mark.line + 1}"
             )
             for key, value in node.value
@@ -144,11 +144,11 @@ def read_yaml_file(path: str | Path) -> Any:
     with _loading(path, "file") as loader:
         values = loader.get_single_data()
     if isinstance(values, dict) and VERSION_KEY in values:
-        _check_version(Entry(values.pop(VERSION_KEY), str(path)))
+        _check_version(ConfigEntry(values.pop(VERSION_KEY), str(path)))
     return values
 
 
-def _check_version(given: Entry | None) -> None:
+def _check_version(given: ConfigEntry | None) -> None:
     if given is None or given.value is None:
         return
     if isinstance(given.value, bool) or not isinstance(given.value, int) or given.value < 1:
@@ -160,14 +160,14 @@ def _check_version(given: Entry | None) -> None:
         )
 
 
-def read_override(text: str) -> tuple[str, Entry]:
+def read_override(text: str) -> tuple[str, ConfigEntry]:
     """Key and value of `--set key=value`, the value read as in a file."""
     key, separator, value = text.partition("=")
     key = key.strip()
     if not separator or not key:
         raise ConfigError(f"--set {text}: write --set key=value")
     try:
-        return key, Entry(yaml.load(value, _Loader), "--set")  # noqa: S506 - a SafeLoader
+        return key, ConfigEntry(yaml.load(value, _Loader), "--set")  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"--set {text}: the value is not valid YAML ({problem}); quote it") from error

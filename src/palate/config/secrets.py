@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from palate.config.reader import Entry
+from palate.config.reader import ConfigEntry
 
 # Names of secret settings; `max_tokens_per_batch` is not one.
 SECRET_NAME = re.compile(
@@ -19,7 +19,7 @@ SECRET_VALUE = re.compile(
 VARIABLE = {"wandb": "WANDB_API_KEY", "hf": "HF_TOKEN", "hub": "HF_TOKEN", "openai": "OPENAI_API_KEY"}
 
 
-def find_secrets(entries: Mapping[str, Entry]) -> list[str]:
+def find_secrets(entries: Mapping[str, ConfigEntry]) -> list[str]:
     """A line for each key whose name or value looks like a secret; no line shows the value."""
     found: list[str] = []
     for key, entry in entries.items():

@@ -21,7 +21,7 @@ from palate.config.load import (
 )
 from palate.config.mapping.translate import translate
 from palate.config.pipeline import PlannedRun
-from palate.config.reader import Entry, as_yaml, read_config_file, read_override
+from palate.config.reader import ConfigEntry, as_yaml, read_config_file, read_override
 from palate.errors import ConfigError
 
 _NOT_SWEPT = ("output_dir", "overwrite_output_dir", "resume_from_checkpoint", "stage")
@@ -84,13 +84,13 @@ def load_sweep(path: str | Path, overrides: Sequence[str] = ()) -> Sweep:
     for number, values in enumerate(_combinations(sweep), 1):
         origin = f"{sweep.where}, point {number}"
         stage = entries["stage"].value if "stage" in entries else None
-        own = translate({key: Entry(value, origin) for key, value in values.items()}, stage=stage)
+        own = translate({key: ConfigEntry(value, origin) for key, value in values.items()}, stage=stage)
         if own.refused:
             raise ConfigError(*own.refused.values())
         name = point_name(values)
         if any(point.name == name for point in points):
             raise ConfigError(f"{sweep.where}: point {number} ({_values_text(values)}) occurs twice; remove one")
-        output = {"output_dir": Entry(str(folder / name), "output_dir")}
+        output = {"output_dir": ConfigEntry(str(folder / name), "output_dir")}
         loaded = config_from_entries({**base, **own.entries, **output}, origin=origin)
         notices += [*own.lines(), *loaded.notices]
         points.append(Point(name, loaded.config, values=values))
@@ -118,7 +118,7 @@ def _flat(value: Any) -> str:
     return as_yaml(value) if value is None or isinstance(value, bool) else str(value)
 
 
-def _combinations(entry: Entry) -> list[dict[str, Any]]:
+def _combinations(entry: ConfigEntry) -> list[dict[str, Any]]:
     """Every combination of a mapping of lists, the last key varying fastest; a list of mappings lists the points."""
     given = entry.value
     if isinstance(given, list) and given and all(isinstance(point, Mapping) and point for point in given):

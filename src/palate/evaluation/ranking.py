@@ -20,7 +20,7 @@ UNNAMED = "an answer without the name of its model"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ModelVote:
     """One vote on the answers of two models.
 
     Attributes:
@@ -47,7 +47,7 @@ class Verdicts:
         left_out: number of votes that do not count, by reason.
     """
 
-    rows: Sequence[Verdict]
+    rows: Sequence[ModelVote]
     kinds: Mapping[str, int]
     left_out: Mapping[str, int]
 
@@ -82,7 +82,7 @@ def read_verdicts(
     """
     left_out: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    found: list[Verdict] = []
+    found: list[ModelVote] = []
     names: dict[str, str] = {}
     for candidates, given in sources:
         rows = {row.id: row for row in candidates}
@@ -103,7 +103,7 @@ def read_verdicts(
                 names.setdefault(_key(row, number), row.origin(number).model or _key(row, number)[:8])
             lengths = len(row.completions[first].text) - len(row.completions[second].text)
             score = share if first == vote.left else 1 - share
-            found.append(Verdict(_key(row, first), _key(row, second), score, prompt_key(row.prompt), lengths))
+            found.append(ModelVote(_key(row, first), _key(row, second), score, prompt_key(row.prompt), lengths))
     labels = _labels(names)
     named = [replace(row, first=labels[row.first], second=labels[row.second]) for row in found]
     return Verdicts(named, kinds, left_out)
@@ -160,7 +160,7 @@ def rank(verdicts: Verdicts, *, anchor: str | None = None, length_control: bool 
     return [_rated(group, rows, anchor, length_control) for group in groups]
 
 
-def _rated(group: Sequence[str], rows: Sequence[Verdict], anchor: str | None, length_control: bool) -> RatedGroup:
+def _rated(group: Sequence[str], rows: Sequence[ModelVote], anchor: str | None, length_control: bool) -> RatedGroup:
     inside = [row for row in rows if row.first in group and row.second in group]
     outside = [row for row in rows if (row.first in group) != (row.second in group)]
     prompts = [row.prompt for row in inside]
@@ -180,7 +180,7 @@ def _rated(group: Sequence[str], rows: Sequence[Verdict], anchor: str | None, le
     return RatedGroup(group, len(set(prompts)), len(inside), result, apart)
 
 
-def _why_apart(group: Sequence[str], outside: Sequence[Verdict]) -> str:
+def _why_apart(group: Sequence[str], outside: Sequence[ModelVote]) -> str:
     """Why other models have no finite distance to the group."""
     if not outside:
         return "no comparison with other models"

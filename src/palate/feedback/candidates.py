@@ -78,7 +78,7 @@ def endpoint_counts(answerer: object) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class AnswerOrigin:
     """What wrote an answer.
 
     Attributes:
@@ -117,20 +117,20 @@ class Candidates:
     completions: tuple[Answer, ...]
     columns: Mapping[str, Any] = field(default_factory=dict)
     tools: str | None = None
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[AnswerOrigin, ...] = ()
 
     @property
     def judge_columns(self) -> Mapping[str, Any]:
         """What a judge's function may ask for: `columns`, and `tools` if there are any."""
         return self.columns if self.tools is None else {**self.columns, "tools": self.tools}
 
-    def origin(self, number: int) -> Origin:
+    def origin(self, number: int) -> AnswerOrigin:
         """What wrote the answer with this index."""
-        return self.origins[number] if self.origins else Origin()
+        return self.origins[number] if self.origins else AnswerOrigin()
 
-    def with_origins(self, origins: Sequence[Origin]) -> Candidates:
+    def with_origins(self, origins: Sequence[AnswerOrigin]) -> Candidates:
         """The same row with an origin for each answer."""
-        known = any(origin != Origin() for origin in origins)
+        known = any(origin != AnswerOrigin() for origin in origins)
         return replace(self, origins=tuple(origins) if known else ())
 
     def to_json(self) -> dict[str, Any]:
@@ -276,7 +276,7 @@ def read_candidate(row: Mapping[str, Any], name: str, where: str) -> Candidates:
         tools = read_tools(row.get("tools"))
     except RowError as error:
         raise DataError(f"{where}: {error.detail}") from error
-    shared, used = _origin(row, Origin())
+    shared, used = _origin(row, AnswerOrigin())
     columns = {name: value for name, value in row.items() if name not in _ROW_FIELDS and name not in used}
     read = Candidates(
         name,
@@ -294,7 +294,7 @@ def read_candidate(row: Mapping[str, Any], name: str, where: str) -> Candidates:
     return read.with_origins(own)
 
 
-def _origin(row: Mapping[str, Any], default: Origin) -> tuple[Origin, set[str]]:
+def _origin(row: Mapping[str, Any], default: AnswerOrigin) -> tuple[AnswerOrigin, set[str]]:
     """The origin that a row or a completion names, and the fields that it is made of.
 
     A field of another type than `palate generate` writes is a user's own column of the same name.

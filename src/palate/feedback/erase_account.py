@@ -21,8 +21,7 @@ from palate.errors import DataError, PalateError, UsageError
 from palate.store import Store
 from palate.store.deletion import erase_deleted, old_copies
 from palate.store.personal import inventory
-from palate.store.tables import LoginSession, User, VoteRow
-from palate.store.tables import Table as Base
+from palate.store.tables import Base, LoginSession, User, VoteRow
 
 
 @dataclass(frozen=True, slots=True)

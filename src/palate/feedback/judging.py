@@ -26,7 +26,7 @@ _SWAPPED: dict[str, Outcome] = {"left": "right", "right": "left", "tie": "tie", 
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class JudgeQuestion:
     """Two answers of a row, with indices `left` < `right`, and the order in which they are shown."""
 
     row: Candidates
@@ -47,7 +47,7 @@ class Question:
         return self.row.completions[self.right if self.shown == "left_first" else self.left].text
 
 
-def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None, seed: int = 0) -> list[Question]:
+def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None, seed: int = 0) -> list[JudgeQuestion]:
     """Every pair of different answers of each row, in both orders, which are consecutive.
 
     Args:
@@ -57,7 +57,7 @@ def questions(candidates: Sequence[Candidates], *, per_prompt: int | None = None
     for row in candidates:
         texts = [answer.text for answer in row.completions]
         for i, j in different_pairs(row.id, texts, per_prompt=per_prompt, seed=seed):
-            asked += [Question(row, i, j, "left_first"), Question(row, i, j, "right_first")]
+            asked += [JudgeQuestion(row, i, j, "left_first"), JudgeQuestion(row, i, j, "right_first")]
     return asked
 
 
@@ -73,7 +73,7 @@ def different_pairs(
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class JudgedVotes:
     """The result of asking a judge.
 
     Attributes:
@@ -84,7 +84,7 @@ class Collected:
 
     asked: int
     votes: list[Vote]
-    missing: list[tuple[Question, str]]
+    missing: list[tuple[JudgeQuestion, str]]
 
     def missing_lines(self, most: int = 10) -> list[str]:
         """The missing votes by item, for a person."""
@@ -107,7 +107,7 @@ def judge(
     prompt: str = "criteria",
     in_flight: int = 8,
     store: str | None = None,
-) -> Collected:
+) -> JudgedVotes:
     """Let a judge compare the answers to each prompt, two at a time and in both orders.
 
     `judge("candidates.jsonl", "length:shorter", "votes.jsonl").votes[0].outcome`
@@ -137,7 +137,7 @@ def judge(
     return collect_votes(asked, judge, Path(output))
 
 
-def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
+def collect_votes(asked: Sequence[JudgeQuestion], judge: Judge, path: Path) -> JudgedVotes:
     """The judge's votes on all questions; questions with a vote in the file are not asked again.
 
     Args:
@@ -153,7 +153,7 @@ def collect_votes(asked: Sequence[Question], judge: Judge, path: Path) -> Collec
         return _collect(asked, judge, path)
 
 
-def _collect(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
+def _collect(asked: Sequence[JudgeQuestion], judge: Judge, path: Path) -> JudgedVotes:
     have = {vote.key: vote for vote in (read_votes(path) if path.exists() else ())}
     keys = [(*question.key, judge.name, question.shown) for question in asked]
     waiting = [question for question, key in zip(asked, keys) if key not in have]
@@ -162,7 +162,7 @@ def _collect(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
     judging = progress("questions judged", len(asked), done=len(asked) - len(waiting))
     with JsonlWriter(path) as file, judging as judged:
 
-        def decided(question: Question, verdict: Verdict) -> None:
+        def decided(question: JudgeQuestion, verdict: Verdict) -> None:
             judged.advance()
             vote = _vote(question, verdict, judge.name, kind)
             if verdict.missing:
@@ -181,7 +181,7 @@ def _collect(asked: Sequence[Question], judge: Judge, path: Path) -> Collected:
                 for question, verdict in zip(some, judge.compare(*compared(some)), strict=True):
                     decided(question, verdict)
     missing = [(question, why.get(key, "not asked")) for question, key in zip(asked, keys) if key not in have]
-    return Collected(len(asked), [have[key] for key in keys if key in have], missing)
+    return JudgedVotes(len(asked), [have[key] for key in keys if key in have], missing)
 
 
 def members_path(path: Path) -> Path:
@@ -189,7 +189,7 @@ def members_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.members{path.suffix}")
 
 
-def compared(asked: Sequence[Question]) -> tuple[list[Messages], list[str], list[str], Columns]:
+def compared(asked: Sequence[JudgeQuestion]) -> tuple[list[Messages], list[str], list[str], Columns]:
     """The arguments of `Judge.compare` for these questions."""
     return (
         [question.row.prompt for question in asked],
@@ -199,13 +199,13 @@ def compared(asked: Sequence[Question]) -> tuple[list[Messages], list[str], list
     )
 
 
-def _keep_members(question: Question, verdict: Verdict, path: Path) -> None:
+def _keep_members(question: JudgeQuestion, verdict: Verdict, path: Path) -> None:
     with JsonlWriter(members_path(path)) as file:
         for who, given in verdict.members:
             file.write(_vote(question, given, who, "judge").to_json())
 
 
-def _vote(asked: Question, verdict: Verdict, who: str, kind: VoterKind) -> Vote:
+def _vote(asked: JudgeQuestion, verdict: Verdict, who: str, kind: VoterKind) -> Vote:
     """The vote for a verdict. In a verdict left is the answer shown first, in a vote the one with the lower index."""
     swapped = asked.shown == "right_first"
     probability = verdict.probability_left

@@ -68,7 +68,7 @@ def read_canary_fields(changes: Sequence[str]) -> CanaryFields:
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class ArmOutcomes:
     """What a version did for its share of people.
 
     Attributes:
@@ -95,8 +95,8 @@ class Arms:
         days: since the canary began.
     """
 
-    canary: Arm
-    incumbent: Arm
+    canary: ArmOutcomes
+    incumbent: ArmOutcomes
     without: int
     days: float
 
@@ -168,7 +168,7 @@ def read_arms(session: Session, alias: str = PRODUCTION, *, now: datetime | None
     errors = first_of_each(session, answers, ANSWERS_PER_PERSON, order, by)
     downs = first_of_each(session, thumbs.where(FeedbackRow.thumbs.is_not(None)), 1, (FeedbackRow.number,), by)
     incumbent, canary = (
-        Arm(
+        ArmOutcomes(
             version,
             [bool(row.bad) for row in errors if row.model == version],
             [bool(row.bad) for row in downs if row.model == version],

@@ -52,7 +52,7 @@ _VOTERS = {"human": "people", "machine": "judges"}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PreferenceSource:
     """A source of preferences.
 
     Attributes:
@@ -97,7 +97,7 @@ class Mixed:
 
 
 def mix_sources(
-    sources: Sequence[Source], output: Path, *, seed: int = 0, kto: bool = False, exclude: Sequence[Path] = ()
+    sources: Sequence[PreferenceSource], output: Path, *, seed: int = 0, kto: bool = False, exclude: Sequence[Path] = ()
 ) -> Mixed:
     """Write one training set; the same sources and seed give the same bytes.
 
@@ -163,7 +163,7 @@ def mix_sources(
     return Mixed(output, tuple(output / name for name in written), tuple(shares), **decided, unusable=unusable)
 
 
-def _read(source: Source, evaluation: HeldOut) -> LoadedData[Any]:
+def _read(source: PreferenceSource, evaluation: HeldOut) -> LoadedData[Any]:
     """The records of a source, labelled with it; those of the evaluation are among the dropped ones."""
     kind: Any = LabelledCompletion if source.name == "thumbs" else PreferencePair
     loaded: LoadedData[Any] = load_records([str(source.path)], kind=kind)
@@ -174,7 +174,7 @@ def _read(source: Source, evaluation: HeldOut) -> LoadedData[Any]:
     return replace(loaded, records=kept, dropped=[*loaded.dropped, *dropped])
 
 
-def _check(sources: Sequence[Source], *, kto: bool) -> None:
+def _check(sources: Sequence[PreferenceSource], *, kto: bool) -> None:
     names = Counter(source.name for source in sources)
     twice = next((name for name, count in names.items() if count > 1), None)
     if twice is not None:
@@ -186,7 +186,7 @@ def _check(sources: Sequence[Source], *, kto: bool) -> None:
         raise UsageError("sources: thumbs label single answers, which only `stage: kto` trains on; leave thumbs out")
 
 
-def _belongs(source: Source, record: PreferencePair | LabelledCompletion) -> bool:
+def _belongs(source: PreferenceSource, record: PreferencePair | LabelledCompletion) -> bool:
     """Whether a row of the file is of this source.
 
     Raises:
@@ -206,7 +206,7 @@ def _belongs(source: Source, record: PreferencePair | LabelledCompletion) -> boo
     return True
 
 
-def _labelled(source: Source, record: Any) -> Any:
+def _labelled(source: PreferenceSource, record: Any) -> Any:
     """The record with the columns of its source, and its weight multiplied by that of the source."""
     kind: Kind = (kind_of(record.extra) or "imported") if source.kind == "imported" else source.kind
     columns = {

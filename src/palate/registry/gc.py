@@ -17,7 +17,7 @@ from palate.store.registry_tables import Alias, AliasMove, ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
+class DeletedVersions:
     """What was deleted, or would be.
 
     Attributes:
@@ -31,7 +31,7 @@ class Collected:
     kept: dict[str, str]
 
 
-def collect(store: Store, models_dir: Path, *, older_than: timedelta, dry_run: bool = False) -> Collected:
+def collect(store: Store, models_dir: Path, *, older_than: timedelta, dry_run: bool = False) -> DeletedVersions:
     """Delete the versions that nothing needs.
 
     A version is marked in the transaction that finds it unneeded; from then on nobody finds it. Its files are deleted
@@ -50,8 +50,8 @@ def collect(store: Store, models_dir: Path, *, older_than: timedelta, dry_run: b
     return _collected(before, kept)
 
 
-def _collected(found: list[Version], kept: dict[str, str]) -> Collected:
-    return Collected(tuple(version for version in found if version.name not in kept), kept)
+def _collected(found: list[Version], kept: dict[str, str]) -> DeletedVersions:
+    return DeletedVersions(tuple(version for version in found if version.name not in kept), kept)
 
 
 def _mark(session: Session, models_dir: Path, older_than: timedelta) -> dict[str, str]:

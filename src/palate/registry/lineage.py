@@ -16,7 +16,7 @@ from palate.config.stages.model import adapter_names, merged_adapters
 from palate.registry.contents import Contents, FileFacts, base_files
 from palate.store.registry_tables import ModelVersion
 from palate.store.serving_tables import Interaction, InteractionExport
-from palate.store.tables import Campaign, Item, Task, VoteRow, utc_now
+from palate.store.tables import Campaign, CampaignItem, Task, VoteRow, utc_now
 
 _AT_A_TIME = 500
 
@@ -131,8 +131,10 @@ def votes_of(session: Session, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     of_task = and_(Task.item_id == VoteRow.item_id, Task.left == VoteRow.left, Task.right == VoteRow.right)
     found = {}
     for start in range(0, len(ids), _AT_A_TIME):
-        rows = select(VoteRow, Item.name, Campaign.name, Task.id).join(Item, Item.id == VoteRow.item_id)
-        rows = rows.join(Campaign, Campaign.id == Item.campaign_id).outerjoin(Task, of_task)
+        rows = select(VoteRow, CampaignItem.name, Campaign.name, Task.id).join(
+            CampaignItem, CampaignItem.id == VoteRow.item_id
+        )
+        rows = rows.join(Campaign, Campaign.id == CampaignItem.campaign_id).outerjoin(Task, of_task)
         for row, item, campaign, task in session.execute(rows.where(VoteRow.id.in_(ids[start : start + _AT_A_TIME]))):
             found[row.id] = {
                 "campaign": row.campaign,

@@ -189,7 +189,7 @@ def _today() -> int:
     return int(time.time() // _DAY)
 
 
-class Needs(NeedsRole):
+class NeedsCaller(NeedsRole):
     """A dependency that lets nobody through who has no key, where keys are needed."""
 
     def __init__(self, role: Role) -> None:
@@ -202,5 +202,5 @@ class Needs(NeedsRole):
         return await access.caller(request.headers.get("authorization", ""))
 
 
-_OPEN, _NEEDS_KEY = Needs("anonymous"), Needs("key")
+_OPEN, _NEEDS_KEY = NeedsCaller("anonymous"), NeedsCaller("key")
 Open, NeedsKey = Depends(_OPEN), Depends(_NEEDS_KEY)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from palate.serving.recording.entries import RecordedAnswer, Usage
+from palate.serving.recording.entries import RecordedChoice, Usage
 
 
 @dataclass(slots=True)
@@ -78,10 +78,10 @@ class Gathered:
         """Whether there are answers, and all have a finish reason."""
         return bool(self._answers) and all(answer.finish_reason for answer in self._answers.values())
 
-    def answers(self) -> list[RecordedAnswer]:
+    def answers(self) -> list[RecordedChoice]:
         """The answers in the order of their index."""
         return [
-            RecordedAnswer("".join(answer.text), answer.finish_reason, list(answer.calls.values()) or None)
+            RecordedChoice("".join(answer.text), answer.finish_reason, list(answer.calls.values()) or None)
             for _, answer in sorted(self._answers.items())
         ]
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palate.config.reader import Entry
+from palate.config.reader import ConfigEntry
 from palate.errors import EngineRefused, UsageError
 from palate.registry import Version as RegistryVersion
 from palate.registry import canary_of, resolve, versions
@@ -15,8 +15,8 @@ from palate.registry.aliases import last_promotion, refuse, rollback
 from palate.registry.canary import AUTOMATON, set_canary
 from palate.registry.versions import PRODUCTION, find_row
 from palate.serving.backends.base import Backend
-from palate.serving.models import Models, Named, Served, Version
-from palate.serving.settings import ModelFields, ServeFields, settings_of
+from palate.serving.models import LoadedVersion, Models, Named, Served
+from palate.serving.settings import ServedModelFields, ServeFields, settings_of
 from palate.store import Store
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def open_models(settings: ServeFields, store: Store, on_progress: Callable[[str]
         else:
             on_progress(f"loading {fields.model}")
             backend = registry.load_model(fields)
-        served[name] = Served(name, Version(backend), fields.alias, folder)
+        served[name] = Served(name, LoadedVersion(backend), fields.alias, folder)
     return Models(served, registry, smoke_prompts=settings.smoke_prompts)
 
 
@@ -75,7 +75,7 @@ def gateway(
     from palate.serving.app import Gateway  # with the packages of palate[serve]
 
     values = {"models": {name: dict(fields) for name, fields in models.items()}, **settings}
-    given = settings_of({key: Entry(value, "gateway") for key, value in values.items()}, "gateway")
+    given = settings_of({key: ConfigEntry(value, "gateway") for key, value in values.items()}, "gateway")
     return Gateway(store, given, open_models(given, store, on_progress))
 
 
@@ -112,7 +112,7 @@ class StoreRegistry:
         else:
             refuse(self._store, alias, version, kept, reason)
 
-    def load_model(self, fields: ModelFields) -> Backend:
+    def load_model(self, fields: ServedModelFields) -> Backend:
         """A model by the name of a run, folder, hub id or version."""
         from palate.serving.backends.local import load_local
 
@@ -125,12 +125,12 @@ class StoreRegistry:
                 return self._load_version(version, fields)
         return load_local(fields.model, fields, max_tokens=self._settings.max_tokens)
 
-    def _load_version(self, version: RegistryVersion, fields: ModelFields) -> Backend:
+    def _load_version(self, version: RegistryVersion, fields: ServedModelFields) -> Backend:
         from palate.serving.backends.local import load_local
 
         return load_local(version.folder, fields, max_tokens=self._settings.max_tokens, version=version.name)
 
-    def _load_at_engine(self, version: RegistryVersion, fields: ModelFields) -> Backend:
+    def _load_at_engine(self, version: RegistryVersion, fields: ServedModelFields) -> Backend:
         """A version as an adapter at an engine, which was compared with it."""
         from palate.serving.backends.adapter import EngineAdapter
 

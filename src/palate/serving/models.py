@@ -50,7 +50,7 @@ class Registry(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Version:
+class LoadedVersion:
     """A loaded version and its requests in progress.
 
     Attributes:
@@ -82,11 +82,11 @@ class Arm:
 
 
 @dataclass(eq=False, slots=True)
-class Canary:
+class LoadedCanary:
     """A loaded canary, and its share."""
 
     state: CanaryState
-    version: Version
+    version: LoadedVersion
 
     def takes(self, person: str) -> bool:
         """Whether it answers a person: always the same ones, and more of them when its share grows."""
@@ -115,10 +115,10 @@ class Served:
     """
 
     name: str
-    version: Version
+    version: LoadedVersion
     alias: str | None = None
     folder: Path | None = None
-    canary: Canary | None = None
+    canary: LoadedCanary | None = None
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
@@ -144,7 +144,7 @@ class Served:
             version.requests -= 1
             self._close_unused(version)
 
-    def switch(self, version: Version, folder: Path) -> None:
+    def switch(self, version: LoadedVersion, folder: Path) -> None:
         """Give new requests to another version; the one before is closed after its last request."""
         before, self.version, self.folder = self.version, version, folder
         self._retire(before)
@@ -161,11 +161,11 @@ class Served:
         assert canary is not None
         self.switch(canary.version, canary.state.folder)
 
-    def _retire(self, version: Version) -> None:
+    def _retire(self, version: LoadedVersion) -> None:
         version.retired = True
         self._close_unused(version)
 
-    def _close_unused(self, version: Version) -> None:
+    def _close_unused(self, version: LoadedVersion) -> None:
         if version.retired and not version.requests:
             task = asyncio.ensure_future(version.backend.close())
             self._closing.add(task)
@@ -282,7 +282,7 @@ class Models:
             served.end_canary()
             _LOG.warning("%s: the canary %s ended; all people get %s", served.name, canary.state.version, before)
         elif named.canary.share != canary.state.share:
-            served.canary = Canary(named.canary, canary.version)
+            served.canary = LoadedCanary(named.canary, canary.version)
             _log_share(served.name, named.canary)
         self._show_share(served, metrics)
 
@@ -298,7 +298,7 @@ class Models:
             return
         _LOG.warning("%s: %s after %s", served.name, backend.version, served.version.backend.version)
         self._refused.pop(served.name, None)
-        served.switch(Version(backend), folder)
+        served.switch(LoadedVersion(backend), folder)
         metrics.switches.labels(served.name, "done").inc()
 
     async def _begin_canary(self, served: Served, wanted: CanaryState, metrics: Metrics) -> None:
@@ -317,7 +317,7 @@ class Models:
             _LOG.error("%s: the canary %s is not loaded: %s", served.name, wanted.version, error)
             await backend.close()
             return
-        served.canary = Canary(wanted, Version(backend))
+        served.canary = LoadedCanary(wanted, LoadedVersion(backend))
         metrics.switches.labels(served.name, "canary").inc()
         self._divide(served, named, metrics)
         if served.canary is not None and served.canary.state == wanted:

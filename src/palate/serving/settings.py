@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from palate.config.base import Fields
-from palate.config.reader import Entry, read_config_file
+from palate.config.reader import ConfigEntry, read_config_file
 from palate.config.secrets import find_secrets
 from palate.errors import ConfigError
 from palate.network.address import Address
@@ -18,7 +18,7 @@ from palate.registry.behaviour import RollbackFields
 from palate.registry.versions import PRODUCTION
 
 
-class ModelFields(Fields):
+class ServedModelFields(Fields):
     """A model that is served: in this process (`model` or `alias`), or by another engine (`upstream`).
 
     With `alias` and `upstream`, the engine has the base, and the versions that the alias names are its adapters.
@@ -72,7 +72,7 @@ class RouteFields(Fields):
 class ServeFields(Fields):
     """The keys of `serve.yaml`."""
 
-    models: dict[str, ModelFields] = Field(min_length=1, description="Models by the names that clients use.")
+    models: dict[str, ServedModelFields] = Field(min_length=1, description="Models by the names that clients use.")
     routes: dict[str, RouteFields] = Field({}, description="Names whose requests are shared between models.")
     host: str = Field("127.0.0.1", description="Address to listen on; beyond this machine only with API keys.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -121,10 +121,12 @@ def read_settings(path: str | Path, given: Mapping[str, Any]) -> ServeFields:
     entries = read_config_file(path)
     if secrets := find_secrets(entries):
         raise ConfigError(*secrets)
-    return settings_of({**entries, **{key: Entry(value, "command line") for key, value in given.items()}}, str(path))
+    return settings_of(
+        {**entries, **{key: ConfigEntry(value, "command line") for key, value in given.items()}}, str(path)
+    )
 
 
-def settings_of(entries: Mapping[str, Entry], origin: str) -> ServeFields:
+def settings_of(entries: Mapping[str, ConfigEntry], origin: str) -> ServeFields:
     """The settings of these keys; raises ConfigError as `read_settings`."""
     try:
         return ServeFields(**{key: entry.value for key, entry in entries.items() if entry.value is not None})

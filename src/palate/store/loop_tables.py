@@ -8,10 +8,10 @@ from sqlalchemy import ForeignKey, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from palate.store.personal import AccountName, PlainJson, PlainText
-from palate.store.tables import Table
+from palate.store.tables import Base
 
 
-class Cycle(Table):
+class Cycle(Base):
     """One pass from collecting to a decision. A loop has at most one that is not finished."""
 
     __tablename__ = "cycles"
@@ -39,7 +39,7 @@ class Cycle(Table):
     finished: Mapped[datetime | None]
 
 
-class CycleStep(Table):
+class CycleStep(Base):
     """A step of a cycle: done when its output is on disk and this row is committed."""
 
     __tablename__ = "cycle_steps"
@@ -62,7 +62,7 @@ class CycleStep(Table):
     finished: Mapped[datetime | None]
 
 
-class GateRun(Table):
+class GateRun(Base):
     """A verdict of a gate. Append-only."""
 
     __tablename__ = "gate_runs"
@@ -83,7 +83,7 @@ class GateRun(Table):
     at: Mapped[datetime]
 
 
-class GateDecision(Table):
+class GateDecision(Base):
     """What a person said to a verdict. Append-only."""
 
     __tablename__ = "gate_decisions"
@@ -97,7 +97,7 @@ class GateDecision(Table):
     at: Mapped[datetime]
 
 
-class CanaryMove(Table):
+class CanaryMove(Base):
     """A change of the share of people whose requests a version answers in place of an alias's. Append-only.
 
     The last row of an alias holds; a share of 0 means that there is no canary.

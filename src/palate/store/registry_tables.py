@@ -8,10 +8,10 @@ from sqlalchemy import ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from palate.store.personal import AccountName, PlainJson, PlainText
-from palate.store.tables import Table
+from palate.store.tables import Base
 
 
-class ModelVersion(Table):
+class ModelVersion(Base):
     """A model or adapter whose files are in a folder of their own and never change."""
 
     __tablename__ = "model_versions"
@@ -36,7 +36,7 @@ class ModelVersion(Table):
     created: Mapped[datetime]
 
 
-class Alias(Table):
+class Alias(Base):
     """A name that moves between versions."""
 
     __tablename__ = "aliases"
@@ -46,7 +46,7 @@ class Alias(Table):
     moved: Mapped[datetime]
 
 
-class AliasMove(Table):
+class AliasMove(Base):
     """A move of an alias: who moved it, why, and where it was. Append-only."""
 
     __tablename__ = "alias_moves"

@@ -8,12 +8,12 @@ from sqlalchemy import JSON, BigInteger, ColumnElement, ForeignKey, Index, Strin
 from sqlalchemy.orm import Mapped, aliased, mapped_column
 
 from palate.store.personal import PersonalJson, PersonalText, PersonalValue, PlainJson, PlainList, PlainText, UserHash
-from palate.store.tables import Table
+from palate.store.tables import Base
 
 _ID = String(64)
 
 
-class ApiKey(Table):
+class ApiKey(Base):
     """A key of the gateway, and what is recorded of the requests that are made with it."""
 
     __tablename__ = "api_keys"
@@ -39,7 +39,7 @@ class ApiKey(Table):
     """Tokens that were read and written on that day, of a key that has a limit."""
 
 
-class Secret(Table):
+class Secret(Base):
     """A random value that the processes of a store share."""
 
     __tablename__ = "secrets"
@@ -49,7 +49,7 @@ class Secret(Table):
     """32 bytes in hexadecimal."""
 
 
-class Interaction(Table):
+class Interaction(Base):
     """A request to the gateway and what became of it. Committed before the client gets the first byte."""
 
     __tablename__ = "interactions"
@@ -97,7 +97,7 @@ class Interaction(Table):
     """When its writer wrote the end; None for a row that another process gave up for it."""
 
 
-class InteractionAnswer(Table):
+class InteractionAnswer(Base):
     """An answer of an interaction."""
 
     __tablename__ = "interaction_answers"
@@ -113,7 +113,7 @@ class InteractionAnswer(Table):
     tokens: Mapped[int | None]
 
 
-class FeedbackRow(Table):
+class FeedbackRow(Base):
     """What a person says of an answer. Append-only: a changed mind is a row that supersedes another."""
 
     __tablename__ = "interaction_feedback"
@@ -148,7 +148,7 @@ def holds() -> ColumnElement[bool]:
     return ~exists().where(later.supersedes == FeedbackRow.number)
 
 
-class InteractionExport(Table):
+class InteractionExport(Base):
     """A folder that `palate data from-interactions` wrote, where rows of a forgotten person are looked for."""
 
     __tablename__ = "interaction_exports"
@@ -159,7 +159,7 @@ class InteractionExport(Table):
     at: Mapped[datetime]
 
 
-class Deletion(Table):
+class Deletion(Base):
     """That something was deleted, and how much; not of whom."""
 
     __tablename__ = "deletions"

@@ -53,7 +53,7 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Table(DeclarativeBase):
+class Base(DeclarativeBase):
     """Base of the tables; constraints have fixed names, so that migrations can refer to them."""
 
     metadata = MetaData(
@@ -71,7 +71,7 @@ class Table(DeclarativeBase):
     }
 
 
-class User(Table):
+class User(Base):
     """A person with an account."""
 
     __tablename__ = "users"
@@ -86,7 +86,7 @@ class User(Table):
     created: Mapped[datetime]
 
 
-class LoginSession(Table):
+class LoginSession(Base):
     """A login; the cookie has the token, the table its SHA-256."""
 
     __tablename__ = "sessions"
@@ -97,7 +97,7 @@ class LoginSession(Table):
     expires: Mapped[datetime]
 
 
-class Campaign(Table):
+class Campaign(Base):
     """A set of items to label under one schema."""
 
     __tablename__ = "campaigns"
@@ -114,7 +114,7 @@ class Campaign(Table):
     created: Mapped[datetime]
 
 
-class CampaignVersion(Table):
+class CampaignVersion(Base):
     """A version of a campaign's schema; votes refer to the version that the person saw."""
 
     __tablename__ = "campaign_versions"
@@ -126,7 +126,7 @@ class CampaignVersion(Table):
     created: Mapped[datetime]
 
 
-class Participant(Table):
+class Participant(Base):
     """A person's position in a campaign. Its row is locked while the person is given a task or votes."""
 
     __tablename__ = "participants"
@@ -145,7 +145,7 @@ class Participant(Table):
     """Priority of the last task taken in order; tasks before it are had, full or reopened. None: start again."""
 
 
-class Item(Table):
+class CampaignItem(Base):
     """A prompt of a campaign."""
 
     __tablename__ = "items"
@@ -163,7 +163,7 @@ class Item(Table):
     created: Mapped[datetime]
 
 
-class Response(Table):
+class Response(Base):
     """An answer to an item."""
 
     __tablename__ = "responses"
@@ -189,7 +189,7 @@ _OPEN = text("open > 0")
 _AGAIN = text("open > 0 AND reopened")
 
 
-class Task(Table):
+class Task(Base):
     """Two answers of an item that people compare.
 
     `open` is the number of votes still to give out: wanted − votes − leases in progress, at least 0. It changes in the
@@ -224,7 +224,7 @@ class Task(Table):
     identity_leak: Mapped[bool] = mapped_column(default=False)
 
 
-class Lease(Table):
+class Lease(Base):
     """A task given to a person: in progress, or finished. A person gets a task once, and again only as a repeat."""
 
     __tablename__ = "leases"
@@ -252,7 +252,7 @@ class Lease(Table):
     expires: Mapped[datetime]
 
 
-class VoteRow(Table):
+class VoteRow(Base):
     """A vote, as `feedback.votes.Vote`. Append-only: an undo is a row that supersedes another."""
 
     __tablename__ = "votes"
@@ -295,7 +295,7 @@ class VoteRow(Table):
     """The form's idempotency key: sending a form twice gives one vote."""
 
 
-class Judgement(Table):
+class Judgement(Base):
     """A judge's reply to one request, keyed by everything that determines it. Append-only; also the judge's cache."""
 
     __tablename__ = "judgements"
@@ -317,7 +317,7 @@ class Judgement(Table):
     at: Mapped[datetime]
 
 
-class EndpointRow(Table):
+class EndpointRow(Base):
     """What a judge's endpoint can do, as `feedback.judges.probe.Endpoint`."""
 
     __tablename__ = "endpoints"
@@ -330,7 +330,7 @@ class EndpointRow(Table):
     at: Mapped[datetime]
 
 
-class JudgeCard(Table):
+class StoredJudgeCard(Base):
     """What was measured of a judge, as `palate judge calibrate` writes it."""
 
     __tablename__ = "judge_cards"

@@ -33,7 +33,7 @@ _BUFFER = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class TokenLengths:
+class GroupLengths:
     """The token-length index of N groups.
 
     Attributes:
@@ -53,7 +53,7 @@ class LazyGroups(Sequence[EncodedGroup], ABC):
         """The group with this number, from 0."""
 
     @cached_property
-    def lengths(self) -> TokenLengths:
+    def lengths(self) -> GroupLengths:
         """Token counts of all groups, in order."""
         return _measured(self)
 
@@ -67,15 +67,15 @@ class LazyGroups(Sequence[EncodedGroup], ABC):
         return self.read(range(len(self))[index])
 
 
-def lengths_of(groups: Sequence[EncodedGroup]) -> TokenLengths:
+def lengths_of(groups: Sequence[EncodedGroup]) -> GroupLengths:
     """The token counts of groups in memory or in a file."""
     return groups.lengths if isinstance(groups, LazyGroups) else _measured(groups)
 
 
-def _measured(groups: Sequence[EncodedGroup]) -> TokenLengths:
+def _measured(groups: Sequence[EncodedGroup]) -> GroupLengths:
     found = [(group.packed_tokens, group.longest_row) for group in groups]
     table = np.array(found, dtype=np.int64).reshape(-1, 2)
-    return TokenLengths(table[:, 0], table[:, 1])
+    return GroupLengths(table[:, 0], table[:, 1])
 
 
 class GroupSubset(LazyGroups):
@@ -136,8 +136,8 @@ class GroupFile(LazyGroups):
         return len(self._index)
 
     @cached_property
-    def lengths(self) -> TokenLengths:
-        return TokenLengths(self._index["packed"], self._index["longest"])
+    def lengths(self) -> GroupLengths:
+        return GroupLengths(self._index["packed"], self._index["longest"])
 
     def read(self, index: int) -> EncodedGroup:
         start = int(self._index["end"][index - 1]) if index else 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from palate.capacity.hardware import Hardware
-from palate.capacity.job import Job, Row, Workload
+from palate.capacity.job import Job, RowTokens, Workload
 from palate.capacity.memory import Memory, memory_of
 from palate.capacity.shapes import ModelShape
 from palate.charts.text import amount
@@ -185,7 +185,7 @@ def _peak(values: Mapping[str, Any], found: Inspection, shape: ModelShape, devic
         longest = min(longest, int(found.tokens.row.largest))
         answer = min(longest, int(found.tokens.completion.largest))
         answers = max(1, round(found.tokens.completion.count / found.records))
-    row = Row(max(longest - answer, 0), (answer,) * answers)
+    row = RowTokens(max(longest - answer, 0), (answer,) * answers)
     work = Workload(found.records, [row], "the longest row")
     return memory_of(Job(config, shape, work, device))
 

@@ -25,7 +25,7 @@ from palate.web.security.headers import SecurityHeaders
 from palate.web.security.people import ACCESS
 from palate.web.security.rates import Rates
 from palate.web.settings import Settings
-from palate.web.state import Link, State
+from palate.web.state import NavigationLink, State
 from palate.web.trainings import compare
 from palate.web.trainings import routes as runs
 
@@ -48,17 +48,23 @@ ROUTERS: tuple[APIRouter, ...] = (
 ALL_PAGES: tuple[APIRouter, ...] = (runs.router, compare.router, models.router, loops.router)
 """What `palate web` serves besides."""
 
-LINKS: tuple[Link, ...] = (Link("Label", "/label", "annotator", "Compare two answers to a prompt."),)
+LINKS: tuple[NavigationLink, ...] = (
+    NavigationLink("Label", "/label", "annotator", "Compare two answers to a prompt."),
+)
 """The navigation, in order."""
 
-ALL_LINKS: tuple[Link, ...] = (
-    Link("Runs", "/runs", "reviewer", "Training runs, pipelines and sweeps: curves, health, held-out accuracy."),
-    Link("Compare", "/compare", "reviewer", "Two to six runs side by side."),
-    Link("Models", "/models", "reviewer", "Versions, aliases, verdicts, and the votes that each version learnt from."),
-    Link("Loop", "/loop", "reviewer", "Where each cycle is, what it waits for, and what to do next."),
+ALL_LINKS: tuple[NavigationLink, ...] = (
+    NavigationLink(
+        "Runs", "/runs", "reviewer", "Training runs, pipelines and sweeps: curves, health, held-out accuracy."
+    ),
+    NavigationLink("Compare", "/compare", "reviewer", "Two to six runs side by side."),
+    NavigationLink(
+        "Models", "/models", "reviewer", "Versions, aliases, verdicts, and the votes that each version learnt from."
+    ),
+    NavigationLink("Loop", "/loop", "reviewer", "Where each cycle is, what it waits for, and what to do next."),
 )
 
-ASK = Link("Ask both models", "/ask", "annotator", "Write a prompt and compare the answers of two models.")
+ASK = NavigationLink("Ask both models", "/ask", "annotator", "Write a prompt and compare the answers of two models.")
 """In the navigation of a server with models."""
 
 LARGEST_REQUEST = 1_000_000

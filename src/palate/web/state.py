@@ -16,7 +16,7 @@ from palate.web.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class NavigationLink:
     """A page of the navigation.
 
     Attributes:
@@ -49,7 +49,7 @@ class State:
     store: Store
     settings: Settings
     rates: Rates
-    links: tuple[Link, ...]
+    links: tuple[NavigationLink, ...]
     local: Person | None
     chat: Chat | None = None
     save: PreferenceFile | None = None

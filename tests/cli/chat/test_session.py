@@ -11,7 +11,7 @@ import pytest
 
 from palate.artifacts import read_jsonl
 from palate.cli.chat.answers import Compared, Dialogue, Single
-from palate.cli.chat.session import Session
+from palate.cli.chat.session import ChatSession
 from palate.errors import DataError
 from palate.feedback.page.save import PreferenceFile
 from palate.models.generation.decoding import Decoding
@@ -40,7 +40,7 @@ class Person:
 def chat(*lines: str, model: Fake | None = None, **settings: Any) -> tuple[Fake, Dialogue]:
     model = model or Fake(write=lambda prompt: f"re {prompt[-1].content}")
     dialogue = Dialogue(Decoding(8, 1.0), **settings)
-    Session(dialogue, Single(model), ask=Person(*lines).ask).run()
+    ChatSession(dialogue, Single(model), ask=Person(*lines).ask).run()
     return model, dialogue
 
 
@@ -134,7 +134,7 @@ def compare(
     dialogue = Dialogue(Decoding(8, 1.0), "be kind")
     order = random.Random(0) if blind else None
     with PreferenceFile(folder / "pairs.jsonl") as file:
-        Session(dialogue, Compared(*(models or (first, second)), order, person.key), file, person.ask).run()
+        ChatSession(dialogue, Compared(*(models or (first, second)), order, person.key), file, person.ask).run()
     return dialogue, read_jsonl(folder / "pairs.jsonl")
 
 

@@ -11,7 +11,7 @@ from model_folders import fake_model
 from palate.cli.main import main
 from palate.registry import add, canary_of, promote, set_canary
 from palate.serving.recording import Recorder, shared_secret
-from palate.serving.recording.entries import NewInteraction, RecordedAnswer
+from palate.serving.recording.entries import NewInteraction, RecordedChoice
 from palate.store import open_store
 
 
@@ -43,7 +43,7 @@ def test_a_broken_canary_is_ended(
             made = recorder.reserve(entry)
             assert made is not None
             if version == "v1.0":
-                recorder.update(made, "complete", [RecordedAnswer("y", "stop")])
+                recorder.update(made, "complete", [RecordedChoice("y", "stop")])
             else:
                 recorder.update(made, "upstream_error", error="broken")
     assert main(["loop", "canary", "--set", "errors=2"]) == 2

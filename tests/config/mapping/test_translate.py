@@ -18,14 +18,14 @@ from palate.config.mapping.table import (
     RENAMED_ONLINE,
 )
 from palate.config.mapping.translate import Translated, translate
-from palate.config.reader import Entry
+from palate.config.reader import ConfigEntry
 from palate.config.run import STAGES
 
 KNOWN = {name for config_class in STAGES.values() for name in config_class.model_fields}
 
 
-def entries(**values: object) -> dict[str, Entry]:
-    return {key: Entry(value, f"run.yaml:{line}") for line, (key, value) in enumerate(values.items(), 1)}
+def entries(**values: object) -> dict[str, ConfigEntry]:
+    return {key: ConfigEntry(value, f"run.yaml:{line}") for line, (key, value) in enumerate(values.items(), 1)}
 
 
 def translated(**values: object) -> Translated:
@@ -39,7 +39,7 @@ def values_of(found: Translated) -> dict[str, Any]:
 @pytest.mark.parametrize("key", sorted(RENAMED))
 def test_a_renamed_key_keeps_its_value(key: str) -> None:
     found = translated(**{key: "value"})
-    assert found.entries == {RENAMED[key]: Entry("value", "run.yaml:1")}
+    assert found.entries == {RENAMED[key]: ConfigEntry("value", "run.yaml:1")}
     assert found.lines() == [f"{key} is read as {RENAMED[key]}"]
 
 

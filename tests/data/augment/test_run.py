@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.data import load_records
-from palate.data.augment import CORRUPTIONS, AugmentModels, Plan, augment, corrupt, read_plan
+from palate.data.augment import CORRUPTIONS, AugmentModels, AugmentPlan, augment, corrupt, read_plan
 from palate.data.augment.reword import paraphrased, reworded, swapped_context
 from palate.data.augment.sampled import judged_pair, revised, reward_scores
 from palate.data.formats.rows import same_text
@@ -217,7 +217,7 @@ def written(folder: Path, count: int) -> str:
 
 
 def test_a_plan_is_kept_to_and_everything_is_marked(tmp_path: Path) -> None:
-    plan = Plan({"dropped_end": 0.1, "swapped_numbers": 7, "swapped_names": 5}, seed=3)
+    plan = AugmentPlan({"dropped_end": 0.1, "swapped_numbers": 7, "swapped_names": 5}, seed=3)
     done = augment(written(tmp_path, 50), tmp_path / "out", plan)
     assert done.made == {"dropped_end": 5, "swapped_numbers": 7}
     assert done.not_made == {"swapped_names": {"no_name": 50}}
@@ -234,8 +234,8 @@ def test_a_plan_is_kept_to_and_everything_is_marked(tmp_path: Path) -> None:
 
 
 def test_made_rows_are_not_made_worse_again(tmp_path: Path) -> None:
-    augment(written(tmp_path, 20), tmp_path / "one", Plan({"dropped_end": 0.5}))
-    augment(str(tmp_path / "one"), tmp_path / "two", Plan({"repetition": 1.0}, max_share=2))
+    augment(written(tmp_path, 20), tmp_path / "one", AugmentPlan({"dropped_end": 0.5}))
+    augment(str(tmp_path / "one"), tmp_path / "two", AugmentPlan({"repetition": 1.0}, max_share=2))
     rows = [json.loads(line) for line in (tmp_path / "two" / "augmented.jsonl").read_text().splitlines()]
     second = [row["made"]["source"] for row in rows if row.get("made", {}).get("how") == "repetition"]
     assert len(second) == 20  # of the 20 rows that nobody made, of 30
@@ -244,25 +244,27 @@ def test_made_rows_are_not_made_worse_again(tmp_path: Path) -> None:
 
 
 def test_the_share_of_new_rows_is_capped(tmp_path: Path) -> None:
-    done = augment(written(tmp_path, 40), tmp_path / "out", Plan({"dropped_end": 1, "repetition": 1}, max_share=0.6))
+    done = augment(
+        written(tmp_path, 40), tmp_path / "out", AugmentPlan({"dropped_end": 1, "repetition": 1}, max_share=0.6)
+    )
     assert done.made == {"dropped_end": 24}
     assert done.not_made["dropped_end"]["over_limit"] == 16
     assert done.not_made["repetition"]["over_limit"] == 40
-    plan = Plan({"dropped_end": 1, "repetition": 1}, max_share=0.6, max_of_kind=0.25)
+    plan = AugmentPlan({"dropped_end": 1, "repetition": 1}, max_share=0.6, max_of_kind=0.25)
     assert augment(written(tmp_path, 40), tmp_path / "out", plan).made == {"dropped_end": 6, "repetition": 6}
 
 
 def test_aiming_at_a_gap_makes_what_teaches_it(tmp_path: Path) -> None:
-    plan = Plan.aimed(["accuracy"], 0.2)
+    plan = AugmentPlan.aimed(["accuracy"], 0.2)
     assert plan.kinds == {"swapped_numbers": 0.1, "swapped_names": 0.1}
     with pytest.raises(UsageError, match="cannot aim at 'charm'"):
-        Plan.aimed(["charm"], 0.1)
+        AugmentPlan.aimed(["charm"], 0.1)
 
 
 def test_sampling_through_the_whole_run(tmp_path: Path) -> None:
     sampler = Echo(*["short", "a much longer answer"] * 3)
     done = augment(
-        written(tmp_path, 3), tmp_path / "out", Plan({"sampled": 3}, k=2, max_share=1),
+        written(tmp_path, 3), tmp_path / "out", AugmentPlan({"sampled": 3}, k=2, max_share=1),
         AugmentModels(sampler, "writer", LongerWins()),
     )  # fmt: skip
     assert done.made == {"sampled": 3}
@@ -274,7 +276,7 @@ def test_sampling_through_the_whole_run(tmp_path: Path) -> None:
 def test_answers_of_several_models_are_judged_together(tmp_path: Path) -> None:
     brief, long = Echo("a", "bb"), Echo("the longest answer of all", "quite a long answer")
     helpers = AugmentModels(brief, "brief", LongerWins(), others={"long": long})
-    augment(written(tmp_path, 1), tmp_path / "out", Plan({"sampled": 1}, k=2, max_share=1), helpers)
+    augment(written(tmp_path, 1), tmp_path / "out", AugmentPlan({"sampled": 1}, k=2, max_share=1), helpers)
     row = json.loads((tmp_path / "out" / "augmented.jsonl").read_text().splitlines()[-1])
     assert (row["chosen"][0]["content"], row["rejected"][0]["content"]) == ("the longest answer of all", "a")
     assert row["made"]["model"] == "long over brief"
@@ -284,15 +286,15 @@ def test_answers_of_several_models_are_judged_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plan", "says"),
     [
-        (Plan({"burnt": 1}), "unknown kind of rows 'burnt'"),
-        (Plan({"sampled": 1}), "sampled needs a model to write"),
-        (Plan({"dropped_end": 0}), "give a share up to 1 or a number of rows"),
-        (Plan({"dropped_end": 1}, k=1), "k is 1"),
-        (Plan({"dropped_end": 1}, max_of_kind=2), "max_of_kind is 2; it must be a share"),
-        (Plan({}), "unknown kind of rows"),
+        (AugmentPlan({"burnt": 1}), "unknown kind of rows 'burnt'"),
+        (AugmentPlan({"sampled": 1}), "sampled needs a model to write"),
+        (AugmentPlan({"dropped_end": 0}), "give a share up to 1 or a number of rows"),
+        (AugmentPlan({"dropped_end": 1}, k=1), "k is 1"),
+        (AugmentPlan({"dropped_end": 1}, max_of_kind=2), "max_of_kind is 2; it must be a share"),
+        (AugmentPlan({}), "unknown kind of rows"),
     ],
 )
-def test_a_wrong_plan_is_refused(tmp_path: Path, plan: Plan, says: str) -> None:
+def test_a_wrong_plan_is_refused(tmp_path: Path, plan: AugmentPlan, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         augment(written(tmp_path, 3), tmp_path / "out", plan)
     assert not (tmp_path / "out").exists()
@@ -300,19 +302,21 @@ def test_a_wrong_plan_is_refused(tmp_path: Path, plan: Plan, says: str) -> None:
 
 def test_sampling_needs_somebody_who_judges(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a judge or a reward model"):
-        augment(written(tmp_path, 3), tmp_path / "out", Plan({"sampled": 1}), AugmentModels(Echo(), "writer"))
+        augment(written(tmp_path, 3), tmp_path / "out", AugmentPlan({"sampled": 1}), AugmentModels(Echo(), "writer"))
 
 
 def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("precious")
     with pytest.raises(DataError, match="was not written by palate data"):
-        augment(written(tmp_path, 3), tmp_path / "out", Plan({"dropped_end": 1}))
+        augment(written(tmp_path, 3), tmp_path / "out", AugmentPlan({"dropped_end": 1}))
 
 
 def test_real_pairs(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     kinds: dict[str, float] = dict.fromkeys((*CORRUPTIONS, "reworded", "swapped_context"), 20)
-    done = augment(str(shared_data("preference/lf_dpo_en_demo.json")), tmp_path / "out", Plan(kinds, max_share=1))
+    done = augment(
+        str(shared_data("preference/lf_dpo_en_demo.json")), tmp_path / "out", AugmentPlan(kinds, max_share=1)
+    )
     assert done.made == kinds
 
 
@@ -329,7 +333,9 @@ def test_a_plan_file(tmp_path: Path) -> None:
     path.write_text(
         "kinds: {dropped_end: 0.1, sampled: 5}\nmax_share: 0.2\nmax_of_kind: 0.5\nprinciples: [Be brief.]\n"
     )
-    expected = Plan({"dropped_end": 0.1, "sampled": 5}, max_share=0.2, max_of_kind=0.5, principles=("Be brief.",))
+    expected = AugmentPlan(
+        {"dropped_end": 0.1, "sampled": 5}, max_share=0.2, max_of_kind=0.5, principles=("Be brief.",)
+    )
     assert read_plan(path) == expected
 
 

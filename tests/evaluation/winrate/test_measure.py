@@ -9,27 +9,29 @@ from typing import Any
 import pytest
 
 from palate.errors import DataError
-from palate.evaluation.winrate.items import Item, VerdictRow, with_groups
+from palate.evaluation.winrate.items import VerdictRow, WinRateItem, with_groups
 from palate.evaluation.winrate.measure import measure, style_counts, style_differences
 from palate.evaluation.winrate.result import Result, SideFacts, band_of
 from palate.feedback.candidates import Candidates
 from palate.records import Answer, Message
 
 
-def item(number: int, first: float, second: float, *, a: str = "aaaa", b: str = "bb", **more: Any) -> Item:
+def item(number: int, first: float, second: float, *, a: str = "aaaa", b: str = "bb", **more: Any) -> WinRateItem:
     """A judged item: A's share with A shown first, and with A shown second."""
     row = Candidates(f"p:{number}", (Message("user", f"q{number}"),), (Answer(a, "stop"), Answer(b, "stop")))
-    return Item(f"p:{number}", "judged", verdicts=(VerdictRow(first, 1), VerdictRow(second, -1)), row=row, **more)
+    return WinRateItem(
+        f"p:{number}", "judged", verdicts=(VerdictRow(first, 1), VerdictRow(second, -1)), row=row, **more
+    )
 
 
-def result(items: list[Item]) -> Result:
+def result(items: list[WinRateItem]) -> Result:
     sides = [SideFacts(name, True, [], 0, 0) for name in ("a.jsonl", "b.jsonl")]
     return Result(*sides, "j", "judge", None, items, measure(items), [], None, {})
 
 
 def test_counts_and_rate() -> None:
     items = [item(1, 1, 1), item(2, 1, 0), item(3, 0.5, 1), item(4, 0.5, 0.5), item(5, 0, 0)]
-    missing = [Item("p:6", "missing", "why"), Item("p:7", "unparsed", "what")]
+    missing = [WinRateItem("p:6", "missing", "why"), WinRateItem("p:7", "unparsed", "what")]
     found = measure([*items, *missing])
     assert found.win_rate.rate is not None
     # 1, ½, ¾, ½, 0
@@ -144,7 +146,7 @@ def test_bands(rate: float, band: str) -> None:
 
 def test_without_a_verdict_there_is_no_figure() -> None:
     with pytest.raises(DataError, match=r"no item was judged: p:1: no key"):
-        measure([Item("p:1", "missing", "no key")])
+        measure([WinRateItem("p:1", "missing", "no key")])
 
 
 STYLED = "# One\n\n- a\n- **b**\n1. c\n\n## Two\n```\n# no header\n- no item\n```\n"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from palate.errors import DataError, UsageError
-from palate.evaluation.winrate.run import Plan, check_plan
+from palate.evaluation.winrate.run import WinRatePlan, check_plan
 from palate.evaluation.winrate.sides import Side
 from palate.models.generation.decoding import Decoding
 from palate.records import Message, Record
 
 
-def plan(*names: str, **changed: str) -> Plan:
+def plan(*names: str, **changed: str) -> WinRatePlan:
     prompts = [Record(id=name, prompt=(Message("user", f"q{number}"),)) for number, name in enumerate(names)]
-    return Plan(Side("a", "a"), Side("b", "b"), prompts, Decoding(), **changed)  # type: ignore[arg-type]
+    return WinRatePlan(Side("a", "a"), Side("b", "b"), prompts, Decoding(), **changed)  # type: ignore[arg-type]
 
 
 def test_two_prompts_with_one_id_would_share_their_verdicts() -> None:

@@ -10,8 +10,8 @@ import pytest
 from judged_world import world
 from palate.feedback.calibration.correction import model_rates
 from palate.feedback.calibration.verdicts import Judged, answer_models
-from palate.feedback.candidates import Candidates, Origin
-from palate.feedback.judging import Question
+from palate.feedback.candidates import AnswerOrigin, Candidates
+from palate.feedback.judging import JudgeQuestion
 from palate.records import Answer, Message, Verdict
 from palate.stats import judge_accuracy, ppi_mean, rogan_gladen
 
@@ -21,7 +21,7 @@ def judged(row: Candidates, left: int, right: int, score: float | None) -> Judge
     first, second = {1.0: ("left", "right"), 0.0: ("right", "left"), 0.5: ("left", "left"), None: ("left", "unparsed")}[
         score
     ]
-    return Judged(Question(row, left, right, "left_first"), (Verdict(first), Verdict(second)))  # type: ignore[arg-type]
+    return Judged(JudgeQuestion(row, left, right, "left_first"), (Verdict(first), Verdict(second)))  # type: ignore[arg-type]
 
 
 def row(name: str, *models: str) -> Candidates:
@@ -32,15 +32,15 @@ def row(name: str, *models: str) -> Candidates:
 def test_models_of_answers() -> None:
     one = row("a", "x", "y")
     assert answer_models(one) == ("x", "y")
-    assert answer_models(replace(one, columns={}, origins=(Origin("m"),) * 2)) == ("m", "m")
-    assert answer_models(replace(one, columns={"models": ["x"]}, origins=(Origin("m"),) * 2)) == ("m", "m"), (
+    assert answer_models(replace(one, columns={}, origins=(AnswerOrigin("m"),) * 2)) == ("m", "m")
+    assert answer_models(replace(one, columns={"models": ["x"]}, origins=(AnswerOrigin("m"),) * 2)) == ("m", "m"), (
         "a list of another length"
     )
 
 
 def test_models_of_a_prompt_that_two_models_answered() -> None:
     plain = Candidates("a", (Message("user", "a"),), (Answer("b", "stop"), Answer("c", "stop")))
-    two = plain.with_origins([Origin("x"), Origin("y")])
+    two = plain.with_origins([AnswerOrigin("x"), AnswerOrigin("y")])
     assert answer_models(two) == ("x", "y")
     assert answer_models(replace(two, columns={"same_model": True})) == ("x", "x"), "equal weights under two names"
 

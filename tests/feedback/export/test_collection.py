@@ -17,7 +17,7 @@ from palate.feedback.transfer import import_candidates, import_votes
 from palate.feedback.votes import Vote
 from palate.records import Answer, Message
 from palate.store import Store, open_store
-from palate.store.tables import JudgeCard, Judgement
+from palate.store.tables import Judgement, StoredJudgeCard
 
 ROWS = [Candidates(f"p{n}", (Message("user", f"q{n}"),), (Answer("a", "stop"), Answer("b", "stop"))) for n in range(3)]
 VOTES = [
@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Store:
         import_candidates(session, "c", ROWS)  # type: ignore[arg-type]
         import_votes(session, "c", VOTES)  # type: ignore[arg-type]
         session.add(judgement(name="concise", version=2, sha256="abc"))  # type: ignore[attr-defined]
-        session.add(JudgeCard(judge="j", content_hash="c0ffee", card={}, at=datetime.now(UTC)))  # type: ignore[attr-defined]
+        session.add(StoredJudgeCard(judge="j", content_hash="c0ffee", card={}, at=datetime.now(UTC)))  # type: ignore[attr-defined]
 
     opened.write(fill)
     return opened

@@ -14,7 +14,7 @@ import palate
 from palate.artifacts import read_jsonl
 from palate.data import load_records
 from palate.errors import DataError, UsageError
-from palate.feedback.candidates import Candidates, Origin, read_candidates
+from palate.feedback.candidates import AnswerOrigin, Candidates, read_candidates
 from palate.feedback.export.collection import Collection, Sampling, collection_of_files
 from palate.feedback.export.export import ExportOptions, check_output, export_votes, write_candidates_of, write_votes
 from palate.feedback.export.lineage import VoteSource
@@ -32,7 +32,7 @@ PROMPT = (
 
 
 def row(name: str, *texts: str, prompt: tuple[Message, ...] = PROMPT) -> Candidates:
-    origins = tuple(Origin(f"model-{number % 2}") for number in range(len(texts)))
+    origins = tuple(AnswerOrigin(f"model-{number % 2}") for number in range(len(texts)))
     return Candidates(name, prompt, tuple(Answer(text, "stop") for text in texts), origins=origins)
 
 
@@ -168,7 +168,7 @@ def test_kinds_of_voters_are_not_mixed_silently(collection: Collection, tmp_path
 
 
 def test_the_same_model_on_both_sides_is_marked(tmp_path: Path) -> None:
-    rows = (replace(row("p1", "one", "two"), origins=(Origin("m"),) * 2),)
+    rows = (replace(row("p1", "one", "two"), origins=(AnswerOrigin("m"),) * 2),)
     done = export_votes(Collection(VoteSource("x"), rows, (PERSON,)), tmp_path / "s.jsonl")
     assert done.same_model == 1
     assert read_jsonl(done.output)[0]["lineage"]["same_model"] is True

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from palate.errors import DataError
-from palate.feedback.candidates import Candidates, Origin
+from palate.feedback.candidates import AnswerOrigin, Candidates
 from palate.feedback.export.aggregate import decide
 from palate.feedback.export.lineage import JudgeOrigin, VoteSource
 from palate.feedback.export.pairs import make_pairs, pairs_from_votes
@@ -92,7 +92,7 @@ def test_scores_by_dimension_are_means_in_the_order_chosen_rejected() -> None:
 
 
 def test_lineage_names_votes_voters_and_models_but_no_people() -> None:
-    row = replace(ROW, origins=(Origin("m", "h1"), Origin("m", "h1"), Origin("n")))
+    row = replace(ROW, origins=(AnswerOrigin("m", "h1"), AnswerOrigin("m", "h1"), AnswerOrigin("n")))
     votes = [
         replace(vote(0, 1, "left"), id="v1", kind="person", who="Ada", campaign="c", schema_version=2),
         replace(vote(0, 1, "left"), kind="person", who="Grace"),

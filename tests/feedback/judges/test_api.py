@@ -21,7 +21,7 @@ from palate.feedback.candidates import Candidates
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.load import judge_reward, load_judge
 from palate.feedback.judges.settings import ApiSettings
-from palate.feedback.judging import Collected, collect_votes, questions
+from palate.feedback.judging import JudgedVotes, collect_votes, questions
 from palate.feedback.votes import read_votes, summarise
 from palate.records import Answer, Message, Messages
 from palate.store import open_store
@@ -45,7 +45,7 @@ def judge(**settings: Any) -> ApiJudge:
     return ApiJudge("m", ApiSettings(attempts=2, timeout=60, **settings))
 
 
-def vote(candidates: Sequence[Candidates], asked: Any, path: Path) -> Collected:
+def vote(candidates: Sequence[Candidates], asked: Any, path: Path) -> JudgedVotes:
     return collect_votes(questions(candidates), asked, path)
 
 
@@ -430,7 +430,7 @@ def test_no_transaction_is_open_while_the_endpoint_is_asked(endpoint: ChatServer
 
 def test_judges_at_the_same_time_lose_no_judgement(endpoint: ChatServer, tmp_path: Path) -> None:
     open_store().close()
-    found: dict[int, Collected] = {}
+    found: dict[int, JudgedVotes] = {}
     threads = [
         threading.Thread(target=lambda n=n: found.update({n: vote(rows(20), judge(), tmp_path / f"{n}.jsonl")}))
         for n in range(3)

@@ -15,7 +15,7 @@ from chat_server import ChatServer, completion, prompt_text
 from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges import chat
 from palate.feedback.judges.chat import MOST_FAILURES, ChatClient, ChatReply, ChatRequest, without_thinking
-from palate.feedback.judges.usage import Estimate, Limits, Meter, Prices
+from palate.feedback.judges.usage import Estimate, Limits, Prices, UsageMeter
 from palate.models.generation.endpoints.engine import Engine
 from palate.records import Message
 
@@ -80,7 +80,7 @@ def test_an_endpoint_that_fails_every_time_ends_the_run(endpoint: ChatServer) ->
 
 def test_a_limit_of_requests_keeps_what_is_done(endpoint: ChatServer) -> None:
     endpoint.answer = lambda _: "A"
-    replies = client(endpoint, meter=Meter(limits=Limits(requests=4))).ask(requests(9))
+    replies = client(endpoint, meter=UsageMeter(limits=Limits(requests=4))).ask(requests(9))
     assert [reply.text for reply in replies[:4]] == ["A"] * 4
     assert {reply.error for reply in replies[4:]} == {"not asked: the limit of 4 requests is reached (--max-requests)"}
     assert not any(reply.asked for reply in replies[4:])
@@ -90,7 +90,7 @@ def test_a_limit_of_requests_keeps_what_is_done(endpoint: ChatServer) -> None:
 def test_a_limit_of_cost_is_not_passed(endpoint: ChatServer) -> None:
     """Each reply costs 0.01 USD of output, and may cost 0.08: the tenth might pass 0.16 USD."""
     endpoint.answer = lambda _: completion("A", usage={"prompt_tokens": 100, "completion_tokens": 1})
-    meter = Meter(Prices(output=10_000), Limits(usd=0.16))
+    meter = UsageMeter(Prices(output=10_000), Limits(usd=0.16))
     replies = client(endpoint, in_flight=8, meter=meter).ask(requests(50))
     assert meter.usd <= 0.16
     assert sum(reply.asked for reply in replies) == len(endpoint.requests) == meter.replies == 9

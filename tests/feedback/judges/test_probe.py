@@ -14,7 +14,7 @@ from chat_server import ABILITIES, ChatServer, completion
 from palate.errors import EngineError, EngineRefused
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.cache import PROBE_DAYS, Judgements
-from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint
+from palate.feedback.judges.probe import ProbedEndpoint, endpoint_identity, probe_endpoint
 from palate.feedback.judges.settings import ApiSettings
 from palate.models.generation.endpoints.endpoint import identifying_facts
 from palate.models.generation.endpoints.engine import Engine
@@ -24,7 +24,7 @@ from palate.store.tables import EndpointRow
 pytestmark = pytest.mark.usefixtures("waits")
 
 
-def probed(endpoint: ChatServer, **how: Any) -> Endpoint:
+def probed(endpoint: ChatServer, **how: Any) -> ProbedEndpoint:
     engine = Engine(endpoint.url, "m", attempts=2)
     return probe_endpoint(engine, identifying_facts(engine.model_facts()), **how)
 
@@ -34,7 +34,7 @@ def test_an_endpoint_that_can_do_everything(endpoint: ChatServer) -> None:
     assert (found.schema, found.json_mode, found.logprobs, found.choices, found.seed) == (True,) * 5
     assert (found.tokens_field, found.temperature, found.thinks, found.certain) == ("max_tokens", True, False, True)
     assert found.requests == len(endpoint.probes) == 6
-    assert Endpoint.from_json({**asdict(found), "of a later version": 1}) == found
+    assert ProbedEndpoint.from_json({**asdict(found), "of a later version": 1}) == found
 
 
 def test_what_is_accepted_and_ignored_is_not_believed(endpoint: ChatServer) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from palate.feedback.judges.usage import Limits, Meter, Prices
+from palate.feedback.judges.usage import Limits, Prices, UsageMeter
 from palate.models.generation.endpoints.completion import Completion
 
 
 def test_the_estimate_is_by_characters_and_then_by_the_replies() -> None:
-    meter = Meter(Prices(input=2.0, output=10.0))
+    meter = UsageMeter(Prices(input=2.0, output=10.0))
     first = meter.estimate([(4000, 16), (4001, 16)])
     assert (first.requests, first.input_tokens, first.output_tokens) == (2, 1000 + 1001, 32)
     assert first.usd == pytest.approx((2001 * 2 + 32 * 10) / 1e6)
@@ -24,14 +24,14 @@ def test_the_estimate_is_by_characters_and_then_by_the_replies() -> None:
 
 
 def test_without_prices_there_is_no_cost() -> None:
-    assert Meter().estimate([(40, 1)]).usd is None
-    assert "$" not in Meter().estimate([(40, 1)]).line()
-    assert "$" not in Meter().line()
+    assert UsageMeter().estimate([(40, 1)]).usd is None
+    assert "$" not in UsageMeter().estimate([(40, 1)]).line()
+    assert "$" not in UsageMeter().line()
 
 
 def test_open_requests_are_reserved_for() -> None:
     """Each may cost 0.4 USD: a second fits beside the first, a third has to wait for one of them."""
-    meter = Meter(Prices(input=0.0, output=1e6), Limits(usd=1.0))
+    meter = UsageMeter(Prices(input=0.0, output=1e6), Limits(usd=1.0))
     assert meter.refusal(0, 0.4) is None  # type: ignore[arg-type]
     reserved = [meter.sent(0, 0.4), meter.sent(0, 0.4)]  # type: ignore[arg-type]
     assert meter.refusal(0, 0.4) == ""  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ def test_open_requests_are_reserved_for() -> None:
 
 
 def test_a_number_of_requests() -> None:
-    meter = Meter(limits=Limits(requests=1))
+    meter = UsageMeter(limits=Limits(requests=1))
     assert meter.refusal(0, 1) is None
     meter.lost(meter.sent(0, 1), 0, billed=False)
     assert meter.refusal(0, 1) == "the limit of 1 request is reached (--max-requests)"
@@ -50,7 +50,7 @@ def test_a_number_of_requests() -> None:
 
 
 def test_a_lost_request_may_be_billed() -> None:
-    meter = Meter(Prices(input=1.0))
+    meter = UsageMeter(Prices(input=1.0))
     meter.lost(meter.sent(4_000_000, 1), 4_000_000, billed=True)
     assert meter.usd == pytest.approx(1.0)
     meter.lost(meter.sent(4_000_000, 1), 4_000_000, billed=False)
@@ -58,7 +58,7 @@ def test_a_lost_request_may_be_billed() -> None:
 
 
 def test_counts_that_the_endpoint_does_not_report_are_by_characters() -> None:
-    meter = Meter()
+    meter = UsageMeter()
     meter.received(meter.sent(40, 9), 40, "12345", None, None)
     assert (meter.prompt_tokens, meter.completion_tokens) == (10, 2)
     meter.probed(Completion("A", "stop", prompt_tokens=None, completion_tokens=3))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from palate.artifacts import JsonlWriter
 from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign
-from palate.feedback.candidates import Candidates, Origin, read_candidates
+from palate.feedback.candidates import AnswerOrigin, Candidates, read_candidates
 from palate.feedback.transfer import Imported, candidates_in, import_candidates, import_votes, votes_in
 from palate.feedback.votes import Vote, read_votes, time_text
 from palate.records import Answer, Message, ToolCall
@@ -62,7 +62,7 @@ def messages(draw: st.DrawFn) -> Message:
 
 answers = st.builds(Answer, texts, texts.filter(bool), st.none() | st.integers(0, 2**31 - 1))
 origins = st.builds(
-    Origin,
+    AnswerOrigin,
     texts,
     st.none() | texts.filter(bool),
     st.none() | st.integers(-(2**63), 2**63 - 1),

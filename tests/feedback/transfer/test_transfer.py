@@ -16,7 +16,7 @@ import pytest
 from palate.errors import DataError, UsageError
 from palate.feedback.campaigns.campaign import CampaignSchema, create_campaign, find_campaign
 from palate.feedback.campaigns.tasks import make_tasks
-from palate.feedback.candidates import Candidates, Origin, read_candidates, write_candidates
+from palate.feedback.candidates import AnswerOrigin, Candidates, read_candidates, write_candidates
 from palate.feedback.queue.review import progress
 from palate.feedback.transfer import (
     Imported,
@@ -79,9 +79,9 @@ def test_rows_are_added_once(campaign: Store) -> None:
         {"completions": (*ROW.completions[:2], Answer("c", "length"))},
         {"columns": {"answer": 4}},
         {"tools": "[]"},
-        {"origins": (Origin("m"),) * 3},
-        {"origins": (Origin(seed=1),) * 3},
-        {"origins": (Origin("x"), Origin("y"), Origin("z"))},
+        {"origins": (AnswerOrigin("m"),) * 3},
+        {"origins": (AnswerOrigin(seed=1),) * 3},
+        {"origins": (AnswerOrigin("x"), AnswerOrigin("y"), AnswerOrigin("z"))},
     ],
 )
 def test_an_id_with_other_content_is_refused_and_nothing_is_added(campaign: Store, changed: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def test_an_id_with_other_content_is_refused_and_nothing_is_added(campaign: Stor
         ({"completions": (Answer("a\ud800", "stop"),)}, "completion 0 holds half a surrogate pair at character 2"),
         ({"prompt": (Message("user", "\ud800"),)}, "candidates p.jsonl:1: prompt[0] holds half a surrogate pair"),
         ({"completions": (Answer("a", "stop", 2**31),)}, "tokens 2147483648 is too large to be stored"),
-        ({"origins": (Origin(seed=2**63),) * 3}, "seed 9223372036854775808 is too large to be stored"),
+        ({"origins": (AnswerOrigin(seed=2**63),) * 3}, "seed 9223372036854775808 is too large to be stored"),
         ({"id": "x" * 501}, "its id has 501 characters; at most 500 can be stored"),
         ({"completions": ()}, "has no completions"),
     ],
@@ -115,13 +115,13 @@ def test_a_row_made_by_a_program_is_stored_as_a_file_would_have_it(campaign: Sto
         ROW,
         prompt=(Message("user", "q"), Message("assistant", "", (call,))),
         columns={"scores": (1, float("nan")), "folder": Path("x")},
-        origins=(Origin("m", decoding={"stop": ("a",)}),) * 3,
+        origins=(AnswerOrigin("m", decoding={"stop": ("a",)}),) * 3,
     )
     assert add(campaign, [made]) == Imported(1, 0)
     assert add(campaign, [made]) == Imported(0, 1)
     (kept,) = candidates(campaign)
     assert kept.columns == {"scores": [1, None], "folder": "x"}
-    assert kept.origins == (Origin("m", decoding={"stop": ["a"]}),) * 3
+    assert kept.origins == (AnswerOrigin("m", decoding={"stop": ["a"]}),) * 3
     assert add(campaign, [kept]) == Imported(0, 1)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from palate.loop.gate.config import GateFields
-from palate.loop.gate.decision import CardFacts, Check, Evidence, Verdict, WinRateFacts, decide
+from palate.loop.gate.decision import CardFacts, Evidence, GateCheck, GateVerdict, WinRateFacts, decide
 from palate.stats import length_controlled, position_report, win_rate
 
 GUARD: dict[str, Any] = {"metric": "truthfulqa/mc1", "margin": 0.03, "n": 817, "discordant": 0.1}
@@ -66,7 +66,7 @@ def evidence(seed: int = 0, *, theta: float = 1.0, **changes: Any) -> Evidence:
     return Evidence(given.pop("winrate", None) or win_rates(seed, theta=theta), **given)
 
 
-def named(verdict: Verdict, name: str) -> Check:
+def named(verdict: GateVerdict, name: str) -> GateCheck:
     return next(check for check in verdict.checks if name in check.name)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from browser import browser, needs_browser, overflow
-from palate.evaluation.winrate.items import Item, VerdictRow
+from palate.evaluation.winrate.items import VerdictRow, WinRateItem
 from palate.evaluation.winrate.leaks import Leaks
 from palate.evaluation.winrate.measure import measure
 from palate.evaluation.winrate.result import Result, SideFacts
@@ -23,8 +23,8 @@ def page() -> str:
         answers = (Answer("a" * (400 if n % 2 else 20), "stop"), Answer(f"<b>{n}</b> and more words", "stop"))
         row = Candidates(f"file-with-a-long-name.jsonl:{n}", (Message("user", f"why {n} & how?"),), answers)
         verdicts = (VerdictRow(n % 2, 1), VerdictRow(n % 2, -1))
-        items.append(Item(row.id, "judged", "because", verdicts, row=row, category=f"category {n % 3}"))
-    items.append(Item("lost", "missing", "the engine is gone"))
+        items.append(WinRateItem(row.id, "judged", "because", verdicts, row=row, category=f"category {n % 3}"))
+    items.append(WinRateItem("lost", "missing", "the engine is gone"))
     sides = [SideFacts("runs/dpo", False, ["0123"], 2, 0), SideFacts("runs/sft", False, [], 0, 0)]
     leaks = [Leaks("runs/dpo", 640, {"lost": "same"}), Leaks("runs/sft", reason="its data is gone")]
     result = Result(*sides, "judge", "judge", None, items, measure(items), leaks, None, {"skipped": 2})
@@ -60,7 +60,7 @@ def test_a_rate_that_may_be_50_percent_is_no_win_and_no_loss(won: int, of: int, 
         answers = (Answer("one", "stop"), Answer("another", "stop"))
         row = Candidates(f"p:{n}", (Message("user", f"why {n}?"),), answers)
         score = float(n < won)
-        items.append(Item(row.id, "judged", "", (VerdictRow(score, 1), VerdictRow(score, -1)), row=row))
+        items.append(WinRateItem(row.id, "judged", "", (VerdictRow(score, 1), VerdictRow(score, -1)), row=row))
     sides = [SideFacts("a", False, [], 0, 0), SideFacts("b", False, [], 0, 0)]
     leaks = [Leaks("a", reason="no data"), Leaks("b", reason="no data")]
     shown = winrate_page(Result(*sides, "judge", "judge", None, items, measure(items), leaks, None, {}).to_json())

@@ -8,7 +8,7 @@ from openai import OpenAI
 from gateways import ASK, rows, serving, states, texts
 from llama_server import llama_url
 from palate.serving.backends.upstream import Upstream
-from palate.serving.settings import ModelFields
+from palate.serving.settings import ServedModelFields
 from palate.store import Store
 
 pytestmark = pytest.mark.slow
@@ -16,7 +16,7 @@ __all__ = ["llama_url"]
 
 
 def test_two_answers_whole_and_streamed(llama_url: str, sqlite_store: Store) -> None:
-    engine = Upstream("smollm2", ModelFields(upstream=llama_url))
+    engine = Upstream("smollm2", ServedModelFields(upstream=llama_url))
     asked = {**ASK, "n": 2, "max_tokens": 12, "temperature": 1.0}
     with serving(sqlite_store, engine) as url, OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as api:
         whole = api.chat.completions.create(**asked)  # type: ignore[call-overload]

@@ -21,7 +21,7 @@ from palate.models.generation.decoding import Decoding, sampling_seed
 from palate.models.generation.local.generate import generate
 from palate.serving.backends import local
 from palate.serving.backends.local import Local, load_local
-from palate.serving.settings import ModelFields
+from palate.serving.settings import ServedModelFields
 from palate.store import Store
 from tiny import save_tiny
 
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def backend(folder: Path) -> Iterator[Local]:
-    made = load_local(folder, ModelFields(model=str(folder), precision="fp32", max_rows=4), max_tokens=300)
+    made = load_local(folder, ServedModelFields(model=str(folder), precision="fp32", max_rows=4), max_tokens=300)
     made.close_at_end = made.close  # type: ignore[attr-defined]
     made.close = lambda: asyncio.sleep(0)  # type: ignore[method-assign,assignment,return-value]  # of one gateway
     yield made
@@ -266,11 +266,11 @@ def test_one_that_cannot_be_loaded_says_so(tmp_path: Path) -> None:
     from palate.errors import PalateError
 
     with pytest.raises(PalateError):
-        load_local(tmp_path, ModelFields(model=str(tmp_path)), max_tokens=10)
+        load_local(tmp_path, ServedModelFields(model=str(tmp_path)), max_tokens=10)
 
 
 def test_a_closed_model_is_503(folder: Path, sqlite_store: Store) -> None:
-    made = load_local(folder, ModelFields(model=str(folder), precision="fp32"), max_tokens=10)
+    made = load_local(folder, ServedModelFields(model=str(folder), precision="fp32"), max_tokens=10)
     with serving(sqlite_store, made) as url:
         asyncio.run(made.close())
         reply = httpx2.post(f"{url}/v1/chat/completions", json=ASK)

@@ -20,7 +20,7 @@ from gateways import ASK, Fake, events, rows, serving, states, texts
 from palate.serving.backends.answers import all_answers
 from palate.serving.backends.upstream import Upstream
 from palate.serving.problems import ApiError
-from palate.serving.settings import ModelFields
+from palate.serving.settings import ServedModelFields
 from palate.store import Store
 from sites import running
 
@@ -111,7 +111,7 @@ def engine() -> Iterator[str]:
 
 def upstream(url: str, mode: str, **fields: Any) -> Upstream:
     quick = {"connect_seconds": 1, "first_byte_seconds": 0.5, "idle_seconds": 0.5}
-    return Upstream(mode, ModelFields(upstream=url, **{**quick, **fields}))
+    return Upstream(mode, ServedModelFields(upstream=url, **{**quick, **fields}))
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from palate.feedback.candidates import read_candidates
 from palate.feedback.transfer import import_files
 from palate.records import LabelledCompletion, PreferencePair
 from palate.serving.from_interactions import Options, from_interactions
-from palate.serving.recording import RecordedAnswer
+from palate.serving.recording import RecordedChoice
 from palate.store import Store
-from palate.store.tables import Item, VoteRow
+from palate.store.tables import CampaignItem, VoteRow
 from recorded import START, Recording
 
 EVALUATED = "How many legs do eight spiders have in total, if none of them lost any?"
@@ -40,8 +40,8 @@ def fill(recording: Recording) -> dict[str, str]:
         "long": recording.reserve(prompt="P long"),
         "eval": recording.complete("Fine.", prompt=EVALUATED),
     }
-    recording.recorder.update(made["partial"], "partial", [RecordedAnswer("half", None)])
-    recording.recorder.update(made["long"], "complete", [RecordedAnswer("cut off", "length")])
+    recording.recorder.update(made["partial"], "partial", [RecordedChoice("half", None)])
+    recording.recorder.update(made["long"], "complete", [RecordedChoice("cut off", "length")])
     for name in ("up", "no_consent", "metadata", "open", "partial", "eval"):
         recording.rate(made[name], thumbs="up")
     recording.rate(made["down"], thumbs="up")
@@ -97,7 +97,7 @@ def test_candidates_carry_their_probability_into_a_campaign(sqlite_store: Store,
     rows = read_candidates(tmp_path / "all" / "candidates.jsonl")
     assert {row.id for row in rows} == {made[name] for name in ("up", "down", "edit", "choice", "none", "same", "eval")}
     import_files(sqlite_store, tmp_path / "all" / "candidates.jsonl", campaign="c")
-    item = sqlite_store.read(lambda session: session.query(Item).filter_by(name=made["choice"]).one())
+    item = sqlite_store.read(lambda session: session.query(CampaignItem).filter_by(name=made["choice"]).one())
     assert item.columns["inclusion_probability"] == 1
     vote = VoteRow(id="v", item_id=item.id, campaign_id=item.campaign_id, left=0, right=1, outcome="left", who="j",
                    kind="judge", at=START, shown="left_first", probability_left=0.6)  # fmt: skip
@@ -117,10 +117,10 @@ def test_tool_calls_are_kept_and_a_text_completion_is_a_user_turn(sqlite_store: 
         {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "sky"}'}}
     ]
     identifier = recording.reserve("Look", tools=[{"type": "function", "function": {"name": "look"}}])
-    recording.recorder.update(identifier, "complete", [RecordedAnswer("", "tool_calls", called)])
+    recording.recorder.update(identifier, "complete", [RecordedChoice("", "tool_calls", called)])
     recording.rate(identifier, thumbs="up")
     plain = recording.reserve("Once", endpoint="completions")
-    recording.recorder.update(plain, "complete", [RecordedAnswer(" upon", "stop")])
+    recording.recorder.update(plain, "complete", [RecordedChoice(" upon", "stop")])
     recording.rate(plain, thumbs="down")
     from_interactions(sqlite_store, tmp_path / "out", Options(share_per_user=1))
     rows = load_records(str(tmp_path / "out" / "kto.jsonl"), kind=LabelledCompletion).records

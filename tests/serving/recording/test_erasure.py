@@ -18,13 +18,13 @@ from palate.feedback.judges.render import conversation_text
 from palate.feedback.transfer import import_files
 from palate.records import Message
 from palate.serving.from_interactions import Options, from_interactions
-from palate.serving.recording import RecordedAnswer
+from palate.serving.recording import RecordedChoice
 from palate.serving.recording.erasure import Erased, erase, is_known, maintain, purge
 from palate.serving.recording.listing import Filter
 from palate.store import Store
 from palate.store.registry_tables import ModelVersion
 from palate.store.serving_tables import ApiKey, Deletion, Interaction
-from palate.store.tables import Campaign, Item, Judgement, Table, VoteRow
+from palate.store.tables import Base, Campaign, CampaignItem, Judgement, VoteRow
 from recorded import START, Recording
 
 CANARY = "canary7f3e91"
@@ -34,7 +34,7 @@ PROMPT = f"Tell me about {CANARY}, please."
 
 def everything(store: Store) -> str:
     """All rows of all tables."""
-    tables = Table.metadata.sorted_tables
+    tables = Base.metadata.sorted_tables
     return repr(store.read(lambda session: [session.execute(select(table)).all() for table in tables]))
 
 
@@ -58,7 +58,7 @@ def fill(store: Store, folder: Path) -> Recording:
             recording.rate(identifier, thumbs="down", comment=f"no {about}")
             recording.rate(identifier, edit=f"better {about}", answer=1)
         changed = recording.reserve(prompt, user=user)  # what its first answer leaves in the file is not zeroed
-        recording.recorder.update(changed, "streaming", [RecordedAnswer(f"{about} " * 9_000, None)])
+        recording.recorder.update(changed, "streaming", [RecordedChoice(f"{about} " * 9_000, None)])
         recording.recorder.update(changed, "cancelled")
         store.write(lambda session, prompt=prompt, user=user: judged(session, prompt, user))
     from_interactions(store, folder / "out", Options(share_per_user=1, sample=60))
@@ -110,7 +110,7 @@ def test_rows_of_purged_interactions_are_found_by_the_person(sqlite_store: Store
 
     def nest(session: Any) -> None:
         """As `palate generate` does with the columns of prompts that it reads from a candidates file."""
-        for number, item in enumerate(session.scalars(select(Item))):
+        for number, item in enumerate(session.scalars(select(CampaignItem))):
             item.name, item.columns = f"candidates.jsonl:{number}", {"columns": item.columns}
 
     sqlite_store.write(nest)
@@ -124,7 +124,9 @@ def test_versions_that_were_trained_on_it_are_listed(sqlite_store: Store, tmp_pa
     person = recording.recorder.user_hash("ann", None)
 
     def vote(session: Any) -> None:
-        item = session.scalars(select(Item).where(Item.columns[("lineage", "user")].as_string() == person)).first()
+        item = session.scalars(
+            select(CampaignItem).where(CampaignItem.columns[("lineage", "user")].as_string() == person)
+        ).first()
         session.add(VoteRow(id="vote1", item_id=item.id, campaign_id=item.campaign_id, left=0, right=1, outcome="left",
                             who="eve", kind="person", at=START, shown="left_first"))  # fmt: skip
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.serving.recording import RecordedAnswer
+from palate.serving.recording import RecordedChoice
 from palate.serving.recording.privacy import kept_json, kept_settings, kept_text
 from palate.store import Store
 from recorded import Recording
@@ -28,7 +28,7 @@ def test_what_is_on_the_disk(sqlite_store: Store, tmp_path: Path, policy: str) -
     )  # fmt: skip
     called = [{"function": {"arguments": text}}]
     recording.recorder.update(identifier, "streaming")
-    recording.recorder.update(identifier, "complete", [RecordedAnswer(text, "stop", called)], error=text)
+    recording.recorder.update(identifier, "complete", [RecordedChoice(text, "stop", called)], error=text)
     recording.rate(identifier, comment=text, edit=text, thumbs="up", idempotency_key=SECRETS[0])
     sqlite_store.close()
     stored = b"".join(path.read_bytes() for path in tmp_path.iterdir())

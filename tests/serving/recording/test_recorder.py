@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
-from palate.serving.recording import NewInteraction, RecordedAnswer, Usage, shared_secret
+from palate.serving.recording import NewInteraction, RecordedChoice, Usage, shared_secret
 from palate.serving.recording.recorder import ABANDONED_AFTER, StateError
 from palate.store import Store
 from palate.store.serving_tables import Interaction, InteractionAnswer
@@ -51,7 +51,7 @@ def test_what_is_stored_of_a_request_and_its_end(store: Store) -> None:
     assert len(identifier) == 9 + 32
     recording.recorder.update(identifier, "streaming")
     recording.clock.now = START + timedelta(seconds=2)
-    ended = [RecordedAnswer("Red.", "stop", None, 2), RecordedAnswer("", "tool_calls", [{"id": "c"}])]
+    ended = [RecordedChoice("Red.", "stop", None, 2), RecordedChoice("", "tool_calls", [{"id": "c"}])]
     recording.recorder.update(identifier, "complete", ended, usage=Usage(7, 3))
     stored = row(store, identifier)
     assert (stored.state, stored.finished) == ("complete", START + timedelta(seconds=2))
@@ -70,9 +70,9 @@ def test_a_state_changes_in_one_direction_only(sqlite_store: Store) -> None:
     recording = Recording(sqlite_store)
     for first, second in product(ENDS, (*ENDS, "streaming")):
         identifier = recording.reserve()
-        recording.recorder.update(identifier, first, [RecordedAnswer("one", "stop")])
+        recording.recorder.update(identifier, first, [RecordedChoice("one", "stop")])
         if first == second:
-            recording.recorder.update(identifier, second, [RecordedAnswer("two", "stop")])
+            recording.recorder.update(identifier, second, [RecordedChoice("two", "stop")])
         else:
             with pytest.raises(StateError, match=f"is {first}, so it cannot become {second}"):
                 recording.recorder.update(identifier, second)
@@ -81,7 +81,7 @@ def test_a_state_changes_in_one_direction_only(sqlite_store: Store) -> None:
 
 def test_an_interaction_that_was_deleted_meanwhile_stays_deleted(sqlite_store: Store) -> None:
     recording = Recording(sqlite_store)
-    recording.recorder.update("chatcmpl-gone", "complete", [RecordedAnswer("text", "stop")])
+    recording.recorder.update("chatcmpl-gone", "complete", [RecordedChoice("text", "stop")])
     assert answers(sqlite_store, "chatcmpl-gone") == []
 
 
@@ -127,7 +127,7 @@ def test_rows_of_another_host_become_partial_by_age_and_a_writer_that_lives_stil
     with pytest.raises(StateError):
         recording.recorder.update(identifier, "complete")
     store.write(lambda session: session.execute(update(Interaction).values(writer=writer)))
-    recording.recorder.update(identifier, "complete", [RecordedAnswer("late", "stop")])
+    recording.recorder.update(identifier, "complete", [RecordedChoice("late", "stop")])
     assert row(store, identifier).state == "complete"
 
 
@@ -136,7 +136,7 @@ def test_a_writer_adds_what_it_has_to_a_row_that_was_given_up(sqlite_store: Stor
     identifier = recording.reserve()
     recording.clock.now += 2 * ABANDONED_AFTER
     recording.recorder.give_up()
-    recording.recorder.update(identifier, "partial", [RecordedAnswer("half", None)])
+    recording.recorder.update(identifier, "partial", [RecordedChoice("half", None)])
     assert answers(sqlite_store, identifier) == [(0, "half", None)]
     assert row(sqlite_store, identifier).finished == recording.clock.now
 

@@ -7,17 +7,22 @@ import random
 import pytest
 
 from palate.errors import UsageError
-from palate.web.label.differences import MOST_WORDS, Run, differences, marked
+from palate.web.label.differences import MOST_WORDS, WordRun, differences, marked
 
 
 def test_the_words_that_differ_are_marked_in_both_texts() -> None:
     first, second = differences("The cat sat on the mat.", "The dog sat on the mat today.")
-    assert first == [Run("The ", False), Run("cat ", True), Run("sat on the ", False), Run("mat.", True)]
+    assert first == [
+        WordRun("The ", False),
+        WordRun("cat ", True),
+        WordRun("sat on the ", False),
+        WordRun("mat.", True),
+    ]
     assert second == [
-        Run("The ", False),
-        Run("dog ", True),
-        Run("sat on the ", False),
-        Run("mat today.", True),
+        WordRun("The ", False),
+        WordRun("dog ", True),
+        WordRun("sat on the ", False),
+        WordRun("mat today.", True),
     ]
 
 
@@ -30,10 +35,10 @@ def test_white_space_is_kept_and_is_no_difference() -> None:
 
 def test_a_single_shared_word_between_differences_counts_as_different() -> None:
     first, second = differences("red a green", "blue a black")
-    assert first == [Run("red a green", True)]
-    assert second == [Run("blue a black", True)]
+    assert first == [WordRun("red a green", True)]
+    assert second == [WordRun("blue a black", True)]
     first, _ = differences("red a b green", "blue a b black")
-    assert first == [Run("red ", True), Run("a b ", False), Run("green", True)]
+    assert first == [WordRun("red ", True), WordRun("a b ", False), WordRun("green", True)]
 
 
 @pytest.mark.parametrize("texts", [("", ""), ("", "word"), ("word", ""), ("same text", "same text")])

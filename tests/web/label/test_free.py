@@ -20,7 +20,7 @@ from palate.feedback.page.free_prompts import CAMPAIGN
 from palate.feedback.page.save import PreferenceFile
 from palate.models.generation.decoding import Decoding
 from palate.records import Message, Messages
-from palate.store.tables import Item, Lease, Response, Task, VoteRow
+from palate.store.tables import CampaignItem, Lease, Response, Task, VoteRow
 from palate.web.app import create_app
 from payloads import PAYLOADS
 from sites import Site, Structure, csrf, make_site, running
@@ -126,7 +126,7 @@ def test_both_answers_are_streamed_stored_and_then_shown_blind(made: Callable[..
     assert sum(name == "text" for name, _ in found) == 6, "each answer in three pieces"
     assert "model-" not in json.dumps(found)
     # Committed before anything can be voted on.
-    (item,) = asking.rows(Item)
+    (item,) = asking.rows(CampaignItem)
     assert item.prompt == [{"role": "user", "content": "why?"}]
     assert item.columns == {}
     one, other = asking.rows(Response)
@@ -195,7 +195,7 @@ def test_the_conversation_goes_on_with_the_chosen_answer(made: Callable[..., Ask
     chosen = f"{'one' if vote.outcome == 'left' else 'other'} answer to why?"
     conversation = (Message("user", "why?"), Message("assistant", chosen), Message("user", "and then?"))
     assert [model.prompts[-1] for model in asking.chat.models] == [conversation] * 2  # type: ignore[attr-defined]
-    assert asking.rows(Item)[1].columns == {"after": vote.id}
+    assert asking.rows(CampaignItem)[1].columns == {"after": vote.id}
     asking.vote(client, "first")
     assert [turn["from"] for turn in asking.saved()[1]["conversations"]] == ["human", "gpt", "human"]
 
@@ -246,7 +246,7 @@ def test_a_failed_answer_stores_nothing_and_can_be_asked_again(made: Callable[..
     assert found[-1][0] == "again"
     assert [name for name, _ in found].count("failed") == 1
     assert "model-two" not in json.dumps(found)
-    for table in (Item, Response, Task, Lease, VoteRow):
+    for table in (CampaignItem, Response, Task, Lease, VoteRow):
         assert asking.rows(table) == []
     broken.write, broken.fails, broken.reason = about("other"), None, "stop"
     assert asking.ask(client, "why?")[-1][0] == "ready"
@@ -269,7 +269,7 @@ def test_one_model_twice_is_marked(made: Callable[..., Asking]) -> None:
     asking = made(model, model)
     client = asking.client()
     assert asking.ask(client, "why?")[-1][0] == "ready"
-    assert asking.rows(Item)[0].columns == {"same_model": True}
+    assert asking.rows(CampaignItem)[0].columns == {"same_model": True}
     asking.vote(client, "first")
     assert len(asking.saved()) == 1, "its pairs train"
 
@@ -377,7 +377,7 @@ def test_a_client_that_goes_ends_both_answers(made: Callable[..., Asking]) -> No
             assert not first.left.is_set()
         assert first.left.wait(60), "the model stops when nobody reads"
         assert second.left.wait(60)
-    assert asking.rows(Item) == []
+    assert asking.rows(CampaignItem) == []
 
 
 def test_the_campaign_is_an_ordinary_one(made: Callable[..., Asking]) -> None:

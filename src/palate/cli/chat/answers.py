@@ -24,7 +24,7 @@ from palate.records import Answer, Message, Messages
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class ChatTurn:
     """A question with the answer that the conversation goes on from.
 
     Attributes:
@@ -52,7 +52,7 @@ class Dialogue:
 
     decoding: Decoding
     system: str | None = None
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[ChatTurn] = field(default_factory=list)
     asked: int = 0
 
     def ask(self, question: str) -> Messages:
@@ -103,7 +103,7 @@ class Single:
     def __init__(self, model: AnswerStream) -> None:
         self._model = model
 
-    def answer(self, dialogue: Dialogue, question: str) -> Exchange | None:
+    def answer(self, dialogue: Dialogue, question: str) -> ChatTurn | None:
         """Stream the answer to a question; None if it has no text.
 
         Raises:
@@ -129,9 +129,9 @@ class Single:
         elif answer.finish_reason == "length":
             print_note(f"the answer is cut at {decoding.max_new_tokens} tokens (--max-new-tokens)")
         text = answer.text if answer is not None else "".join(pieces)
-        return Exchange(question, text) if text.strip() else None
+        return ChatTurn(question, text) if text.strip() else None
 
-    def take_back(self, exchange: Exchange) -> None:
+    def take_back(self, exchange: ChatTurn) -> None:
         """Nothing: no choice is counted."""
 
 
@@ -163,7 +163,7 @@ class Compared:
         won = (f"{model.name} {self._tally[f'model {side}']}" for side, model in enumerate(self._models))
         return f"preferred: {', '.join(won)}; ties {self._tally['t']}, none {self._tally['n']}"
 
-    def answer(self, dialogue: Dialogue, question: str) -> Exchange | None:
+    def answer(self, dialogue: Dialogue, question: str) -> ChatTurn | None:
         """Show both answers to a question and ask which is better; None if the conversation goes on from neither.
 
         Raises:
@@ -197,9 +197,9 @@ class Compared:
             print_result("nothing is kept of the question")
             return None
         pair = preference_row(prompt, texts[chosen], texts[1 - chosen]) if choice in "ab" else None
-        return Exchange(question, texts[chosen], pair, counted)
+        return ChatTurn(question, texts[chosen], pair, counted)
 
-    def take_back(self, exchange: Exchange) -> None:
+    def take_back(self, exchange: ChatTurn) -> None:
         """Count the choice of an exchange no more."""
         self._tally[exchange.counted] -= 1
 

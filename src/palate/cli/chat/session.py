@@ -23,7 +23,7 @@ _COMMANDS = (
 )
 
 
-class Session:
+class ChatSession:
     """A chat until its end.
 
     Args:

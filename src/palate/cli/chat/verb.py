@@ -54,7 +54,7 @@ def command(
     piped = None if sys.stdin is not None and sys.stdin.isatty() else _read_question(against)
 
     from palate.cli.chat.answers import Compared, Dialogue, Single
-    from palate.cli.chat.session import Session
+    from palate.cli.chat.session import ChatSession
     from palate.feedback.page.chat import Chat
     from palate.feedback.page.save import PreferenceFile
     from palate.models.generation.decoding import Decoding
@@ -67,11 +67,11 @@ def command(
         if piped is not None:
             Single(streams[0]).answer(dialogue, piped)
         elif against is None:
-            Session(dialogue, Single(streams[0])).run()
+            ChatSession(dialogue, Single(streams[0])).run()
         else:
             Chat(streams[0], streams[1], dialogue.decoding)  # raises if the answers to every prompt would be equal
             order = random.Random() if blind else None  # noqa: S311 - the order of two answers is no secret
-            Session(dialogue, Compared(streams[0], streams[1], order), file).run()
+            ChatSession(dialogue, Compared(streams[0], streams[1], order), file).run()
 
 
 def _read_question(against: str | None) -> str:

@@ -117,16 +117,16 @@ def augment_command(
     if gaps is not None:
         raise UsageError("--gaps is for --delta and --critique; use --aim for pairs")
 
-    from palate.data.augment import Plan, augment, read_plan
+    from palate.data.augment import AugmentPlan, augment, read_plan
 
     options: dict[str, Any] = {"max_share": max_share, "max_of_kind": max_of_kind, "seed": request.seed}
     options |= {"k": k, "by": by, "min_margin": min_margin}
     if plan_file is not None:
         plan = read_plan(plan_file)
     elif aim:
-        plan = Plan.aimed(aim, share, **options)
+        plan = AugmentPlan.aimed(aim, share, **options)
     else:
-        plan = Plan(named_numbers("--add", add, "KIND=SIZE, as dropped_end=0.1 or sampled=500"), **options)
+        plan = AugmentPlan(named_numbers("--add", add, "KIND=SIZE, as dropped_end=0.1 or sampled=500"), **options)
     samplers = {
         name: SeededModel(load_answerer(name if base_url else model_path(name), base_url), temperature, max_new_tokens)
         for name in models or []

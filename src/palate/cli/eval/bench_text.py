@@ -10,7 +10,7 @@ from palate.charts.text import amount, p_value
 from palate.cli.columns import table, two_columns, wrapped
 
 if TYPE_CHECKING:
-    from palate.evaluation.benchmarks.results import BenchmarkResult, Comparison, ModelResult, Published
+    from palate.evaluation.benchmarks.results import BenchmarkResult, ModelComparison, ModelResult, Published
     from palate.evaluation.benchmarks.statistics import Difference
     from palate.stats import Interval
 
@@ -86,7 +86,7 @@ def _mean(mean: Interval, grade: bool) -> str:
     return f"{mean.estimate:.2f}{ends}"
 
 
-def _comparison(comparison: Comparison, result: BenchmarkResult) -> str:
+def _comparison(comparison: ModelComparison, result: BenchmarkResult) -> str:
     listed = comparison.differences
     counts = Counter(one.metric for one in listed if one.category is not None)
     few = max(counts.values(), default=0) <= _MANY

@@ -13,7 +13,7 @@ from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
-    from palate.evaluation.logs.compare import Comparison, MetricComparison
+    from palate.evaluation.logs.compare import MetricComparison, ResultComparison
 
 First = Annotated[Path, Argument(metavar="LOG", help="The result before: a file or a folder.")]
 Second = Annotated[Path, Argument(metavar="LOG", help="The result after, on the same items.")]
@@ -47,7 +47,7 @@ def command(first: First, second: Second, adjust: Adjust = "holm", seed: Seed = 
     print_result(f"{wrapped(_heading(found), hang=4)}\n\n{_table(found)}\n\n{_tests(found)}")
 
 
-def _heading(found: Comparison) -> str:
+def _heading(found: ResultComparison) -> str:
     lines = [f"A   {found.first}", f"B   {found.second}", f"n   {amount(found.items, 'item')} in both results"]
     for name, ids in (("A", found.only_first), ("B", found.only_second)):
         if ids:
@@ -56,7 +56,7 @@ def _heading(found: Comparison) -> str:
     return "\n".join(lines)
 
 
-def _table(found: Comparison) -> str:
+def _table(found: ResultComparison) -> str:
     names = ["metric", "A", "B", "B − A", "95 %", "p", _ADJUSTED[found.adjustment], "MDE"]
     rows = []
     for one in found.metrics:
@@ -68,7 +68,7 @@ def _table(found: Comparison) -> str:
     return table(names, rows, right=range(1, len(names)))
 
 
-def _tests(found: Comparison) -> str:
+def _tests(found: ResultComparison) -> str:
     """How each metric was tested, and what the columns mean."""
     lines = [_test(one) for one in found.metrics]
     if len(found.metrics) > 1:
@@ -87,7 +87,7 @@ def _test(one: MetricComparison) -> str:
     return text
 
 
-def _notes(found: Comparison) -> list[str]:
+def _notes(found: ResultComparison) -> list[str]:
     """Lines that a reader should know before trusting the table."""
     from palate.stats import FEW_CLUSTERS
 

@@ -25,7 +25,7 @@ from palate.records import DatasetRequest, Record
 if TYPE_CHECKING:
     from palate.evaluation.winrate.folder import WinRateFolder
     from palate.evaluation.winrate.result import Result
-    from palate.evaluation.winrate.run import Plan
+    from palate.evaluation.winrate.run import WinRatePlan
     from palate.evaluation.winrate.sides import Side
     from palate.feedback.people_votes import PeopleVotes
     from palate.records import Judge
@@ -96,7 +96,14 @@ def command(
     Example: palate eval winrate runs/dpo runs/sft --prompts p.jsonl --judge rm
     """
     from palate.evaluation.winrate.folder import WinRateFolder
-    from palate.evaluation.winrate.run import Plan, answer_all, check_plan, check_sides, find_leaks, measure_answers
+    from palate.evaluation.winrate.run import (
+        WinRatePlan,
+        answer_all,
+        check_plan,
+        check_sides,
+        find_leaks,
+        measure_answers,
+    )
     from palate.evaluation.winrate.sides import read_side
     from palate.feedback.calibration.card import unmeasured_note
     from palate.models.generation.decoding import Decoding
@@ -105,7 +112,7 @@ def command(
     sides = (read_side(model_path(a, settings.store)), read_side(model_path(b, settings.store)))
     asked = _prompts(request, sides[0])
     has_category = any(by in record.extra for record in asked)
-    plan = Plan(
+    plan = WinRatePlan(
         *sides,
         asked,
         Decoding(max_new_tokens, heats[0], top_p, seed),
@@ -174,7 +181,7 @@ def _temperatures(text: str) -> list[float]:
     return found
 
 
-def _check_sampling(plan: Plan, heats: list[float]) -> None:
+def _check_sampling(plan: WinRatePlan, heats: list[float]) -> None:
     """Raises UsageError if an option of the answers is given that changes none of them."""
     given = {
         "--temperatures": heats != [0],

@@ -27,7 +27,7 @@ def command(votes: VotesFile, judge: JudgeSpec, settings: ApiSettings, candidate
     Example: palate judge rescore votes.jsonl --judge openai:m --prompt rubric
     """
     from palate.feedback.candidates import read_candidates
-    from palate.feedback.judging import Question, collect_votes
+    from palate.feedback.judging import JudgeQuestion, collect_votes
     from palate.feedback.votes import read_votes
 
     if not votes.is_file():
@@ -40,7 +40,7 @@ def command(votes: VotesFile, judge: JudgeSpec, settings: ApiSettings, candidate
             f"{votes}: a vote is on {unknown}, which is not among the candidates; name them with --candidates"
         )
     asked = [
-        Question(rows[item], left, right, shown)
+        JudgeQuestion(rows[item], left, right, shown)
         for item, left, right in pairs
         for shown in ("left_first", "right_first")
     ]

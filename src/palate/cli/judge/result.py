@@ -13,7 +13,7 @@ from palate.cli.console import print_json, print_note, print_result, wants_json
 from palate.errors import EngineError
 
 if TYPE_CHECKING:
-    from palate.feedback.judging import Collected
+    from palate.feedback.judging import JudgedVotes
     from palate.records import Judge
 
 _HANG = 21
@@ -22,7 +22,7 @@ _SHOWN_REASON = 120
 
 
 def print_votes(
-    collected: Collected, judge: Judge, path: Path, *, store: str | None, lines: list[str], numbers: dict[str, Any]
+    collected: JudgedVotes, judge: Judge, path: Path, *, store: str | None, lines: list[str], numbers: dict[str, Any]
 ) -> None:
     """Print the counts, what is missing, and what was used.
 

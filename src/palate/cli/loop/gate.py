@@ -15,7 +15,7 @@ from palate.cli.console import print_done, print_note
 from palate.errors import UsageError
 
 if TYPE_CHECKING:
-    from palate.loop.gate.decision import Check, Verdict
+    from palate.loop.gate.decision import GateCheck, GateVerdict
     from palate.store import Store
 
 EXIT_CODES = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 3}
@@ -171,7 +171,7 @@ def _print_config(digest: str, can_find: dict[str, float]) -> None:
     print_done("\n".join(lines), {"config_hash": digest, "chances": can_find})
 
 
-def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
+def _text(verdict: GateVerdict, facts: dict[str, Any], path: Path) -> str:
     names = ["check", "state", "found", "lower", "upper", "needed"]
     rows = []
     for check in verdict.checks:
@@ -186,7 +186,7 @@ def _text(verdict: Verdict, facts: dict[str, Any], path: Path) -> str:
     return "\n\n".join(wrapped(part, hang=2) for part in [*parts, f"verdict  {path}"])
 
 
-def _cell(check: Check, value: float | None) -> str:
+def _cell(check: GateCheck, value: float | None) -> str:
     if value is None:
         return "–"
     share = check.part == "primary" or check.needed.endswith("%")

@@ -33,7 +33,7 @@ def mix_command(
 
     Example: palate loop mix people=a.jsonl judge=b.jsonl --weight judge=0.5 -o c
     """
-    from palate.loop.sources import SOURCE_KINDS, Source, mix_sources
+    from palate.loop.sources import SOURCE_KINDS, PreferenceSource, mix_sources
 
     form = "NAME=FILE, as people=people.jsonl"
     named = named_values("the source", sources, form, at_first=True)
@@ -44,7 +44,7 @@ def mix_command(
     if unknown is not None:
         raise UsageError(f"--weight {unknown}: is no source here; sources are {', '.join(named)}")
     given = [
-        Source(name, SOURCE_KINDS.get(name, "imported"), Path(path), factors.get(name, 1.0))
+        PreferenceSource(name, SOURCE_KINDS.get(name, "imported"), Path(path), factors.get(name, 1.0))
         for name, path in named.items()
     ]
     done = mix_sources(given, output, seed=seed, kto=kto, exclude=held_out_files(exclude, keep_evaluation))

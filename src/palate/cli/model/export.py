@@ -90,7 +90,7 @@ def command(
         raise UsageError("--dtype is of merged weights; an adapter keeps its own")
 
     from palate.evaluation.accuracy.evaluate import pairs_to_score
-    from palate.evaluation.export.model import ExportOptions, export_model
+    from palate.evaluation.export.model import ModelExportOptions, export_model
     from palate.evaluation.subject import find_run
 
     name = model_path(model, store)
@@ -104,7 +104,7 @@ def command(
             )
         dataset = replace(request, max_dropped=max_dropped) if request.dataset else None
         pairs = pairs_to_score(run, dataset, request.max_samples or _PAIRS, print_progress)
-    options = ExportOptions(
+    options = ModelExportOptions(
         form,
         output,
         dtype=dtype,

@@ -187,12 +187,12 @@ def inventory_command() -> None:
     from palate.serving.recording.erasure import REACHED
     from palate.store.deletion import dependents
     from palate.store.personal import inventory
-    from palate.store.tables import Table
+    from palate.store.tables import Base
 
     deleted = {table.name for table in dependents(REACHED)}
     found = [
         (table, column, kind, table in deleted and kind != "account")
-        for table, columns in inventory(Table.metadata).items()
+        for table, columns in inventory(Base.metadata).items()
         for column, kind in columns.items()
     ]
     names = ("table", "column", "holds", "forgotten")

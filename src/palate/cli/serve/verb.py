@@ -71,7 +71,7 @@ def command(
     check_installed("serve")
     from palate.serving.app import Gateway, check_exposure
     from palate.serving.loading import open_models
-    from palate.serving.settings import ModelFields
+    from palate.serving.settings import ServedModelFields
 
     chosen = {"host": host, "port": port, "names": names, "record": record}
     given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
@@ -85,7 +85,7 @@ def command(
         settings.address.listen().close()  # before a model is loaded or an engine is asked
         if upstream is not None and upstream_model is None:
             asked = {name: {"upstream": upstream, "upstream_model": name} for name in _models_at(upstream)}
-            models = {name: ModelFields.model_validate(fields) for name, fields in asked.items()}
+            models = {name: ServedModelFields.model_validate(fields) for name, fields in asked.items()}
             settings = settings.model_copy(update={"models": models})
         _serve(Gateway(opened, settings, open_models(settings, opened, print_progress)))
 
@@ -113,7 +113,7 @@ def _settings(
     options: dict[str, Any],
     given: dict[str, Any],
 ) -> ServeFields:
-    from palate.config.reader import Entry
+    from palate.config.reader import ConfigEntry
     from palate.serving.settings import read_settings, settings_of
 
     url, name = upstream
@@ -139,7 +139,7 @@ def _settings(
         folder = Path(model)
         name = (folder.resolve() if folder.is_dir() else folder).name  # of `.`, too
         models = {name: {"model": model, **options}}
-    entries = {key: Entry(value, "command line") for key, value in {**given, "models": models}.items()}
+    entries = {key: ConfigEntry(value, "command line") for key, value in {**given, "models": models}.items()}
     return settings_of(entries, "command line")
 
 

@@ -119,7 +119,7 @@ def _capacity(
     """The estimate for the config on the hardware; `given` are rows, tokens of a prompt and of an answer, or None."""
     from palate.capacity.estimate import estimate
     from palate.capacity.hardware import parse_hardware
-    from palate.capacity.job import Job, Row, Workload
+    from palate.capacity.job import Job, RowTokens, Workload
     from palate.capacity.shapes import read_shape
 
     this = None
@@ -136,7 +136,7 @@ def _capacity(
         work = workload_of(config)
     else:
         answers = getattr(config, "num_generations", 2 if config.stage in ("dpo", "rm") else 1)
-        work = Workload(rows, [Row(prompt, (answer,) * answers)], "lengths as given")
+        work = Workload(rows, [RowTokens(prompt, (answer,) * answers)], "lengths as given")
     separate = getattr(config, "ref_model", None)
     reference = read_shape(separate) if separate not in (None, config.model_name_or_path) else None
     named = [term.reward or "" for term in getattr(config, "rewards", ())]

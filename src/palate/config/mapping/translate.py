@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from palate.config.base import truth
 from palate.config.mapping import table
 from palate.config.mapping.former import FORMER_KEYS
-from palate.config.reader import Entry, as_yaml
+from palate.config.reader import ConfigEntry, as_yaml
 
 _SWITCHES = ("bf16", "fp16", "pure_bf16")
 _MIXING = ("mix_strategy", "interleave_probs")
@@ -30,17 +30,17 @@ class Translated:
         agreed: keys with the value that `palate train` always acts on.
     """
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, ConfigEntry] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     idle: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     agreed: set[str] = field(default_factory=set)
 
-    def ignore(self, key: str, entry: Entry, reason: str | None = None) -> None:
+    def ignore(self, key: str, entry: ConfigEntry, reason: str | None = None) -> None:
         """Report that a key has no effect."""
         self.idle[key] = f"{key}: {as_yaml(entry.value)}" + (f" ({reason})" if reason else "")
 
-    def refuse(self, key: str, entry: Entry, problem: str) -> None:
+    def refuse(self, key: str, entry: ConfigEntry, problem: str) -> None:
         """Report an error of a key with its place."""
         self.refused[key] = f"{entry.where}: {problem}"
 
@@ -60,7 +60,7 @@ class Translated:
         return self.notices + ([f"no effect here: {'; '.join(self.idle.values())}"] if self.idle else [])
 
 
-def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translated:
+def translate(entries: Mapping[str, ConfigEntry], *, stage: object = None) -> Translated:
     """Map another trainer's keys to palate's.
 
     Args:
@@ -99,12 +99,12 @@ def translate(entries: Mapping[str, Entry], *, stage: object = None) -> Translat
     chosen = found.entries.get("pref_loss")
     if stage == "kto" and chosen is not None and chosen.value == "kto_pair":
         # LLaMA-Factory's web page writes this, and ignores it.
-        found.entries["pref_loss"] = Entry("kto", chosen.where)
+        found.entries["pref_loss"] = ConfigEntry("kto", chosen.where)
         found.notices.append("pref_loss: kto_pair is read as kto, the loss of stage: kto")
     return found
 
 
-def _no_effect(key: str, entries: Mapping[str, Entry]) -> str | None:
+def _no_effect(key: str, entries: Mapping[str, ConfigEntry]) -> str | None:
     """Why a key has no effect, or None if it may have one."""
     if key in table.NO_EFFECT:
         return table.NO_EFFECT[key]
@@ -117,7 +117,7 @@ def _no_effect(key: str, entries: Mapping[str, Entry]) -> str | None:
     return None
 
 
-def _only(key: str, entry: Entry, found: Translated) -> None:
+def _only(key: str, entry: ConfigEntry, found: Translated) -> None:
     """A key that is supported only with some values."""
     switch = truth(entry.value)
     value = entry.value if switch is None else switch
@@ -129,7 +129,7 @@ def _only(key: str, entry: Entry, found: Translated) -> None:
         found.refuse(key, entry, f"{key}: {as_yaml(entry.value)} is not available; {table.ONLY[key].otherwise}")
 
 
-def _low_rank(switch: str, entries: Mapping[str, Entry], found: Translated) -> None:
+def _low_rank(switch: str, entries: Mapping[str, ConfigEntry], found: Translated) -> None:
     """`use_galore` or `use_apollo` and its settings, as one of transformers' optimisers."""
     if switch not in entries or truth(entries[switch].value) is not True:
         return
@@ -152,12 +152,12 @@ def _low_rank(switch: str, entries: Mapping[str, Entry], found: Translated) -> N
             found.refuse(key, own[key], f"{key}: {as_yaml(value)} is not available; remove it")
     written = ",".join(f"{name}={value}" for name, value in settings.items())
     for key, value in (("optim", optimiser), ("optim_args", written), ("optim_target_modules", target)):
-        found.entries[key] = Entry(value, where)
+        found.entries[key] = ConfigEntry(value, where)
     read = f"optim: {optimiser}, optim_args: {written}, optim_target_modules: {as_yaml(target)}"
     found.notices.append(f"{switch} is read as {read}")
 
 
-def _precision(entries: Mapping[str, Entry], found: Translated) -> None:
+def _precision(entries: Mapping[str, ConfigEntry], found: Translated) -> None:
     """`bf16`, `fp16` and LLaMA-Factory's `pure_bf16`, as `precision`."""
     given = {key: entries[key] for key in _SWITCHES if key in entries and entries[key].value is not None}
     switches = {key: truth(entry.value) for key, entry in given.items()}
@@ -181,13 +181,13 @@ def _precision(entries: Mapping[str, Entry], found: Translated) -> None:
     own = found.entries.get("precision")
     shown = f"{key}: {as_yaml(given[key].value)}"
     if own is None:
-        found.entries["precision"] = Entry(chosen, given[key].where)
+        found.entries["precision"] = ConfigEntry(chosen, given[key].where)
         found.notices.append(f"{shown} is read as precision: {chosen}")
     elif own.value != chosen:
         found.refuse(key, given[key], f"{shown} and precision: {as_yaml(own.value)} disagree; keep precision")
 
 
-def _mixing(entries: Mapping[str, Entry], found: Translated) -> None:
+def _mixing(entries: Mapping[str, ConfigEntry], found: Translated) -> None:
     """LLaMA-Factory's `mix_strategy` and `interleave_probs`, as the weights of `dataset`."""
     given = {key: entries[key] for key in _MIXING if key in entries and entries[key].value is not None}
     dataset = found.entries.get("dataset")
@@ -217,7 +217,7 @@ def _mixing(entries: Mapping[str, Entry], found: Translated) -> None:
         found.refuse("interleave_probs", entry, f"interleave_probs: {problem}")
         return
     mixture = dict(zip(names, weights, strict=True))
-    found.entries["dataset"] = Entry(mixture, dataset.where)
+    found.entries["dataset"] = ConfigEntry(mixture, dataset.where)
     shown = ", ".join(f"{name}: {weight:g}" for name, weight in mixture.items())
     found.notices.append(f"mix_strategy: interleave_under is read as dataset: {{{shown}}}")
 

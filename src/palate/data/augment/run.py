@@ -37,7 +37,7 @@ KINDS = (*BY_RULE, *BY_MODEL)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class AugmentPlan:
     """How many rows of each kind to make.
 
     Attributes:
@@ -60,7 +60,7 @@ class Plan:
     principles: tuple[str, ...] = PRINCIPLES
 
     @classmethod
-    def aimed(cls, gaps: Sequence[str], share: float, **options: Any) -> Plan:
+    def aimed(cls, gaps: Sequence[str], share: float, **options: Any) -> AugmentPlan:
         """A plan that makes rows for the given gaps: accuracy, helpfulness or safety."""
         unknown = next((gap for gap in gaps if gap not in AIMS), None)
         if unknown is not None:
@@ -69,21 +69,21 @@ class Plan:
         return cls({kind: share / len(kinds) for kind in kinds}, **options)
 
 
-def read_plan(path: str | Path) -> Plan:
-    """Read a plan from a YAML file: `kinds: {dropped_end: 0.1}` and any other field of `Plan`.
+def read_plan(path: str | Path) -> AugmentPlan:
+    """Read a plan from a YAML file: `kinds: {dropped_end: 0.1}` and any other field of `AugmentPlan`.
 
     Raises:
         ConfigError: the file cannot be read, or a key or value is wrong.
     """
     content = read_yaml_file(path)
-    known = [field.name for field in fields(Plan)]
+    known = [field.name for field in fields(AugmentPlan)]
     if not isinstance(content, dict) or "kinds" not in content:
         raise ConfigError(f"{path}: must have kinds:, a mapping of kinds to shares or numbers of rows")
     unknown = next((key for key in content if key not in known), None)
     if unknown is not None:
         raise ConfigError(f"{path}: unknown key {unknown!r}; known are {', '.join(known)}")
     try:
-        return TypeAdapter(Plan).validate_python(content)
+        return TypeAdapter(AugmentPlan).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
@@ -126,7 +126,7 @@ class AugmentModels:
 
 
 def augment(
-    dataset: DatasetSpec | DatasetRequest, output: str | Path, plan: Plan, models: AugmentModels | None = None
+    dataset: DatasetSpec | DatasetRequest, output: str | Path, plan: AugmentPlan, models: AugmentModels | None = None
 ) -> Augmentation:
     """Write the rows of a dataset of pairs, then new rows made from them.
 
@@ -168,7 +168,7 @@ class _Run:
     """One augmentation; `not_made` counts failed attempts, and rows over a limit, by kind and reason."""
 
     loaded: LoadedData[PreferencePair]
-    plan: Plan
+    plan: AugmentPlan
     models: AugmentModels
     not_made: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -237,7 +237,7 @@ class _Run:
         raise UsageError("sampled needs a judge or a reward model")
 
 
-def _check(plan: Plan, models: AugmentModels) -> None:
+def _check(plan: AugmentPlan, models: AugmentModels) -> None:
     unknown = next((kind for kind in plan.kinds if kind not in KINDS), None)
     if unknown is not None or not plan.kinds:
         raise UsageError(f"unknown kind of rows {unknown!r}; known are {', '.join(KINDS)}")

@@ -14,7 +14,7 @@ from palate.stats import Interval
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ProblemRow:
     """One row with a problem: its id and a short description."""
 
     id: str
@@ -38,7 +38,7 @@ class Problem:
     title: str
     count: int
     share: float
-    samples: tuple[Sample, ...]
+    samples: tuple[ProblemRow, ...]
     remedy: str
 
 
@@ -211,12 +211,12 @@ class Problems:
     def __init__(self, samples: int) -> None:
         self._samples = samples
         self._counts: Counter[str] = Counter()
-        self._first: dict[str, list[Sample]] = {}
+        self._first: dict[str, list[ProblemRow]] = {}
 
     def add(self, name: str, row_id: str, detail: str = "", count: int = 1) -> None:
         """Adds a row with this problem; `count` if it stands for several rows."""
         self._counts[name] += count
-        self._keep(name, [Sample(row_id, detail)])
+        self._keep(name, [ProblemRow(row_id, detail)])
 
     def add_all(self, later: Problems) -> None:
         """Adds the problems of the rows that follow."""
@@ -232,6 +232,6 @@ class Problems:
             found.append(Problem(name, title, count, count / rows if rows else 0.0, tuple(self._first[name]), remedy))
         return tuple(found)
 
-    def _keep(self, name: str, samples: list[Sample]) -> None:
+    def _keep(self, name: str, samples: list[ProblemRow]) -> None:
         kept = self._first.setdefault(name, [])
         kept += samples[: self._samples - len(kept)]

@@ -65,7 +65,7 @@ class ModelResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ModelComparison:
     """Two models on the items that both scored: the first model of the call, and another one."""
 
     before: str
@@ -80,11 +80,11 @@ def comparisons(
     metrics: Sequence[str],
     *,
     grades: Collection[str] = (),
-) -> list[Comparison]:
+) -> list[ModelComparison]:
     """Each further model against the first."""
     first = measured[0]
     return [
-        Comparison(
+        ModelComparison(
             first.name,
             other.name,
             sum(item in other.scores for item in first.scores),
@@ -131,7 +131,7 @@ class BenchmarkResult:
     precision: str
     categories: Mapping[str, str]
     models: Sequence[ModelResult]
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[ModelComparison]
     metrics: Mapping[str, str] = field(default_factory=dict)
     judge: str | None = None
     notes: Sequence[str] = ()

@@ -25,7 +25,7 @@ from palate.records import PreferencePair
 
 
 @dataclass(frozen=True, slots=True)
-class ExportOptions:
+class ModelExportOptions:
     """What is exported, and where to.
 
     Attributes:
@@ -73,7 +73,7 @@ class Exported:
 
 def export_model(
     name: str,
-    options: ExportOptions,
+    options: ModelExportOptions,
     pairs: list[PreferencePair] | None,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> Exported:
@@ -145,7 +145,7 @@ def _write(
     spec: ModelSpec,
     work: Path,
     pairs: list[PreferencePair] | None,
-    options: ExportOptions,
+    options: ModelExportOptions,
     dtype: str | None,
     cutoff_len: int,
 ) -> ExportCheck | None:
@@ -167,7 +167,7 @@ def _config(name: str) -> dict[str, Any]:
     return {} if run is None else run.config
 
 
-def _notices(name: str, spec: ModelSpec, options: ExportOptions) -> Iterator[str]:
+def _notices(name: str, spec: ModelSpec, options: ModelExportOptions) -> Iterator[str]:
     bits = _config(name).get("quantization_bit")
     if bits and options.form != "adapter":
         yield (

@@ -35,7 +35,7 @@ class MetricComparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ResultComparison:
     """Two results, compared on the items of both.
 
     Attributes:
@@ -67,7 +67,7 @@ class Comparison:
 
 def compare_items(
     first: ItemValues, second: ItemValues, *, adjustment: Adjustment = "holm", seed: int = 0
-) -> Comparison:
+) -> ResultComparison:
     """Compare two results on the items of both, joined by id; every metric with `paired_difference`.
 
     Args:
@@ -105,7 +105,7 @@ def compare_items(
         raise DataError(f"no item has a value of {', '.join(names)} in both results; nothing can be compared")
     adjust = {"holm": holm, "bh": benjamini_hochberg}[adjustment]
     adjusted = adjust([found.p_value for found in compared.values()])
-    return Comparison(
+    return ResultComparison(
         first=first.name,
         second=second.name,
         metrics=[

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from palate.evaluation.logs.items import content_hash
 from palate.feedback.candidates import Candidates
-from palate.feedback.judging import Collected
+from palate.feedback.judging import JudgedVotes
 from palate.feedback.people_votes import PeopleVotes
 from palate.feedback.votes import Vote
 from palate.records import Record, as_turns, prompt_key
@@ -35,7 +35,7 @@ class VerdictRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class WinRateItem:
     """One prompt with the two answers and what was said about them.
 
     Attributes:
@@ -112,7 +112,7 @@ def same_answers(row: Candidates) -> bool:
     return row.completions[0].text.strip() == row.completions[1].text.strip()
 
 
-def judged_items(rows: Sequence[Candidates], collected: Collected) -> list[Item]:
+def judged_items(rows: Sequence[Candidates], collected: JudgedVotes) -> list[WinRateItem]:
     """One item for each row, from a judge's votes in both orders."""
     votes: dict[str, list[Vote]] = {}
     for vote in collected.votes:
@@ -121,16 +121,16 @@ def judged_items(rows: Sequence[Candidates], collected: Collected) -> list[Item]
     return [_judged(row, votes.get(row.id, []), missing.get(row.id)) for row in rows]
 
 
-def _judged(row: Candidates, votes: Sequence[Vote], missing: str | None) -> Item:
+def _judged(row: Candidates, votes: Sequence[Vote], missing: str | None) -> WinRateItem:
     if same_answers(row):
-        return Item(row.id, "same_answer", row=row)
+        return WinRateItem(row.id, "same_answer", row=row)
     if missing is not None:
-        return Item(row.id, "missing", f"no verdict: {missing}", row=row)
+        return WinRateItem(row.id, "missing", f"no verdict: {missing}", row=row)
     unread = next((vote for vote in votes if vote.score is None), None)
     if unread is not None:
-        return Item(row.id, "unparsed", " ".join(unread.reason.split())[:200], row=row)
+        return WinRateItem(row.id, "unparsed", " ".join(unread.reason.split())[:200], row=row)
     probabilities = [vote.probability_left for vote in votes if vote.probability_left is not None]
-    return Item(
+    return WinRateItem(
         row.id,
         "judged",
         next((vote.reason for vote in votes if vote.reason), ""),
@@ -140,7 +140,7 @@ def _judged(row: Candidates, votes: Sequence[Vote], missing: str | None) -> Item
     )
 
 
-def people_items(rows: Sequence[Candidates], people: PeopleVotes) -> list[Item]:
+def people_items(rows: Sequence[Candidates], people: PeopleVotes) -> list[WinRateItem]:
     """One item for each row, from people's votes; “both bad” is a tie. A row without a vote is missing."""
     by_question = people.by_question()
     items = []
@@ -148,11 +148,11 @@ def people_items(rows: Sequence[Candidates], people: PeopleVotes) -> list[Item]:
         votes = by_question.get((row.id, 0, 1), [])
         if votes:
             reason = next((vote.reason for vote in votes if vote.reason), "")
-            items.append(Item(row.id, "judged", reason, _verdict_rows(votes), row=row))
+            items.append(WinRateItem(row.id, "judged", reason, _verdict_rows(votes), row=row))
         elif same_answers(row):
-            items.append(Item(row.id, "same_answer", row=row))
+            items.append(WinRateItem(row.id, "same_answer", row=row))
         else:
-            items.append(Item(row.id, "missing", "no vote of people", row=row))
+            items.append(WinRateItem(row.id, "missing", "no vote of people", row=row))
     return items
 
 
@@ -174,15 +174,15 @@ def _verdict_rows(votes: Iterable[Vote]) -> tuple[VerdictRow, ...]:
 
 
 def in_order_of(
-    ids: Sequence[str], items: Iterable[Item], missing: Mapping[str, str], categories: Mapping[str, str]
-) -> list[Item]:
+    ids: Sequence[str], items: Iterable[WinRateItem], missing: Mapping[str, str], categories: Mapping[str, str]
+) -> list[WinRateItem]:
     """All items in the order of the prompts, those without answers included, with their categories."""
     by_id = {item.id: item for item in items}
-    found = [by_id.get(one) or Item(one, "missing", missing.get(one, "no answer")) for one in ids]
+    found = [by_id.get(one) or WinRateItem(one, "missing", missing.get(one, "no answer")) for one in ids]
     return [replace(item, category=categories.get(item.id, "")) for item in found]
 
 
-def with_groups(items: Sequence[Item], groups: Mapping[str, str] | None) -> list[Item]:
+def with_groups(items: Sequence[WinRateItem], groups: Mapping[str, str] | None) -> list[WinRateItem]:
     """The items with their clusters: of `groups` by id; without it, items with the same prompt are a cluster."""
     if groups is not None:
         return [replace(item, group=groups.get(item.id, item.id)) for item in items]
@@ -193,7 +193,7 @@ def with_groups(items: Sequence[Item], groups: Mapping[str, str] | None) -> list
     ]
 
 
-def clusters_of(items: Sequence[Item]) -> list[Hashable] | None:
+def clusters_of(items: Sequence[WinRateItem]) -> list[Hashable] | None:
     """The cluster of each item; None if every item is its own."""
     names: list[Hashable] = [item.group or item.id for item in items]
     return names if len(set(names)) < len(names) else None
@@ -218,7 +218,7 @@ class Group:
     rate: Interval | None
 
 
-def by_category(items: Sequence[Item]) -> list[Group]:
+def by_category(items: Sequence[WinRateItem]) -> list[Group]:
     """A group for each category, in the order of first appearance; none if no item has one."""
     names = list(dict.fromkeys(item.category for item in items))
     if names in ([], [""]):
@@ -226,9 +226,9 @@ def by_category(items: Sequence[Item]) -> list[Group]:
     return [_group(name or "(none)", [item for item in items if item.category == name]) for name in names]
 
 
-def by_length(items: Sequence[Item]) -> list[Group]:
+def by_length(items: Sequence[WinRateItem]) -> list[Group]:
     """A group for each range of the ratio of lengths that has an item; items without answers are in none."""
-    named: dict[str, list[Item]] = {name: [] for _, name in _RATIOS}
+    named: dict[str, list[WinRateItem]] = {name: [] for _, name in _RATIOS}
     for item in items:
         if item.row is not None:
             a, b = item.lengths
@@ -237,7 +237,7 @@ def by_length(items: Sequence[Item]) -> list[Group]:
     return [_group(name, found) for name, found in named.items() if found]
 
 
-def _group(name: str, items: Sequence[Item]) -> Group:
+def _group(name: str, items: Sequence[WinRateItem]) -> Group:
     kept = [item for item in items if item.scored]
     scores = [score for item in kept if (score := item.score) is not None]
     rate = rate_interval(scores, clusters=clusters_of(kept)) if scores else None

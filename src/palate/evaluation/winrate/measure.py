@@ -12,7 +12,7 @@ import numpy as np
 
 from palate import stats
 from palate.errors import DataError
-from palate.evaluation.winrate.items import Group, Item, by_category, by_length, clusters_of
+from palate.evaluation.winrate.items import Group, WinRateItem, by_category, by_length, clusters_of
 
 Band: TypeAlias = Literal["below_50", "50_to_60", "60_to_80", "above_80"]
 BANDS: Mapping[Band, tuple[str, str]] = {
@@ -108,7 +108,9 @@ class Figures:
     people: PeopleCorrection | None
 
 
-def measure(items: Sequence[Item], *, with_style: bool = False, labels: Mapping[str, float] | None = None) -> Figures:
+def measure(
+    items: Sequence[WinRateItem], *, with_style: bool = False, labels: Mapping[str, float] | None = None
+) -> Figures:
     """Compute the figures.
 
     Args:
@@ -147,11 +149,11 @@ def measure(items: Sequence[Item], *, with_style: bool = False, labels: Mapping[
     )
 
 
-def _in_both_orders(items: Sequence[Item]) -> bool:
+def _in_both_orders(items: Sequence[WinRateItem]) -> bool:
     return all({verdict.order for verdict in item.verdicts} == {1, -1} for item in items if item.status == "judged")
 
 
-def _raw(items: Sequence[Item]) -> stats.WinRate:
+def _raw(items: Sequence[WinRateItem]) -> stats.WinRate:
     """The raw rate; unparsed items are counted, missing ones are no part of it."""
     asked = [item for item in items if item.scored or item.status == "unparsed"]
     groups = clusters_of(asked)
@@ -162,7 +164,7 @@ def _raw(items: Sequence[Item]) -> stats.WinRate:
     return stats.win_rate(scores, clusters=groups)
 
 
-def _controlled(kept: Sequence[Item], *, with_style: bool) -> stats.LengthControl:
+def _controlled(kept: Sequence[WinRateItem], *, with_style: bool) -> stats.LengthControl:
     rows = []
     for item in kept:
         a, b = item.lengths
@@ -174,12 +176,12 @@ def _controlled(kept: Sequence[Item], *, with_style: bool) -> stats.LengthContro
     return stats.length_controlled(shares, orders, lengths, clusters, style=list(zip(*styles)))
 
 
-def _position(judged: Sequence[Item]) -> stats.PositionReport:
+def _position(judged: Sequence[WinRateItem]) -> stats.PositionReport:
     first, second = [item.shown(1) for item in judged], [item.shown(-1) for item in judged]
     return stats.position_report(first, second, clusters=clusters_of(judged))
 
 
-def _slots(judged: Sequence[Item]) -> SlotReport:
+def _slots(judged: Sequence[WinRateItem]) -> SlotReport:
     of_first = [row.share if row.order == 1 else 1 - row.share for item in judged for row in item.verdicts]
     first, second = sum(share > 0.5 for share in of_first), sum(share < 0.5 for share in of_first)
     return SlotReport(first, second, sum(of_first) / len(of_first), stats.binomial_exact(first, first + second))
@@ -198,14 +200,14 @@ def _power(scores: np.ndarray[tuple[int], np.dtype[np.float64]], error: float) -
     )
 
 
-def _mean_lengths(items: Sequence[Item]) -> tuple[float, float]:
+def _mean_lengths(items: Sequence[WinRateItem]) -> tuple[float, float]:
     lengths = [item.lengths for item in items if item.row is not None]
     if not lengths:
         return 0.0, 0.0
     return sum(a for a, _ in lengths) / len(lengths), sum(b for _, b in lengths) / len(lengths)
 
 
-def _corrected(kept: Sequence[Item], labels: Mapping[str, float]) -> PeopleCorrection:
+def _corrected(kept: Sequence[WinRateItem], labels: Mapping[str, float]) -> PeopleCorrection:
     labelled = [item for item in kept if item.id in labels]
     others = [item for item in kept if item.id not in labels]
     y, f, rest = (

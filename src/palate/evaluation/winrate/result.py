@@ -8,7 +8,7 @@ from typing import Any
 
 from palate.artifacts import plain
 from palate.charts.text import amount
-from palate.evaluation.winrate.items import Item
+from palate.evaluation.winrate.items import WinRateItem
 from palate.evaluation.winrate.leaks import Leaks
 from palate.evaluation.winrate.measure import BANDS, Band, Figures
 from palate.feedback.calibration.card import JudgeIdentity
@@ -62,7 +62,7 @@ class Result:
     judge: str
     judge_kind: str
     decoding: Decoding | None
-    items: Sequence[Item]
+    items: Sequence[WinRateItem]
     figures: Figures
     leaks: Sequence[Leaks]
     without_leaks: Interval | None
@@ -71,11 +71,11 @@ class Result:
     prompts_hash: str = ""
 
     @property
-    def missing(self) -> list[Item]:
+    def missing(self) -> list[WinRateItem]:
         return [item for item in self.items if item.status == "missing"]
 
     @property
-    def unparsed(self) -> list[Item]:
+    def unparsed(self) -> list[WinRateItem]:
         return [item for item in self.items if item.status == "unparsed"]
 
     @property
@@ -83,7 +83,7 @@ class Result:
         """The band of the raw win rate."""
         return None if self.figures.win_rate.rate is None else band_of(self.figures.win_rate.rate.estimate)
 
-    def regressions(self) -> list[Item]:
+    def regressions(self) -> list[WinRateItem]:
         """The items that A lost most clearly: lowest score, then lowest probability, then order of the prompts."""
         lost = [item for item in self.items if item.score is not None and item.score < 0.5]
         lost.sort(key=lambda item: (item.score, 0.5 if item.probability is None else item.probability))
@@ -131,7 +131,7 @@ def band_of(rate: float) -> Band:
     return "50_to_60" if rate < 0.6 else "60_to_80" if rate <= 0.8 else "above_80"
 
 
-def _regression(item: Item) -> dict[str, Any]:
+def _regression(item: WinRateItem) -> dict[str, Any]:
     row = item.row
     assert row is not None  # an item with a score has its answers
     return {

@@ -11,7 +11,7 @@ from palate.errors import DataError, UsageError
 from palate.evaluation.subject import check_models, model_spec
 from palate.evaluation.winrate.folder import WinRateFolder, pair_answers
 from palate.evaluation.winrate.items import (
-    Item,
+    WinRateItem,
     in_order_of,
     judged_items,
     people_items,
@@ -43,7 +43,7 @@ NAMES = ("a", "b")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class WinRatePlan:
     """What to measure.
 
     Attributes:
@@ -70,7 +70,7 @@ class Plan:
         return self.a, self.b
 
 
-def check_plan(plan: Plan) -> None:
+def check_plan(plan: WinRatePlan) -> None:
     """Check that the plan is a win rate before anything is loaded.
 
     Raises:
@@ -89,7 +89,7 @@ def check_plan(plan: Plan) -> None:
             raise UsageError(f"{option} {name}: no prompt has this column; they have {columns or 'none'}")
 
 
-def check_sides(plan: Plan) -> None:
+def check_sides(plan: WinRatePlan) -> None:
     """Check each side before the first one answers, which may take hours.
 
     Raises:
@@ -106,7 +106,9 @@ def check_sides(plan: Plan) -> None:
             check_models([model_spec(side.model, template=plan.template)])
 
 
-def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, on_progress: Callable[[str], None]) -> None:
+def answer_all(
+    plan: WinRatePlan, folders: Mapping[float, WinRateFolder], *, on_progress: Callable[[str], None]
+) -> None:
     """Answer the prompts with both sides and write the pairs of answers, at each temperature.
 
     One model is loaded at a time, once for all temperatures. Answers that there are already are kept.
@@ -126,7 +128,7 @@ def answer_all(plan: Plan, folders: Mapping[float, WinRateFolder], *, on_progres
 
 
 def _answer_side(
-    plan: Plan,
+    plan: WinRatePlan,
     side: Side,
     name: str,
     folders: Mapping[float, WinRateFolder],
@@ -155,14 +157,14 @@ def _answer_side(
     return identity
 
 
-def find_leaks(plan: Plan) -> list[Leaks]:
+def find_leaks(plan: WinRatePlan) -> list[Leaks]:
     """Prompts in the training data of each side that is a run."""
     index = PromptIndex(plan.prompts)
     return [leaks_of(side, index) for side in plan.sides]
 
 
 def measure_answers(
-    plan: Plan,
+    plan: WinRatePlan,
     folder: WinRateFolder,
     judge: Judge | None,
     *,
@@ -206,7 +208,7 @@ def measure_answers(
     )
 
 
-def _answers(plan: Plan, folder: WinRateFolder) -> list[SideAnswers]:
+def _answers(plan: WinRatePlan, folder: WinRateFolder) -> list[SideAnswers]:
     """The answers of A and B: recorded, or those that were generated into the folder."""
     return [
         recorded_answers(side.name if side.recorded else folder.answers(name), plan.prompts)
@@ -232,7 +234,7 @@ def _facts(side: Side, answers: SideAnswers) -> SideFacts:
     )
 
 
-def _without(items: Sequence[Item], leaks: Sequence[Leaks]) -> Interval | None:
+def _without(items: Sequence[WinRateItem], leaks: Sequence[Leaks]) -> Interval | None:
     """The win rate over the items that are in no training data; None without leaks, or if no item is left."""
     leaked = {where for one in leaks for where in one.found}
     kept = [item for item in items if item.id not in leaked]

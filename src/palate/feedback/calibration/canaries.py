@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 from palate.errors import DataError, FunctionError, ModelError
 from palate.feedback.calibration.verdicts import Judged, ask
 from palate.feedback.candidates import Candidates
-from palate.feedback.judging import Question
+from palate.feedback.judging import JudgeQuestion
 from palate.records import Answer, Judge
 
 Kind: TypeAlias = Literal["empty", "copied_prompt", "injected", "padded", "wrong"]
@@ -33,7 +33,7 @@ _PADDING = (
 
 
 @dataclass(frozen=True, slots=True)
-class Canary:
+class CanaryPair:
     """A good answer, as the left one, against an answer that must lose.
 
     Attributes:
@@ -68,7 +68,7 @@ class CanaryResult:
     reason: str = ""
 
 
-def build_canaries(good: Sequence[tuple[Candidates, int]], most: int) -> dict[Kind, list[Canary]]:
+def build_canaries(good: Sequence[tuple[Candidates, int]], most: int) -> dict[Kind, list[CanaryPair]]:
     """The canaries of each kind.
 
     Args:
@@ -79,7 +79,7 @@ def build_canaries(good: Sequence[tuple[Candidates, int]], most: int) -> dict[Ki
         if row.completions[index].text.strip():
             by_row.setdefault(row.id, (row, row.completions[index]))
     usable = list(by_row.values())[:most]
-    built: dict[Kind, list[Canary]] = {kind: [] for kind in get_args(Kind)}
+    built: dict[Kind, list[CanaryPair]] = {kind: [] for kind in get_args(Kind)}
     for number, (row, answer) in enumerate(usable):
         kept = replace(row, completions=(answer,), origins=())
         copied = row.prompt[-1].text if row.prompt else ""
@@ -92,10 +92,10 @@ def build_canaries(good: Sequence[tuple[Candidates, int]], most: int) -> dict[Ki
         }
         for kind, text in texts.items():
             if text is not None and text.strip() != answer.text.strip():
-                built[kind].append(Canary(kept, (text, text)))
+                built[kind].append(CanaryPair(kept, (text, text)))
         if (wrong := texts["wrong"]) is not None:
             first, second = (f"{wrong.rstrip()}\n\n{_INJECTION.format(slot=slot)}" for slot in ("A", "B"))
-            built["injected"].append(Canary(kept, (first, second)))
+            built["injected"].append(CanaryPair(kept, (first, second)))
     return built
 
 
@@ -108,12 +108,12 @@ def _other_answer(usable: Sequence[tuple[Candidates, Answer]], number: int) -> s
     return None
 
 
-def ask_canaries(judge: Judge, built: Mapping[Kind, Sequence[Canary]]) -> list[CanaryResult]:
+def ask_canaries(judge: Judge, built: Mapping[Kind, Sequence[CanaryPair]]) -> list[CanaryResult]:
     """Ask about all canaries, in both orders; a kind that the judge refuses to score is reported with its reason."""
     return [_ask_kind(judge, kind, canaries) for kind, canaries in built.items()]
 
 
-def _ask_kind(judge: Judge, kind: Kind, canaries: Sequence[Canary]) -> CanaryResult:
+def _ask_kind(judge: Judge, kind: Kind, canaries: Sequence[CanaryPair]) -> CanaryResult:
     if not canaries:
         reason = "two prompts with a preferred answer are needed" if kind in ("wrong", "injected") else "no row has one"
         return CanaryResult(kind, 0, 0, 0, 0, (), reason)
@@ -133,13 +133,13 @@ def _ask_kind(judge: Judge, kind: Kind, canaries: Sequence[Canary]) -> CanaryRes
     )
 
 
-def _questions(canary: Canary) -> tuple[Question, Question]:
+def _questions(canary: CanaryPair) -> tuple[JudgeQuestion, JudgeQuestion]:
     """The good answer shown first, then the canary shown first."""
     first, second = canary.bad
     rows = [
         replace(canary.row, completions=(*canary.row.completions, Answer(text, "stop"))) for text in (second, first)
     ]
-    return Question(rows[0], 0, 1, "left_first"), Question(rows[1], 0, 1, "right_first")
+    return JudgeQuestion(rows[0], 0, 1, "left_first"), JudgeQuestion(rows[1], 0, 1, "right_first")
 
 
 def _bad_share(judged: Judged) -> float:

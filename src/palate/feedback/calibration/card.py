@@ -25,7 +25,7 @@ from palate.feedback.judges.scores import ScoreJudge
 from palate.records import Judge
 from palate.stats import PositionReport
 from palate.store import open_store
-from palate.store.tables import JudgeCard as JudgeCardRow
+from palate.store.tables import StoredJudgeCard
 
 SCHEMA = 1
 """Version of the file's fields."""
@@ -168,18 +168,18 @@ def save_card(session: Session, card: JudgeCard) -> None:
     """Add the card to the store; the same card is kept once."""
     content = card.to_json()
     digest = json_hash(content)
-    known = session.scalar(select(JudgeCardRow.id).where(JudgeCardRow.content_hash == digest))
+    known = session.scalar(select(StoredJudgeCard.id).where(StoredJudgeCard.content_hash == digest))
     if known is None:
         at = datetime.fromisoformat(card.when).astimezone(UTC)
-        session.add(JudgeCardRow(judge=card.judge.name, content_hash=digest, card=content, at=at))
+        session.add(StoredJudgeCard(judge=card.judge.name, content_hash=digest, card=content, at=at))
 
 
 def newest_card(session: Session, judge: JudgeIdentity) -> JudgeCard | None:
     """The newest card of exactly this judge; None if it was never measured."""
     rows = session.scalars(
-        select(JudgeCardRow)
-        .where(JudgeCardRow.judge == judge.name)
-        .order_by(JudgeCardRow.at.desc(), JudgeCardRow.id.desc())
+        select(StoredJudgeCard)
+        .where(StoredJudgeCard.judge == judge.name)
+        .order_by(StoredJudgeCard.at.desc(), StoredJudgeCard.id.desc())
     )
     cards = (card_from_json(row.card, f"judge card {row.id}") for row in rows)
     return next((card for card in cards if card.judge == judge), None)

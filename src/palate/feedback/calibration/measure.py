@@ -23,7 +23,7 @@ from palate.feedback.calibration.reasons import contradictions
 from palate.feedback.calibration.verdicts import Judged, UncachedJudge, ask, scores, select
 from palate.feedback.candidates import Candidates
 from palate.feedback.judges.api import ApiJudge
-from palate.feedback.judging import Question, questions
+from palate.feedback.judging import JudgeQuestion, questions
 from palate.feedback.people_votes import PeopleVotes, people_votes
 from palate.feedback.votes import Outcome, QuestionKey, Vote
 from palate.records import LEFT_SHARE, Judge
@@ -175,7 +175,7 @@ def _check(found: PeopleVotes, candidates: Sequence[Candidates]) -> None:
             )
 
 
-def _keys(asked: Sequence[Question]) -> list[QuestionKey]:
+def _keys(asked: Sequence[JudgeQuestion]) -> list[QuestionKey]:
     return [question.key for question in asked[::2]]
 
 
@@ -186,7 +186,7 @@ def _labels(outcomes: Mapping[QuestionKey, Outcome | None]) -> dict[QuestionKey,
 
 
 def _preferred(
-    asked: Sequence[Question], outcomes: Mapping[QuestionKey, Outcome | None]
+    asked: Sequence[JudgeQuestion], outcomes: Mapping[QuestionKey, Outcome | None]
 ) -> list[tuple[Candidates, int]]:
     """The rows with the answer that people prefer, where they do."""
     found = []
@@ -197,7 +197,7 @@ def _preferred(
     return found
 
 
-def _ask_again(judge: Judge, judged: Sequence[Judged], asked: Sequence[Question], extent: Extent) -> Share:
+def _ask_again(judge: Judge, judged: Sequence[Judged], asked: Sequence[JudgeQuestion], extent: Extent) -> Share:
     chosen = select(asked, set(_keys(asked)), extent.repeats, extent.seed)
     keys = _keys(chosen)
     once = {one.key: one for one in judged}

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from palate.feedback.agreement import judge_agreement
 from palate.feedback.calibration.verdicts import ask, scores
-from palate.feedback.judging import Question
+from palate.feedback.judging import JudgeQuestion
 from palate.feedback.people_votes import PeopleVotes
 from palate.records import Judge
 from palate.stats import Agreement
@@ -52,7 +52,7 @@ class PromptSpread:
     reason: str = ""
 
 
-def prompt_spread(judge: Judge, asked: Sequence[Question], found: PeopleVotes) -> PromptSpread:
+def prompt_spread(judge: Judge, asked: Sequence[JudgeQuestion], found: PeopleVotes) -> PromptSpread:
     """Ask about the questions with every prompt of the judge."""
     if not isinstance(judge, PromptedJudge):
         return PromptSpread((), None, "the judge has no prompt")

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 from palate.data.mix import drawn_key
 from palate.feedback.candidates import SAME_MODEL, Candidates
 from palate.feedback.judges.scores import ScoreJudge
-from palate.feedback.judging import Question, compared
+from palate.feedback.judging import JudgeQuestion, compared
 from palate.feedback.votes import QuestionKey
 from palate.progress import progress
 from palate.records import LEFT_SHARE, EachJudge, Judge, Verdict
@@ -34,7 +34,7 @@ class Judged:
         verdicts: with the left answer first, then with the right one first; in a verdict `left` is the one shown first.
     """
 
-    question: Question
+    question: JudgeQuestion
     verdicts: tuple[Verdict, Verdict]
 
     @property
@@ -64,7 +64,7 @@ class Judged:
         return sum(verdict.missing for verdict in self.verdicts)
 
 
-def ask(judge: Judge, asked: Sequence[Question], title: str = "questions judged") -> list[Judged]:
+def ask(judge: Judge, asked: Sequence[JudgeQuestion], title: str = "questions judged") -> list[Judged]:
     """Ask about each question in both orders.
 
     Args:
@@ -91,7 +91,9 @@ def ask(judge: Judge, asked: Sequence[Question], title: str = "questions judged"
     ]
 
 
-def select(asked: Sequence[Question], keys: Collection[QuestionKey], most: int | None, seed: int) -> list[Question]:
+def select(
+    asked: Sequence[JudgeQuestion], keys: Collection[QuestionKey], most: int | None, seed: int
+) -> list[JudgeQuestion]:
     """Both orders of the questions among `keys`, at most `most` of them, drawn by seed and question."""
     pairs = [(first, second) for first, second in zip(asked[::2], asked[1::2], strict=True) if first.key in keys]
     if most is not None and len(pairs) > most:

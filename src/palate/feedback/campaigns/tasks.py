@@ -21,7 +21,7 @@ from palate.feedback.judging import different_pairs
 from palate.feedback.queue.slots import lock_campaign, update_open, update_slots
 from palate.feedback.queue.stored_votes import PairKey, judge_scores, people_votes
 from palate.feedback.votes import Outcome, QuestionKey, Vote, valid_votes
-from palate.store.tables import Campaign, Item, Lease, Participant, Response, Task
+from palate.store.tables import Campaign, CampaignItem, Lease, Participant, Response, Task
 
 _MARGIN_COLUMNS = ("margin", "policy_margin")
 _ROWS_AT_ONCE = 1_000
@@ -185,10 +185,10 @@ def _planned(
 def _items(session: Session, campaign: Campaign) -> Iterator[tuple[Any, list[str]]]:
     """Each item (id, name, columns) with the texts of its answers."""
     rows = session.execute(
-        select(Item.id, Item.name, Item.columns, Response.text)
-        .join(Response, Response.item_id == Item.id)
-        .where(Item.campaign_id == campaign.id)
-        .order_by(Item.id, Response.number),
+        select(CampaignItem.id, CampaignItem.name, CampaignItem.columns, Response.text)
+        .join(Response, Response.item_id == CampaignItem.id)
+        .where(CampaignItem.campaign_id == campaign.id)
+        .order_by(CampaignItem.id, Response.number),
         execution_options={"yield_per": _ROWS_AT_ONCE},
     )
     for _, group in groupby(rows, key=attrgetter("id")):

@@ -19,7 +19,7 @@ from palate.feedback.export.vote_filter import is_person
 from palate.feedback.transfer import candidates_in, votes_in
 from palate.feedback.votes import Vote, read_votes
 from palate.store import Store
-from palate.store.tables import Campaign, CampaignVersion, JudgeCard, Judgement, Task
+from palate.store.tables import Campaign, CampaignVersion, Judgement, StoredJudgeCard, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,9 @@ def _judges(session: Session, votes: tuple[Vote, ...]) -> dict[str, JudgeOrigin]
     """What the store has about the judges of these votes: the prompt of their requests, and their newest card."""
     found = {}
     for name in dict.fromkeys(vote.who for vote in votes if not is_person(vote)):
-        card = session.scalars(select(JudgeCard).where(JudgeCard.judge == name).order_by(JudgeCard.id.desc())).first()
+        card = session.scalars(
+            select(StoredJudgeCard).where(StoredJudgeCard.judge == name).order_by(StoredJudgeCard.id.desc())
+        ).first()
         asked = session.scalars(select(Judgement).where(Judgement.judge == name).limit(1)).first()
         prompt = {} if asked is None else asked.request.get("prompt") or {}
         # Without the store's requests the name still has the prompt and a hash: openai:MODEL/criteria-1a2b3c4d.

@@ -14,11 +14,11 @@ from palate.feedback.judges.cache import Judgements
 from palate.feedback.judges.chat import ChatClient, ChatReply
 from palate.feedback.judges.interview import Interview, JudgeRequest, sha256
 from palate.feedback.judges.preparation import Preparation, PreparationKind, read_preparation, reply_text
-from palate.feedback.judges.probe import Endpoint, endpoint_identity, probe_endpoint
+from palate.feedback.judges.probe import ProbedEndpoint, endpoint_identity, probe_endpoint
 from palate.feedback.judges.prompt import BUILT_IN, load_prompt
 from palate.feedback.judges.render import clean, conversation_text
 from palate.feedback.judges.settings import ApiSettings
-from palate.feedback.judges.usage import Meter
+from palate.feedback.judges.usage import UsageMeter
 from palate.models.generation.endpoints.endpoint import identifying_facts
 from palate.models.generation.endpoints.engine import Engine
 from palate.records import Columns, EachJudge, Messages, Verdict
@@ -54,13 +54,13 @@ class ApiJudge(EachJudge):
         settings: ApiSettings | None = None,
         *,
         base_url: str | None = None,
-        meter: Meter | None = None,
+        meter: UsageMeter | None = None,
     ) -> None:
         settings = settings or ApiSettings()
         self.prompt = load_prompt(settings.prompt)
         settings.check(self.prompt)
         self.name = f"openai:{model}/{self.prompt.name}-{settings.hash(self.prompt)}"
-        self.meter = meter or Meter(settings.prices, settings.limits)
+        self.meter = meter or UsageMeter(settings.prices, settings.limits)
         self.cached = 0
         self._repetitions = 0
         self._settings = settings
@@ -73,7 +73,7 @@ class ApiJudge(EachJudge):
             in_flight=settings.in_flight,
         )
         self._client = ChatClient(engine, in_flight=engine.most_in_flight, meter=self.meter, announce=settings.announce)
-        self._endpoint: Endpoint | None = None
+        self._endpoint: ProbedEndpoint | None = None
 
     def compare(
         self, prompts: Sequence[Messages], left: Sequence[str], right: Sequence[str], columns: Columns | None = None
@@ -158,7 +158,7 @@ class ApiJudge(EachJudge):
         """As `Engine.check_model`: before long work whose results the judge is to compare."""
         self._client.engine.check_model()
 
-    def endpoint(self) -> Endpoint:
+    def endpoint(self) -> ProbedEndpoint:
         """What the endpoint is and can do, from the store or by asking it.
 
         Raises:

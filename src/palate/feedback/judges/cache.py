@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from palate.feedback.judges.chat import ChatReply
-from palate.feedback.judges.probe import Endpoint
+from palate.feedback.judges.probe import ProbedEndpoint
 from palate.store import Store, open_store
 from palate.store.tables import EndpointRow, Judgement
 
@@ -76,14 +76,14 @@ class Judgements:
             at=datetime.now(UTC),
         )
 
-    def endpoint(self, identity: str, base_url: str) -> Endpoint | None:
+    def endpoint(self, identity: str, base_url: str) -> ProbedEndpoint | None:
         """What is known of an endpoint from a probe of the last `PROBE_DAYS` days."""
         row = self.store.read(lambda session: session.get(EndpointRow, (identity, base_url)))
         if row is None or datetime.now(UTC) - row.at > timedelta(days=PROBE_DAYS):
             return None
-        return Endpoint.from_json(row.endpoint)
+        return ProbedEndpoint.from_json(row.endpoint)
 
-    def add_endpoint(self, endpoint: Endpoint) -> None:
+    def add_endpoint(self, endpoint: ProbedEndpoint) -> None:
         """Store the result of a probe, in place of an older one."""
         self._insert(
             EndpointRow,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from palate.errors import EngineError, EngineRefused
-from palate.feedback.judges.usage import Estimate, Meter
+from palate.feedback.judges.usage import Estimate, UsageMeter
 from palate.models.generation.endpoints.completion import TokenChoice
 from palate.models.generation.endpoints.engine import Engine
 from palate.records import Messages, as_turns
@@ -117,11 +117,11 @@ class ChatClient:
         engine: Engine,
         *,
         in_flight: int = 8,
-        meter: Meter | None = None,
+        meter: UsageMeter | None = None,
         announce: Callable[[Estimate], None] | None = None,
     ) -> None:
         self.engine = engine
-        self.meter = meter or Meter()
+        self.meter = meter or UsageMeter()
         self._in_flight = in_flight
         self._announce = announce
 

@@ -11,7 +11,7 @@ from palate.artifacts import json_hash
 from palate.feedback.judges.chat import ChatReply, ChatRequest
 from palate.feedback.judges.logprobs import TOP, verdict_of_tokens
 from palate.feedback.judges.preparation import PREPARATION_TOKENS, PreparationKind, preparation_text, reply_text
-from palate.feedback.judges.probe import Endpoint
+from palate.feedback.judges.probe import ProbedEndpoint
 from palate.feedback.judges.prompt import JudgePrompt
 from palate.feedback.judges.render import RULE, block, clean, criteria_text, nonce_of
 from palate.feedback.judges.replies import Mode, instruction, read_verdict, response_format
@@ -48,7 +48,7 @@ class Interview:
 
     prompt: JudgePrompt
     settings: ApiSettings
-    endpoint: Endpoint
+    endpoint: ProbedEndpoint
 
     @property
     def mode(self) -> Mode:

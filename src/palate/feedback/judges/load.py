@@ -9,7 +9,7 @@ from palate.data.scores import WinShare, rule_score
 from palate.errors import ConfigError
 from palate.feedback.judges.scores import ScoreJudge
 from palate.feedback.judges.settings import ApiSettings
-from palate.feedback.judges.usage import Meter
+from palate.feedback.judges.usage import UsageMeter
 from palate.plugins import load_plugin
 from palate.records import Judge, RewardFunction
 
@@ -42,7 +42,7 @@ def load_judge(spec: str, *, key: str = "--judge", settings: ApiSettings | None 
         EngineError: the URL is not one.
     """
     settings = settings or ApiSettings()
-    return _load(spec, key, settings, Meter(settings.prices, settings.limits))
+    return _load(spec, key, settings, UsageMeter(settings.prices, settings.limits))
 
 
 def members_of(spec: str) -> list[str]:
@@ -62,7 +62,7 @@ def judge_reward(spec: str) -> RewardFunction:
     return WinShare(load_judge(spec, key="rewards"))
 
 
-def _load(spec: str, key: str, settings: ApiSettings, meter: Meter) -> Judge:
+def _load(spec: str, key: str, settings: ApiSettings, meter: UsageMeter) -> Judge:
     if spec.startswith(JURY):
         from palate.feedback.judges.jury import Jury  # with the store, which rules do not need
 

@@ -40,7 +40,7 @@ _SCHEMA = {
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ProbedEndpoint:
     """An endpoint's model and abilities.
 
     Attributes:
@@ -80,7 +80,7 @@ class Endpoint:
         return endpoint_identity(self.base_url, self.model, self.facts)
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Endpoint:
+    def from_json(cls, row: Mapping[str, Any]) -> ProbedEndpoint:
         known = {entry.name for entry in fields(cls)}
         return cls(**{name: value for name, value in row.items() if name in known})
 
@@ -93,7 +93,7 @@ def endpoint_identity(base_url: str, model: str, facts: Mapping[str, Any]) -> st
 
 def probe_endpoint(
     engine: Engine, facts: Mapping[str, Any], *, sent: Callable[[Completion | None], None] = lambda _: None
-) -> Endpoint:
+) -> ProbedEndpoint:
     """Ask the endpoint what it can do, in about seven short requests.
 
     Args:
@@ -115,7 +115,7 @@ def probe_endpoint(
     seeded = probe.reply(_LETTER, seed=1)
     thinks = _thinks(first)
     json_replies = [reply for reply in (schema, as_json) if reply is not None]
-    return Endpoint(
+    return ProbedEndpoint(
         engine.base_url,
         engine.name,
         facts,

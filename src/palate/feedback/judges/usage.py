@@ -63,7 +63,7 @@ class Estimate:
         )
 
 
-class Meter:
+class UsageMeter:
     """Counts what is used, and says when a limit is reached. Several clients may share one.
 
     Attributes:

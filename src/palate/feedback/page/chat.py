@@ -120,12 +120,12 @@ class Chat:
                 "raise the temperature or name another model"
             )
         self._free = threading.BoundedSemaphore(_MOST_ANSWERS // 2)
-        self._running: weakref.WeakSet[Exchange] = weakref.WeakSet()
-        self._of_person: weakref.WeakValueDictionary[int, Exchange] = weakref.WeakValueDictionary()
+        self._running: weakref.WeakSet[TwoAnswers] = weakref.WeakSet()
+        self._of_person: weakref.WeakValueDictionary[int, TwoAnswers] = weakref.WeakValueDictionary()
 
     def ask(
         self, prompt: Messages, key: str, on_event: Callable[[ChatEvent], None], *, person: int | None = None
-    ) -> Exchange:
+    ) -> TwoAnswers:
         """Start both answers; `on_event` is called from their threads. A person has one exchange at a time.
 
         Args:
@@ -138,7 +138,7 @@ class Chat:
         """
         if not self._free.acquire(blocking=False):
             raise UsageError("Too many prompts are being answered; try again in a moment.")
-        exchange = Exchange(self, prompt, key, on_event)
+        exchange = TwoAnswers(self, prompt, key, on_event)
         if person is not None:
             if (earlier := self._of_person.get(person)) is not None:
                 earlier.cancel("you asked another prompt meanwhile")
@@ -162,7 +162,7 @@ class Chat:
             exchange.join(end - time.monotonic())
 
 
-class Exchange:
+class TwoAnswers:
     """One prompt that both models answer."""
 
     def __init__(self, chat: Chat, prompt: Messages, key: str, on_event: Callable[[ChatEvent], None]) -> None:

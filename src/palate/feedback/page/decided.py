@@ -18,7 +18,7 @@ from palate.feedback.queue.stored_votes import answer_texts, on_task
 from palate.feedback.transfer import to_vote
 from palate.feedback.votes import Vote, valid_votes
 from palate.store import Store
-from palate.store.tables import Item, Lease, Task, VoteRow
+from palate.store.tables import CampaignItem, Lease, Task, VoteRow
 
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ def decided_row(session: Session, task_id: int, *, up_to: int | None = None) -> 
     wanted = select(VoteRow).where(on_task(VoteRow, task), VoteRow.kind == "person")
     if up_to is not None:
         wanted = wanted.where(VoteRow.number <= up_to)
-    item = session.get_one(Item, task.item_id)
+    item = session.get_one(CampaignItem, task.item_id)
     votes = [to_vote(row, item.name) for row in session.scalars(wanted.order_by(VoteRow.number))]
     winner = _winner(votes, task.wanted)
     return None if winner is None else _row(session, task, item, winner)
@@ -100,7 +100,7 @@ def _winner(votes: list[Vote], wanted: int) -> str | None:
     return None
 
 
-def _row(session: Session, task: Task, item: Item, winner: str) -> PreferenceRow | None:
+def _row(session: Session, task: Task, item: CampaignItem, winner: str) -> PreferenceRow | None:
     texts = answer_texts(session, task)
     chosen, rejected = (task.left, task.right) if winner == "left" else (task.right, task.left)
     try:

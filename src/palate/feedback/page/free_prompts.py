@@ -19,14 +19,14 @@ from palate.feedback.campaigns.campaign import create_campaign, current_schema
 from palate.feedback.campaigns.identity_leak import leaked_name
 from palate.feedback.campaigns.schema import CampaignSchema
 from palate.feedback.campaigns.task_order import priority
-from palate.feedback.candidates import SAME_MODEL, Candidates, Origin, read_prompt
+from palate.feedback.candidates import SAME_MODEL, AnswerOrigin, Candidates, read_prompt
 from palate.feedback.page.chat import Chat, Ended
 from palate.feedback.queue.slots import lock_campaign, lock_participant
 from palate.feedback.queue.stored_votes import is_valid
 from palate.feedback.transfer import import_candidates
 from palate.feedback.votes import Shown
 from palate.records import Message, Messages
-from palate.store.tables import Campaign, Item, Lease, Response, Task, VoteRow
+from palate.store.tables import Campaign, CampaignItem, Lease, Response, Task, VoteRow
 
 CAMPAIGN = "free-prompts"
 
@@ -74,7 +74,7 @@ def exchange_row(chat: Chat, prompt: Messages, ends: Sequence[Ended], after: str
     columns = {**({SAME_MODEL: True} if chat.same else {}), **({"after": after} if after else {})}
     row = Candidates(f"free-{uuid.uuid4()}", prompt, tuple(end.answer for end in ends), columns=columns)
     pairs = zip(chat.models, ends, strict=True)
-    return row.with_origins([Origin(model.name, model.identity, end.seed, how) for model, end in pairs])
+    return row.with_origins([AnswerOrigin(model.name, model.identity, end.seed, how) for model, end in pairs])
 
 
 def record_exchange(
@@ -94,7 +94,9 @@ def record_exchange(
     import_candidates(session, CAMPAIGN, [row])
     if row.completions[0].text == row.completions[1].text:
         return None
-    item = session.scalars(select(Item.id).where(Item.campaign_id == campaign.id, Item.name == row.id)).one()
+    item = session.scalars(
+        select(CampaignItem.id).where(CampaignItem.campaign_id == campaign.id, CampaignItem.name == row.id)
+    ).one()
     task = Task(
         campaign_id=campaign.id,
         item_id=item,
@@ -173,7 +175,7 @@ def _campaign(session: Session, who: str) -> Campaign:
 
 
 def _last_vote(session: Session, row: VoteRow) -> LastVote:
-    item = session.get_one(Item, row.item_id)
+    item = session.get_one(CampaignItem, row.item_id)
     responses = {
         response.number: response for response in session.scalars(select(Response).where(Response.item_id == item.id))
     }

@@ -17,7 +17,7 @@ from palate.feedback.queue.slots import missing_votes, update_open, uses_slot
 from palate.feedback.queue.stored_votes import answer_texts
 from palate.feedback.votes import Shown
 from palate.records import Messages
-from palate.store.tables import Campaign, Item, Lease, Participant, Task
+from palate.store.tables import Campaign, CampaignItem, Lease, Participant, Task
 
 BETWEEN_REPEATS = 10
 """Tasks between a task and its repeat, at least."""
@@ -101,7 +101,7 @@ def next_in_order_lease(
 def assignment(session: Session, campaign: Campaign, person: Participant, lease: Lease) -> Assignment:
     """The task of a lease as the page shows it."""
     task = session.get_one(Task, lease.task_id)
-    item = session.get_one(Item, task.item_id)
+    item = session.get_one(CampaignItem, task.item_id)
     texts = answer_texts(session, task)
     shown: Shown = "left_first" if lease.shown == "left_first" else "right_first"
     first, second = (task.left, task.right) if shown == "left_first" else (task.right, task.left)

@@ -20,7 +20,7 @@ from palate.feedback.queue.stored_votes import PairKey, counts, is_valid, on_tas
 from palate.feedback.transfer import to_row, to_vote
 from palate.feedback.votes import DECIDED, Vote, time_text
 from palate.records import Messages
-from palate.store.tables import Campaign, Item, Response, Task, User, VoteRow
+from palate.store.tables import Campaign, CampaignItem, Response, Task, User, VoteRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def decide(session: Session, task_id: int, user_id: int, ballot: Ballot, now: da
     campaign = lock_campaign(session, task.campaign_id)
     task = lock_row(session, Task, task_id)
     ballot.check(read_schema(session, campaign))
-    item = session.get_one(Item, task.item_id)
+    item = session.get_one(CampaignItem, task.item_id)
     earlier = vote_of_request(session, user_id, ballot)
     if earlier is not None:
         return to_vote(earlier, item.name)
@@ -194,7 +194,7 @@ def _is_decided() -> ColumnElement[bool]:
 def _conflicts(session: Session, tasks: Sequence[Task]) -> list[Conflict]:
     """The tasks with their items, answers and votes, by one query for each kind."""
     ids = {task.item_id for task in tasks}
-    items = {item.id: item for item in session.scalars(select(Item).where(Item.id.in_(ids)))}
+    items = {item.id: item for item in session.scalars(select(CampaignItem).where(CampaignItem.id.in_(ids)))}
     answers = session.execute(select(Response.item_id, Response.number, Response.text).where(Response.item_id.in_(ids)))
     texts = {(item, number): text for item, number, text in answers}
     votes: dict[PairKey, list[Vote]] = {}

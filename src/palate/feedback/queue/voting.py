@@ -29,7 +29,7 @@ from palate.feedback.queue.slots import (
 from palate.feedback.queue.stored_votes import flags, is_valid, request_key, vote_of_request
 from palate.feedback.transfer import to_row, to_vote
 from palate.feedback.votes import DECIDED, Shown, Vote, time_text
-from palate.store.tables import Item, Lease, Participant, Task, User, VoteRow
+from palate.store.tables import CampaignItem, Lease, Participant, Task, User, VoteRow
 
 _STATES = {"skip": "skipped", "flag": "flagged"}
 _FINISHED = ("voted", "skipped", "flagged")
@@ -106,7 +106,7 @@ def submit(session: Session, lease_id: str, user_id: int, ballot: Ballot, now: d
     if earlier is None and lease.state in _FINISHED:
         earlier = _valid_row(session, lease)
     task = lock_row(session, Task, lease.task_id)
-    item = session.get_one(Item, task.item_id)
+    item = session.get_one(CampaignItem, task.item_id)
     if earlier is not None:
         return Receipt("already", to_vote(earlier, item.name))
     outcome = ballot.outcome(_shown(lease))
@@ -160,7 +160,7 @@ def undo(session: Session, campaign_name: str, user_id: int, now: datetime) -> A
     if not decided and uses_slot(task, lease) and task.open == 0:
         return None
     vote = replace(
-        to_vote(row, session.get_one(Item, task.item_id).name),
+        to_vote(row, session.get_one(CampaignItem, task.item_id).name),
         id="",
         outcome="skip",
         strength=1,

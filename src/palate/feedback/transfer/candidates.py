@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 from palate.artifacts import plain
 from palate.errors import DataError
 from palate.feedback.campaigns.campaign import find_campaign
-from palate.feedback.candidates import Candidates, Origin, prompt_turns, read_prompt
+from palate.feedback.candidates import AnswerOrigin, Candidates, prompt_turns, read_prompt
 from palate.feedback.transfer.checks import BATCH, Imported, batches, check_number, check_text
 from palate.records import Answer
-from palate.store.tables import Item, Response
+from palate.store.tables import CampaignItem, Response
 
 _LONGEST_ID = 500
 
@@ -66,7 +66,7 @@ def candidates_in(session: Session, campaign_name: str) -> list[Candidates]:
     return list(_read(session, find_campaign(session, campaign_name).id))
 
 
-def _origins(row: Candidates) -> list[Origin]:
+def _origins(row: Candidates) -> list[AnswerOrigin]:
     return [row.origin(number) for number in range(len(row.completions))]
 
 
@@ -112,7 +112,7 @@ def _insert(session: Session, campaign_id: int, rows: Sequence[Candidates]) -> N
             }
         )
     # In the order of the rows, which is also the order of the ids, by which `_read` sorts.
-    ids = session.scalars(insert(Item).returning(Item.id, sort_by_parameter_order=True), items).all()
+    ids = session.scalars(insert(CampaignItem).returning(CampaignItem.id, sort_by_parameter_order=True), items).all()
     session.execute(
         insert(Response),
         [
@@ -141,15 +141,15 @@ def _hash(text: str) -> str:
 def _read(session: Session, campaign_id: int, names: Sequence[str] | None = None) -> Iterator[Candidates]:
     """The rows of a campaign in the order of their items; `names`: only those of these rows."""
     items = (
-        select(Item.id, Item.name, Item.prompt, Item.tools, Item.columns)
-        .where(Item.campaign_id == campaign_id)
-        .order_by(Item.id)
+        select(CampaignItem.id, CampaignItem.name, CampaignItem.prompt, CampaignItem.tools, CampaignItem.columns)
+        .where(CampaignItem.campaign_id == campaign_id)
+        .order_by(CampaignItem.id)
     )
     if names is not None:
-        yield from _with_responses(session, session.execute(items.where(Item.name.in_(names))).all())
+        yield from _with_responses(session, session.execute(items.where(CampaignItem.name.in_(names))).all())
         return
     last = 0
-    while page := session.execute(items.where(Item.id > last).limit(BATCH)).all():
+    while page := session.execute(items.where(CampaignItem.id > last).limit(BATCH)).all():
         yield from _with_responses(session, page)
         last = page[-1].id
 
@@ -178,4 +178,4 @@ def _with_responses(session: Session, items: Sequence[Any]) -> Iterator[Candidat
             columns=item.columns,
             tools=item.tools,
         )
-        yield read.with_origins([Origin(row.model, row.identity, row.seed, row.decoding) for row in rows])
+        yield read.with_origins([AnswerOrigin(row.model, row.identity, row.seed, row.decoding) for row in rows])

@@ -17,7 +17,7 @@ from palate.errors import DataError
 from palate.feedback.campaigns.campaign import find_campaign
 from palate.feedback.transfer.checks import Imported, batches, check_number, check_text
 from palate.feedback.votes import Vote, read_time, time_text
-from palate.store.tables import Campaign, Item, Response, VoteRow
+from palate.store.tables import Campaign, CampaignItem, Response, VoteRow
 
 _LONGEST_ID = 100
 _LONGEST_CAMPAIGN = 100
@@ -80,8 +80,8 @@ def votes_in(session: Session, campaign_name: str) -> list[Vote]:
     """
     campaign = find_campaign(session, campaign_name)
     rows = session.execute(
-        select(VoteRow, Item.name)
-        .join(Item, Item.id == VoteRow.item_id)
+        select(VoteRow, CampaignItem.name)
+        .join(CampaignItem, CampaignItem.id == VoteRow.item_id)
         .where(VoteRow.campaign_id == campaign.id)
         .order_by(VoteRow.number)
         .execution_options(yield_per=1000)
@@ -139,8 +139,8 @@ def _with_id(vote: Vote, campaign_id: int, equal: Counter[str]) -> Vote:
 def _fresh(session: Session, campaign: Campaign, votes: Sequence[Vote]) -> list[Vote]:
     """The votes that the store does not have."""
     rows = session.execute(
-        select(VoteRow, Item.name)
-        .join(Item, Item.id == VoteRow.item_id)
+        select(VoteRow, CampaignItem.name)
+        .join(CampaignItem, CampaignItem.id == VoteRow.item_id)
         .where(VoteRow.id.in_({vote.id for vote in votes}))
     )
     known = {}
@@ -178,10 +178,10 @@ def _check(vote: Vote) -> None:
 def _items(session: Session, campaign_id: int, names: Iterable[str]) -> dict[str, tuple[int, int]]:
     """Name → id and number of answers of the campaign's items."""
     rows = session.execute(
-        select(Item.name, Item.id, func.count(Response.id))
-        .join(Response, Response.item_id == Item.id)
-        .where(Item.campaign_id == campaign_id, Item.name.in_(names))
-        .group_by(Item.name, Item.id)
+        select(CampaignItem.name, CampaignItem.id, func.count(Response.id))
+        .join(Response, Response.item_id == CampaignItem.id)
+        .where(CampaignItem.campaign_id == campaign_id, CampaignItem.name.in_(names))
+        .group_by(CampaignItem.name, CampaignItem.id)
     )
     return {name: (item, answers) for name, item, answers in rows}
 
@@ -203,8 +203,8 @@ def _check_superseded(session: Session, votes: Sequence[Vote]) -> None:
     if not wanted:
         return
     rows = session.execute(
-        select(VoteRow.id, Item.name, VoteRow.left, VoteRow.right)
-        .join(Item, Item.id == VoteRow.item_id)
+        select(VoteRow.id, CampaignItem.name, VoteRow.left, VoteRow.right)
+        .join(CampaignItem, CampaignItem.id == VoteRow.item_id)
         .where(VoteRow.id.in_(wanted))
     )
     earlier = {identifier: (name, left, right) for identifier, name, left, right in rows}

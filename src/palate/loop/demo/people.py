@@ -23,7 +23,7 @@ _TOKENS = 96
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class GatewayAnswer:
     """An answer of the gateway: its text, the version that wrote it, and the completion's id."""
 
     text: str
@@ -47,11 +47,11 @@ class Client:
     def __init__(self, url: str, key: str) -> None:
         self._openai = OpenAI(base_url=url, api_key=key, timeout=300)
 
-    def ask(self, question: str) -> Answer:
+    def ask(self, question: str) -> GatewayAnswer:
         """The likeliest answer."""
         return self._answers(question, person="visitor", temperature=0)[0][0]
 
-    def ask_all(self, questions: Sequence[str]) -> list[Answer]:
+    def ask_all(self, questions: Sequence[str]) -> list[GatewayAnswer]:
         """The likeliest answers, several at a time."""
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(self.ask, questions))
@@ -91,14 +91,14 @@ class Client:
 
     def _answers(
         self, question: str, *, person: str, temperature: float, answers: int = 1, seed: int = 0
-    ) -> tuple[list[Answer], str]:
+    ) -> tuple[list[GatewayAnswer], str]:
         """The answers, and the token for feedback on them."""
         messages: list[Any] = [{"role": "user", "content": question}]
         reply = self._openai.chat.completions.create(
             model="production", messages=messages, user=person, temperature=temperature, n=answers, seed=seed,
             max_completion_tokens=_TOKENS,
         )  # fmt: skip
-        found = [Answer(choice.message.content or "", reply.model, reply.id) for choice in reply.choices]
+        found = [GatewayAnswer(choice.message.content or "", reply.model, reply.id) for choice in reply.choices]
         return found, (reply.model_extra or {})["palate"]["feedback_token"]
 
 

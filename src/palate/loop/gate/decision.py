@@ -104,7 +104,7 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class GateCheck:
     """One check.
 
     Attributes:
@@ -131,7 +131,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateVerdict:
     """The decision.
 
     Attributes:
@@ -146,7 +146,7 @@ class Verdict:
     attempt: int
     alpha: float
     raw: Interval | None
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
 
     @property
     def reasons(self) -> list[str]:
@@ -154,7 +154,7 @@ class Verdict:
         return [f"{check.name}: {check.reason}" for check in self.checks if check.state != "passed"]
 
 
-def decide(config: GateFields, evidence: Evidence, *, attempt: int = 1) -> Verdict:
+def decide(config: GateFields, evidence: Evidence, *, attempt: int = 1) -> GateVerdict:
     """Decide on a candidate; the same arguments give the same verdict.
 
     Args:
@@ -172,10 +172,10 @@ def decide(config: GateFields, evidence: Evidence, *, attempt: int = 1) -> Verdi
         outcome: Outcome = "FAIL"
     else:
         outcome = "PASS" if all(check.state == "passed" for check in checks) else "INCONCLUSIVE"
-    return Verdict(outcome, attempt, alpha, raw, checks)
+    return GateVerdict(outcome, attempt, alpha, raw, checks)
 
 
-def _primary(config: GateFields, facts: WinRateFacts, alpha: float) -> tuple[Interval | None, Check]:
+def _primary(config: GateFields, facts: WinRateFacts, alpha: float) -> tuple[Interval | None, GateCheck]:
     """The raw rate, and the check of the win rate at equal length (with `sequential`: of the raw one)."""
     level = 1 - 2 * alpha
     name = "win rate" if config.sequential else "length-controlled win rate"
@@ -206,7 +206,7 @@ def _primary(config: GateFields, facts: WinRateFacts, alpha: float) -> tuple[Int
 
 def _guard(
     guard: GuardFields, scores: tuple[Sequence[float], Sequence[float]] | None, share: float, alpha: float
-) -> Check:
+) -> GateCheck:
     """Non-inferiority on the paired differences: candidate minus incumbent, reversed if lower values are better."""
     needed = f"lower bound > {-guard.margin:g}"
     if scores is None:
@@ -221,19 +221,19 @@ def _guard(
 
 def _bounded(
     part: Part, name: str, found: Interval, passing: float, failing: float, needed: str, alpha: float
-) -> Check:
+) -> GateCheck:
     """A check that passes with a lower bound above `passing` and fails with an upper one below `failing`."""
     estimate, low, high = found.estimate, found.low, found.high
     if low > passing:
-        return Check(part, name, "passed", needed, estimate, low, high)
+        return GateCheck(part, name, "passed", needed, estimate, low, high)
     if high < failing:
         why = f"the upper bound {high:.4f} is below {failing:g}: the candidate is worse"
-        return Check(part, name, "failed", needed, estimate, low, high, why)
+        return GateCheck(part, name, "failed", needed, estimate, low, high, why)
     more = _more(found, passing, failing, alpha)
     unit = "prompts" if part == "primary" else "items"
     settle = f"more {unit} cannot settle it" if more is None else f"about {more:,} more {unit} would settle it"
     why = f"the lower bound {low:.4f} is not above {passing:g}; {settle}"
-    return Check(part, name, "open", needed, estimate, low, high, why, more)
+    return GateCheck(part, name, "open", needed, estimate, low, high, why, more)
 
 
 def _more(found: Interval, passing: float, failing: float, alpha: float) -> int | None:
@@ -250,18 +250,18 @@ def _more(found: Interval, passing: float, failing: float, alpha: float) -> int 
     return max(1, math.ceil(found.n * ((distance / gap) ** 2 - 1)))
 
 
-def _must_pass(config: GateFields, results: Mapping[str, bool] | None) -> list[Check]:
+def _must_pass(config: GateFields, results: Mapping[str, bool] | None) -> list[GateCheck]:
     if config.must_pass == 0:
         return []
     name, needed, results = "must-pass prompts", f"{config.must_pass} prompts, none fails", results or {}
     failed = [prompt for prompt, passed in results.items() if not passed]
     if failed:
-        return [Check("guard", name, "failed", needed, reason=f"{len(failed)} failed: {', '.join(failed[:5])}")]
+        return [GateCheck("guard", name, "failed", needed, reason=f"{len(failed)} failed: {', '.join(failed[:5])}")]
     complete = len(results) >= config.must_pass
     return [_check("guard", name, needed, complete, f"only {len(results)} of {config.must_pass} prompts were run")]
 
 
-def _ranges(config: GateFields, evidence: Evidence) -> list[Check]:
+def _ranges(config: GateFields, evidence: Evidence) -> list[GateCheck]:
     (low, high), ratio, share = config.length_ratio, evidence.winrate.length_ratio, evidence.winrate.empty_or_repeated
     most = f"at most {100 * config.empty_or_repeated:g} %"
     found = [
@@ -276,7 +276,7 @@ def _ranges(config: GateFields, evidence: Evidence) -> list[Check]:
     return found
 
 
-def _validity(config: GateFields, evidence: Evidence) -> list[Check]:
+def _validity(config: GateFields, evidence: Evidence) -> list[GateCheck]:
     facts, same = evidence.winrate, "the same"
     asked = len(facts.scores)
     judged = sum(not math.isnan(score) for score in facts.scores) / max(1, asked)
@@ -313,7 +313,7 @@ def _validity(config: GateFields, evidence: Evidence) -> list[Check]:
     return [*found, *([_card(config, evidence.card)] if config.judge_card else [])]
 
 
-def _card(config: GateFields, card: CardFacts | None) -> Check:
+def _card(config: GateFields, card: CardFacts | None) -> GateCheck:
     if card is None:
         why = "there is none; `palate judge calibrate` makes it"
     elif not card.matches:
@@ -326,11 +326,11 @@ def _card(config: GateFields, card: CardFacts | None) -> Check:
     return _check("validity", "judge card", f"may decide alone, at most {config.card_days:g} days old", not why, why)
 
 
-def _check(part: Part, name: str, needed: str, holds: bool, why: str = "", found: float | None = None) -> Check:
+def _check(part: Part, name: str, needed: str, holds: bool, why: str = "", found: float | None = None) -> GateCheck:
     """A check without bounds; `why` says why it does not hold, by default what was found."""
     reason = "" if holds else why or (f"is {100 * (found or 0):.4g} %" if needed.endswith("%") else f"is {found:.4g}")
-    return Check(part, name, "passed" if holds else "open", needed, found, reason=reason)
+    return GateCheck(part, name, "passed" if holds else "open", needed, found, reason=reason)
 
 
-def _open(part: Part, name: str, needed: str, why: str) -> Check:
-    return Check(part, name, "open", needed, reason=why)
+def _open(part: Part, name: str, needed: str, why: str) -> GateCheck:
+    return GateCheck(part, name, "open", needed, reason=why)

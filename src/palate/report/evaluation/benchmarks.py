@@ -9,7 +9,7 @@ from typing import Any
 from palate.charts.text import p_value, percent
 from palate.report.document import Section
 from palate.report.evaluation.headline import Headline, counted
-from palate.report.evaluation.results import Source
+from palate.report.evaluation.results import ResultFile
 from palate.report.intervals import json_interval
 from palate.report.pages.winrate import figure_rows
 from palate.report.tables import Cell, Table, figure
@@ -52,7 +52,7 @@ def benchmark_headlines(facts: Mapping[str, Any], run: str) -> list[Headline]:
     return found
 
 
-def benchmark_section(source: Source, run: str) -> Section:
+def benchmark_section(source: ResultFile, run: str) -> Section:
     """The rates of all models, the paired comparison by category, and how it was measured."""
     facts = source.facts
     lines = [f"Protocol: {facts['protocol']}.", *(f"Deviation: {text}." for text in facts["deviations"])]

@@ -15,7 +15,7 @@ from palate.report.document import Document, Section, table_markdown
 from palate.report.evaluation.accuracy import accuracy_headline, accuracy_section, margin_section
 from palate.report.evaluation.benchmarks import benchmark_headlines, benchmark_section
 from palate.report.evaluation.headline import Headline, change_chart, headline_table
-from palate.report.evaluation.results import Source, of_kind, read_results
+from palate.report.evaluation.results import ResultFile, of_kind, read_results
 from palate.report.evaluation.winrates import win_rate_headline, win_rate_notes, win_rate_section
 from palate.report.key_figures import subtitle
 from palate.report.tables import Cell, Table
@@ -65,7 +65,7 @@ def write_evaluation(run_dir: Path, results: Sequence[Path], output: Path | None
     return [*written, card]
 
 
-def evaluation(contents: RunContents, sources: Sequence[Source], headlines: Sequence[Headline]) -> Document:
+def evaluation(contents: RunContents, sources: Sequence[ResultFile], headlines: Sequence[Headline]) -> Document:
     """The document of results that were read."""
     sections = [_overview(headlines), *result_sections(sources, contents.name)]
     for number, source in enumerate(of_kind(sources, "accuracy")):
@@ -79,7 +79,7 @@ def evaluation(contents: RunContents, sources: Sequence[Source], headlines: Sequ
     return Document("evaluation", contents.name, subtitle(contents), cards, _notes(contents, sources), sections)
 
 
-def result_sections(sources: Sequence[Source], run: str) -> list[Section]:
+def result_sections(sources: Sequence[ResultFile], run: str) -> list[Section]:
     """The win rates and benchmarks among the results.
 
     Args:
@@ -101,7 +101,7 @@ def result_sections(sources: Sequence[Source], run: str) -> list[Section]:
     return sections
 
 
-def measured_models(source: Source) -> dict[str, Sequence[Any]]:
+def measured_models(source: ResultFile) -> dict[str, Sequence[Any]]:
     """The models that a win rate or benchmark measures: name of the folder → hashes of the weights.
 
     Raises:
@@ -113,7 +113,7 @@ def measured_models(source: Source) -> dict[str, Sequence[Any]]:
         return {Path(one["source"]).name: [one["identity"]] for one in source.facts["models"]}
 
 
-def _headlines(contents: RunContents, sources: Sequence[Source]) -> list[Headline]:
+def _headlines(contents: RunContents, sources: Sequence[ResultFile]) -> list[Headline]:
     found: list[Headline | None] = []
     for source in sources:
         with _complete(source):
@@ -127,7 +127,7 @@ def _headlines(contents: RunContents, sources: Sequence[Source]) -> list[Headlin
 
 
 @contextmanager
-def _complete(source: Source) -> Iterator[None]:
+def _complete(source: ResultFile) -> Iterator[None]:
     """A context that names the file whose fields are missing or of another kind."""
     try:
         yield
@@ -145,12 +145,12 @@ def _overview(headlines: Sequence[Headline]) -> Section:
     return Section("overview", "Before and after", lines, charts, [("", headline_table(headlines))])
 
 
-def _pairs(contents: RunContents, source: Source) -> str:
+def _pairs(contents: RunContents, source: ResultFile) -> str:
     """`held-out pairs` of the run itself; of another file its name."""
     return "held-out pairs" if source.path.parent.resolve() == contents.path.resolve() else source.path.stem
 
 
-def _notes(contents: RunContents, sources: Sequence[Source]) -> list[str]:
+def _notes(contents: RunContents, sources: Sequence[ResultFile]) -> list[str]:
     """What to know first: findings of the win rates, and results that name another model.
 
     Raises:
@@ -178,7 +178,7 @@ def _notes(contents: RunContents, sources: Sequence[Source]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _measurement(sources: Sequence[Source]) -> Section:
+def _measurement(sources: Sequence[ResultFile]) -> Section:
     rows: list[Sequence[Cell]] = []
     for source in sources:
         facts = source.facts

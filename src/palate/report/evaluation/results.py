@@ -20,7 +20,7 @@ _FORMS = "a result of `palate eval accuracy --json`, `palate eval winrate` or `p
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ResultFile:
     """One result file.
 
     Attributes:
@@ -36,7 +36,7 @@ class Source:
     facts: Mapping[str, Any]
 
 
-def read_results(run: RunDir, paths: Iterable[Path]) -> list[Source]:
+def read_results(run: RunDir, paths: Iterable[Path]) -> list[ResultFile]:
     """The results in files and folders, and the run's own accuracy.json, if it has one; each file once.
 
     A folder stands for all results below it: `accuracy*.json`, `winrate.json`, `bench-*.json`.
@@ -59,7 +59,7 @@ def _below(folder: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> Source:
+def _read(path: Path) -> ResultFile:
     if not path.is_file():
         raise MissingInputError(f"{path}: no such file; name {_FORMS}")
     content = read_bytes(path)
@@ -72,7 +72,7 @@ def _read(path: Path) -> Source:
         raise DataError(f"{path}: is no result of palate; name {_FORMS}")
     if kind != "accuracy":
         check_version(facts.get("version" if kind == "winrate" else "format"), str(path))
-    return Source(path, hashlib.sha256(content).hexdigest(), kind, facts)
+    return ResultFile(path, hashlib.sha256(content).hexdigest(), kind, facts)
 
 
 def _kind(facts: Any) -> Kind | None:
@@ -84,6 +84,6 @@ def _kind(facts: Any) -> Kind | None:
     return "accuracy" if measured else None
 
 
-def of_kind(sources: Sequence[Source], kind: Kind) -> list[Source]:
+def of_kind(sources: Sequence[ResultFile], kind: Kind) -> list[ResultFile]:
     """The results of one kind, in their order."""
     return [source for source in sources if source.kind == kind]

@@ -17,7 +17,7 @@ from palate.charts import Axis, Chart, DataPoint, Series, draw
 from palate.charts.text import number, percent
 from palate.config.mapping.translate import translate
 from palate.config.objectives.options import OPTIONS
-from palate.config.reader import Entry
+from palate.config.reader import ConfigEntry
 from palate.errors import ArtifactError
 from palate.report.contents import RunContents, finite, is_number, mapping, read_begun
 from palate.report.curves import MOST_RUNS, Drawing, accuracies, accuracy_row, overlaid
@@ -173,7 +173,7 @@ def objective_of(points: Sequence[SweepPoint]) -> tuple[str, int] | None:
     Losses of runs that differ in the loss itself (`pref_beta`, for example) cannot be compared, so they sort nothing.
     """
     # Swept keys are as they were written, so perhaps those of TRL or LLaMA-Factory.
-    written = [{key: Entry(item, SWEEP) for key, item in point.values.items()} for point in points]
+    written = [{key: ConfigEntry(item, SWEEP) for key, item in point.values.items()} for point in points]
     changed = {key for entries in written for key in translate(entries).entries} & _LOSS_KEYS
     return next(
         (

@@ -17,7 +17,7 @@ from palate.errors import EngineError, EngineRefused
 from palate.serving.backends.base import Endpoint
 from palate.serving.backends.upstream import Upstream
 from palate.serving.problems import ApiError
-from palate.serving.settings import ModelFields
+from palate.serving.settings import ServedModelFields
 
 if TYPE_CHECKING:
     from palate.registry import Version
@@ -42,7 +42,7 @@ class EngineAdapter(Upstream):
         others: what an engine could serve instead → log-probabilities of the same probes.
     """
 
-    def __init__(self, fields: ModelFields, version: Version, others: Mapping[str, Sequence[float]]) -> None:
+    def __init__(self, fields: ServedModelFields, version: Version, others: Mapping[str, Sequence[float]]) -> None:
         super().__init__(version.name, fields)
         self.content_hash = version.content_hash
         # An engine that has seen a name may keep caches of its weights, so no other weights ever get this name.

@@ -28,7 +28,7 @@ from palate.serving.backends.base import Endpoint
 from palate.serving.backends.local_request import LocalRequest, read_request, text_of
 from palate.serving.gather import Gathered
 from palate.serving.problems import ApiError, Busy
-from palate.serving.settings import ModelFields
+from palate.serving.settings import ServedModelFields
 from palate.text.template import Template
 
 _LOG = logging.getLogger("palate.serving")
@@ -243,7 +243,7 @@ def _bounded(logprob: float | None) -> float | None:
     return None if logprob is None else max(logprob, _LEAST_LOGPROB)
 
 
-def load_local(name: str | Path, fields: ModelFields, *, max_tokens: int, version: str | None = None) -> Local:
+def load_local(name: str | Path, fields: ServedModelFields, *, max_tokens: int, version: str | None = None) -> Local:
     """Load a model and let it answer once, so that one that cannot is refused before anybody asks it.
 
     Args:

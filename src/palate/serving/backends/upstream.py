@@ -14,7 +14,7 @@ import httpx2
 from palate.serving.backends.answers import all_answers, answer_count
 from palate.serving.backends.base import Endpoint
 from palate.serving.problems import ApiError, Busy
-from palate.serving.settings import ModelFields
+from palate.serving.settings import ServedModelFields
 from palate.serving.wire import parse_json, to_json
 
 _SHORTEST_KEY = 8
@@ -41,7 +41,7 @@ class Upstream:
     content_hash: str | None = None
     template_hash: str | None = None
 
-    def __init__(self, name: str, fields: ModelFields) -> None:
+    def __init__(self, name: str, fields: ServedModelFields) -> None:
         assert fields.upstream is not None
         self._url = fields.upstream.rstrip("/")
         self._urls = {endpoint: httpx2.URL(f"{self._url}/{endpoint}") for endpoint in get_args(Endpoint)}

@@ -17,7 +17,7 @@ from palate.data.formats.targets import TARGETS
 from palate.data.formats.writers import write_rows
 from palate.data.held_out import HeldOut
 from palate.errors import DataError, UsageError
-from palate.feedback.candidates import Candidates, Origin
+from palate.feedback.candidates import AnswerOrigin, Candidates
 from palate.progress import track
 from palate.records import Answer, LabelledCompletion, PreferencePair
 from palate.registry.lineage import register_export
@@ -27,7 +27,7 @@ from palate.serving.from_interactions.usable import Usable, usable
 from palate.serving.recording.exported_files import MANIFEST
 from palate.serving.recording.listing import Filter, read_interactions
 from palate.store import Store
-from palate.store.tables import Item, VoteRow
+from palate.store.tables import CampaignItem, VoteRow
 
 _HOW = "from-interactions"
 _REMEDIES = {
@@ -61,7 +61,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class ExportSummary:
     """What was written.
 
     Attributes:
@@ -83,7 +83,7 @@ class Made:
     left_out: Mapping[str, int]
 
 
-def from_interactions(store: Store, output: Path, options: Options | None = None) -> Made:
+def from_interactions(store: Store, output: Path, options: Options | None = None) -> ExportSummary:
     """Write the folder; the same store and options give the same bytes.
 
     Raises:
@@ -116,7 +116,7 @@ def from_interactions(store: Store, output: Path, options: Options | None = None
     store.write(lambda session: register_export(session, folder, []))  # before the rows exist, so that none is unknown
     people = len({one.person for one in found})
     rows = {name: len(rows) for name, rows in files.items()}
-    made = Made(output, looked_at, len(found), people, rows, sources, caps, dict(sorted(left_out.items())))
+    made = ExportSummary(output, looked_at, len(found), people, rows, sources, caps, dict(sorted(left_out.items())))
     _write(output, files, made, options)
     hashes = [file_hash(output / f"{name}.jsonl") for name in files]
     store.write(lambda session: register_export(session, folder, hashes))
@@ -171,7 +171,7 @@ def _candidates(found: Sequence[Usable], uncertain: set[str], options: Options) 
         }
         tokens = {answer.number: answer.tokens for answer in one.recorded.answers}
         answers = tuple(Answer(turns[-1].text, "stop", tokens[number]) for number, turns in one.answers.items())
-        origin = Origin(stored.model, stored.identity, None, stored.decoding)
+        origin = AnswerOrigin(stored.model, stored.identity, None, stored.decoding)
         row = Candidates(one.id, one.prompt, answers, columns, stored.tools).with_origins([origin] * len(answers))
         rows.append(row.to_json())
     return rows
@@ -182,8 +182,8 @@ def _uncertain(session: Session, ids: Sequence[str]) -> set[str]:
     outcomes: dict[str, set[str]] = defaultdict(set)
     found = set()
     wanted = (
-        select(Item.name, VoteRow.outcome, VoteRow.probability_left, VoteRow.left, VoteRow.right, VoteRow.who)
-        .join(Item, Item.id == VoteRow.item_id)
+        select(CampaignItem.name, VoteRow.outcome, VoteRow.probability_left, VoteRow.left, VoteRow.right, VoteRow.who)
+        .join(CampaignItem, CampaignItem.id == VoteRow.item_id)
         .where(VoteRow.kind == "judge", VoteRow.outcome.in_(("left", "right", "tie")))
     )
     known = set(ids)
@@ -198,7 +198,7 @@ def _uncertain(session: Session, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def _write(output: Path, files: Mapping[str, list[dict[str, Any]]], made: Made, options: Options) -> None:
+def _write(output: Path, files: Mapping[str, list[dict[str, Any]]], made: ExportSummary, options: Options) -> None:
     with atomic_folder(output) as folder:
         written: dict[str, Path] = {}
         for name, rows in files.items():

@@ -54,7 +54,7 @@ class NewInteraction:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordedAnswer:
+class RecordedChoice:
     """One choice of the reply.
 
     Attributes:

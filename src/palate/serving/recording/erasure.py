@@ -25,9 +25,9 @@ from palate.serving.recording.recorder import Recorder
 from palate.store import Store
 from palate.store.deletion import delete_with_dependents, erase_deleted, old_copies
 from palate.store.serving_tables import ApiKey, Deletion, Interaction, InteractionExport
-from palate.store.tables import Campaign, Item, Judgement, Table, VoteRow
+from palate.store.tables import Base, Campaign, CampaignItem, Judgement, VoteRow
 
-REACHED = tuple(Table.metadata.tables[name] for name in ("items", "judgements", "interactions"))
+REACHED = tuple(Base.metadata.tables[name] for name in ("items", "judgements", "interactions"))
 """Tables in which rows of a person are looked for; those that refer to them follow along the foreign keys."""
 
 _ITEMS, _JUDGEMENTS, _INTERACTIONS = REACHED
@@ -103,7 +103,7 @@ def erase(
 
     def work(session: Session) -> Counter[str]:
         again = _find(session, ids, user)  # what came meanwhile
-        campaigns = select(Campaign).join(Item).where(Item.id.in_(again.items)).distinct()
+        campaigns = select(Campaign).join(CampaignItem).where(CampaignItem.id.in_(again.items)).distinct()
         touched = list(session.scalars(campaigns))
         counts = delete_with_dependents(session, _ITEMS, again.items)
         counts += delete_with_dependents(session, _JUDGEMENTS, again.judgements)
@@ -211,7 +211,9 @@ def _items(session: Session, marks: Collection[str]) -> list[tuple[int, list[Any
 
     The interactions that they are made of may be purged, and other commands may have sampled answers for their prompts.
     """
-    made = select(Item.id, Item.prompt, Item.tools, Item.columns).where(cast(Item.columns, String).contains("lineage"))
+    made = select(CampaignItem.id, CampaignItem.prompt, CampaignItem.tools, CampaignItem.columns).where(
+        cast(CampaignItem.columns, String).contains("lineage")
+    )
     rows = session.execute(made.execution_options(yield_per=_BATCH))
     return [(number, prompt, tools) for number, prompt, tools, columns in rows if has_one(columns, marks)]
 

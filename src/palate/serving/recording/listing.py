@@ -12,7 +12,7 @@ from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import Session
 
 from palate.store.serving_tables import ApiKey, FeedbackRow, Interaction, InteractionAnswer, holds
-from palate.store.tables import Table
+from palate.store.tables import Base
 
 SCHEMA: Final = 1
 """Version of the fields of an interaction as JSON."""
@@ -107,6 +107,6 @@ def read_interactions(session: Session, ids: Sequence[str]) -> Iterator[Recorded
         yield from (Recorded(rows[one], answers[one], feedback[one]) for one in some if one in rows)
 
 
-def _columns(row: Table, without: set[str]) -> dict[str, Any]:
+def _columns(row: Base, without: set[str]) -> dict[str, Any]:
     values = {column.name: getattr(row, column.name) for column in row.__table__.columns if column.name not in without}
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}

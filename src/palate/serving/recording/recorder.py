@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from palate.artifacts import plain
 from palate.errors import StoreError
-from palate.serving.recording.entries import OPEN, Endpoint, NewInteraction, Policy, RecordedAnswer, State, Usage
+from palate.serving.recording.entries import OPEN, Endpoint, NewInteraction, Policy, RecordedChoice, State, Usage
 from palate.serving.recording.feedback import Feedback, FeedbackError, add_feedback
 from palate.serving.recording.privacy import kept_json, kept_settings, kept_text
 from palate.serving.recording.process import is_dead, process_name
@@ -125,7 +125,7 @@ class Recorder:
         self,
         id: str,
         state: State,
-        answers: Sequence[RecordedAnswer] = (),
+        answers: Sequence[RecordedChoice] = (),
         *,
         usage: Usage | None = None,
         error: str | None = None,
@@ -226,7 +226,7 @@ class Recorder:
         return self.store.write(lambda session: add_feedback(session, identifier, form, now))
 
 
-def _answer(interaction: str, number: int, answer: RecordedAnswer, policy: Policy) -> dict[str, Any]:
+def _answer(interaction: str, number: int, answer: RecordedChoice, policy: Policy) -> dict[str, Any]:
     ended = answer.finish_reason not in (None, "length")
     return {
         "interaction_id": interaction,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from alembic import context
 
 from palate.store.migrate import VERSION_TABLE
-from palate.store.tables import Table
+from palate.store.tables import Base
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Table.metadata,
+    target_metadata=Base.metadata,
     version_table=VERSION_TABLE,
     render_as_batch=True,
 )

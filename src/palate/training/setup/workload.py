@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-from palate.capacity.job import Row, Workload
+from palate.capacity.job import RowTokens, Workload
 from palate.config.run import RunConfig
 from palate.config.stages.rollout import RolloutFields
 from palate.data.stream import RecordStream
@@ -45,12 +45,14 @@ def workload_of(config: RunConfig) -> Workload:
         lengths = _characters(sample, config.cutoff_len)
         source = f"tokens taken as {_CHARACTERS} characters (no tokenizer here)"
     if isinstance(config, RolloutFields):
-        lengths = [Row(row.prompt, (config.max_new_tokens,) * getattr(config, "num_generations", 1)) for row in lengths]
+        lengths = [
+            RowTokens(row.prompt, (config.max_new_tokens,) * getattr(config, "num_generations", 1)) for row in lengths
+        ]
     held = config.val_size if config.val_size >= 1 else config.val_size * len(stream)
     return Workload(max(1, len(stream) - round(held)), lengths, f"{source} in {len(lengths):,}")
 
 
-def _tokens(config: RunConfig, records: Sequence[Any], template: Template) -> list[Row]:
+def _tokens(config: RunConfig, records: Sequence[Any], template: Template) -> list[RowTokens]:
     if isinstance(config, RolloutFields):
         limit = config.cutoff_len - config.max_new_tokens
         groups = encode_prompts(records, template, limit=limit, truncation=config.truncation).groups
@@ -58,15 +60,15 @@ def _tokens(config: RunConfig, records: Sequence[Any], template: Template) -> li
         groups = encode_records(records, template, cutoff_len=config.cutoff_len, truncation=config.truncation).groups
     if not groups:
         raise DataError(f"none of {len(records)} rows has a use in cutoff_len: {config.cutoff_len}; set a larger one")
-    return [Row(len(group.prompt_ids), tuple(len(one.ids) for one in group.completions)) for group in groups]
+    return [RowTokens(len(group.prompt_ids), tuple(len(one.ids) for one in group.completions)) for group in groups]
 
 
-def _characters(records: Sequence[Any], cutoff: int) -> list[Row]:
+def _characters(records: Sequence[Any], cutoff: int) -> list[RowTokens]:
     def tokens(messages: Messages) -> int:
         return min(-(-sum(len(message.text) for message in messages) // _CHARACTERS), cutoff)
 
     found = []
     for record in records:
         answers = () if type(record) is Record else tuple(map(tokens, completions_of(record)))
-        found.append(Row(min(tokens(record.prompt), cutoff - max(answers, default=0)), answers))
+        found.append(RowTokens(min(tokens(record.prompt), cutoff - max(answers, default=0)), answers))
     return found

@@ -15,7 +15,7 @@ _TITLES = {"system": "System prompt", "user": "User", "assistant": "Assistant"}
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class PromptPart:
     """A part of a prompt.
 
     Attributes:
@@ -29,9 +29,9 @@ class Block:
     folded: bool = False
 
 
-def prompt_blocks(prompt: Messages, tools: str | None = None) -> list[Block]:
+def prompt_blocks(prompt: Messages, tools: str | None = None) -> list[PromptPart]:
     """The tools that the model may call, then the turns."""
-    found = [Block("Tools", code(_pretty(tools), "json"), folded=True)] if tools else []
+    found = [PromptPart("Tools", code(_pretty(tools), "json"), folded=True)] if tools else []
     for turn in prompt:
         found += _turn(turn)
     return found
@@ -44,18 +44,18 @@ def code(text: str, language: str = "") -> Markup:
     return to_html(f"{fence}{language}\n{text}\n{fence}")
 
 
-def _turn(turn: Message) -> list[Block]:
+def _turn(turn: Message) -> list[PromptPart]:
     found = []
     if turn.reasoning_content:
-        found.append(Block("Reasoning of the assistant", to_html(turn.reasoning_content), folded=True))
+        found.append(PromptPart("Reasoning of the assistant", to_html(turn.reasoning_content), folded=True))
     if turn.role == "tool":
         title = f"Result of the tool {turn.name}" if turn.name else "Result of a tool"
-        return [*found, Block(title, code(_pretty(turn.content)), folded=True)]
+        return [*found, PromptPart(title, code(_pretty(turn.content)), folded=True)]
     if turn.content.strip():
-        found.append(Block(_TITLES[turn.role], to_html(turn.content), folded=turn.role == "system"))
+        found.append(PromptPart(_TITLES[turn.role], to_html(turn.content), folded=turn.role == "system"))
     return [
         *found,
-        *(Block(f"Call of the tool {call.name}", _arguments(call), folded=True) for call in turn.tool_calls),
+        *(PromptPart(f"Call of the tool {call.name}", _arguments(call), folded=True) for call in turn.tool_calls),
     ]
 
 

@@ -23,7 +23,7 @@ _MARKS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class WordRun:
     """A stretch of words of one text.
 
     Attributes:
@@ -35,7 +35,7 @@ class Run:
     differs: bool
 
 
-def differences(first: str, second: str) -> tuple[list[Run], list[Run]]:
+def differences(first: str, second: str) -> tuple[list[WordRun], list[WordRun]]:
     """Split both texts into runs that they share and runs that they do not; the runs of a text joined are the text.
 
     The words that they share are a longest common subsequence. A single shared word between two differences counts as
@@ -51,7 +51,7 @@ def differences(first: str, second: str) -> tuple[list[Run], list[Run]]:
     steps = [
         (step.tag == "equal", (step.src_start, step.src_end), (step.dest_start, step.dest_end)) for step in compared
     ]
-    found: tuple[list[Run], list[Run]] = ([], [])
+    found: tuple[list[WordRun], list[WordRun]] = ([], [])
     for number, (same, *spans) in enumerate(steps):
         island = same and 0 < number < len(steps) - 1 and spans[0][1] - spans[0][0] == 1
         for runs, text, (start, end) in zip(found, words, spans, strict=True):
@@ -60,7 +60,7 @@ def differences(first: str, second: str) -> tuple[list[Run], list[Run]]:
     return found
 
 
-def marked(runs: list[Run], side: Literal["first", "second"]) -> Markup:
+def marked(runs: list[WordRun], side: Literal["first", "second"]) -> Markup:
     """The runs as HTML: `<del>` marks what only the first text has, `<ins>` what only the second has.
 
     Screen readers rarely say these elements, so that hidden words say it too.
@@ -69,8 +69,8 @@ def marked(runs: list[Run], side: Literal["first", "second"]) -> Markup:
     return Markup("").join(parts)
 
 
-def _append(runs: list[Run], text: str, *, differs: bool) -> None:
+def _append(runs: list[WordRun], text: str, *, differs: bool) -> None:
     if runs and runs[-1].differs == differs:
-        runs[-1] = Run(runs[-1].text + text, differs)
+        runs[-1] = WordRun(runs[-1].text + text, differs)
     else:
-        runs.append(Run(text, differs))
+        runs.append(WordRun(text, differs))

@@ -20,7 +20,7 @@ from palate.web.state import state
 Access: TypeAlias = Literal["anonymous", "annotator", "reviewer", "admin"]
 ACCESS: tuple[Access, ...] = ("anonymous", *ROLES)
 
-__all__ = ["ACCESS", "Access", "Admin", "Annotator", "Anyone", "Needs", "Person", "Reviewer", "person"]
+__all__ = ["ACCESS", "Access", "Admin", "Annotator", "Anyone", "NeedsLogin", "Person", "Reviewer", "person"]
 
 
 def person(request: Request) -> Person | None:
@@ -42,7 +42,7 @@ def _find(request: Request) -> Person | None:
     return site.store.read(lambda session: sessions.find_login(session, token, now))
 
 
-class Needs(NeedsRole):
+class NeedsLogin(NeedsRole):
     """A dependency that lets nobody through who has fewer rights than `role`."""
 
     def __init__(self, role: Access) -> None:
@@ -65,8 +65,8 @@ _PLURALS = {"annotator": "annotators", "reviewer": "reviewers and admins", "admi
 _ARTICLES = {"annotator": "an annotator's", "reviewer": "a reviewer's", "admin": "an admin's"}
 
 
-Annotator = Annotated[Person, Depends(Needs("annotator"))]
-Reviewer = Annotated[Person, Depends(Needs("reviewer"))]
-Admin = Annotated[Person, Depends(Needs("admin"))]
-Anyone = Depends(Needs("anonymous"))
+Annotator = Annotated[Person, Depends(NeedsLogin("annotator"))]
+Reviewer = Annotated[Person, Depends(NeedsLogin("reviewer"))]
+Admin = Annotated[Person, Depends(NeedsLogin("admin"))]
+Anyone = Depends(NeedsLogin("anonymous"))
 """For `dependencies=[Anyone]` of a route that everybody may call."""

@@ -15,12 +15,12 @@ from palate.errors import ArtifactError, DataError
 from palate.evaluation.answers.table import prompt_answers, side_by_side
 from palate.report.document import Section
 from palate.report.evaluation.page import measured_models, result_sections
-from palate.report.evaluation.results import Source, read_results
+from palate.report.evaluation.results import ResultFile, read_results
 from palate.report.html import fragment
 from palate.report.pages.compare import compare_report, unique_names
 from palate.web.pages import render
 from palate.web.security.people import Reviewer
-from palate.web.trainings.folders import Entry, Found
+from palate.web.trainings.folders import Found, TrainingFolder
 from palate.web.trainings.listing import problem_text, read_run
 from palate.web.trainings.routes import entry_of, found_runs
 
@@ -66,7 +66,7 @@ def compare(request: Request, who: Reviewer, run: Names = None, choose: bool = F
 
 def _measured(found: Found, names: Sequence[str]) -> tuple[list[Section], list[str]]:
     """What the results in the folders say about runs of these names, and a line for each that cannot be read."""
-    sources: list[Source] = []
+    sources: list[ResultFile] = []
     problems: list[str] = []
     for entry in found.entries.values():
         try:
@@ -79,7 +79,7 @@ def _measured(found: Found, names: Sequence[str]) -> tuple[list[Section], list[s
         return [], [*problems, str(error)]
 
 
-def _results(entry: Entry) -> list[Source]:
+def _results(entry: TrainingFolder) -> list[ResultFile]:
     if not entry.results:
         return []
     if entry.problem:

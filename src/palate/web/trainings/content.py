@@ -17,11 +17,11 @@ from palate.report.pages.pipeline import pipeline_report, read_pipeline
 from palate.report.pages.run import run_report
 from palate.report.pages.sweep import read_sweep, sweep_report
 from palate.web.pages import environment
-from palate.web.trainings.folders import Entry
+from palate.web.trainings.folders import TrainingFolder
 from palate.web.trainings.listing import RunRow, problem_text, read_row, read_run
 
 
-def content_of(row: RunRow, inside: Sequence[Entry], around: Entry | None) -> str:
+def content_of(row: RunRow, inside: Sequence[TrainingFolder], around: TrainingFolder | None) -> str:
     """The report in HTML, with its progress below the title.
 
     Of the runs of a pipeline or sweep, only folders `inside` are read, whatever paths its files name; those that cannot
@@ -53,7 +53,7 @@ def content_of(row: RunRow, inside: Sequence[Entry], around: Entry | None) -> st
     return sweep_report(points, {**facts, "status": row.status}, entry.path.name, by_name, addresses, draw)
 
 
-def _read(entry: Entry) -> RunContents:
+def _read(entry: TrainingFolder) -> RunContents:
     """The files of a run, with its status as it is now."""
     contents = read_run(entry)
     return replace(contents, run={**contents.run, "status": read_row(entry).status})

@@ -37,7 +37,7 @@ _MOST_FOLDERS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TrainingFolder:
     """A folder with a run, pipeline, sweep or result.
 
     Attributes:
@@ -70,18 +70,18 @@ class Found:
         notices: folders that were left out, one line each.
     """
 
-    entries: dict[str, Entry]
+    entries: dict[str, TrainingFolder]
     notices: list[str]
 
-    def of(self, *kinds: Kind) -> list[Entry]:
+    def of(self, *kinds: Kind) -> list[TrainingFolder]:
         """The entries of these kinds."""
         return [entry for entry in self.entries.values() if entry.kind in kinds]
 
-    def inside(self, entry: Entry) -> list[Entry]:
+    def inside(self, entry: TrainingFolder) -> list[TrainingFolder]:
         """The runs of a pipeline or sweep; none of anything else."""
         return [one for one in self.of("run") if one.path.parent == entry.path] if entry.kind in SEVERAL else []
 
-    def around(self, entry: Entry) -> Entry | None:
+    def around(self, entry: TrainingFolder) -> TrainingFolder | None:
         """The pipeline or sweep that a run is part of."""
         return next((one for one in self.of(*SEVERAL) if one.path == entry.path.parent), None)
 
@@ -91,7 +91,7 @@ def find_entries(folders: Sequence[Path]) -> Found:
     roots = [folder.resolve() for folder in folders]
     names = distinct_names(roots) if len(roots) > 1 else [""]
     notices: list[str] = []
-    found: list[Entry] = []
+    found: list[TrainingFolder] = []
     for root, name in zip(roots, names):
         if not root.is_dir():
             notices.append(f"{name or root.name}: there is no such folder")
@@ -101,7 +101,7 @@ def find_entries(folders: Sequence[Path]) -> Found:
     return Found({entry.name: entry for entry in sorted(once.values(), key=lambda entry: -entry.changed)}, notices)
 
 
-def _below(root: Path, name: str, notices: list[str]) -> Iterator[Entry]:
+def _below(root: Path, name: str, notices: list[str]) -> Iterator[TrainingFolder]:
     waiting, seen = [(root, name, 0)], 0
     while waiting:
         folder, name, depth = waiting.pop()
@@ -131,7 +131,7 @@ def _below(root: Path, name: str, notices: list[str]) -> Iterator[Entry]:
                 waiting.append((Path(one.path), below, depth + 1))
 
 
-def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str]]) -> Entry | None:
+def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str]]) -> TrainingFolder | None:
     files = {one.name: one for one in inside if _is(one.is_file)}
     results = tuple(one for one in files if one == "winrate.json" or fnmatch(one, "bench-*.json"))
     kind = next((kind for mark, kind in _MARKS if mark in files), "result" if results else None)
@@ -143,7 +143,7 @@ def _entry(root: Path, folder: Path, name: str, inside: Sequence[os.DirEntry[str
     problem = f"{out[0]} is a link out of the folder and is not read" if out else ""
     facts = [(one, *_times(files[one])) for one in read]
     changed = max(seconds for _, seconds, _ in facts)
-    return Entry(name, folder, kind, changed, json_hash(facts)[:16], reports, results, problem)
+    return TrainingFolder(name, folder, kind, changed, json_hash(facts)[:16], reports, results, problem)
 
 
 def _is(test: Callable[[], bool]) -> bool:

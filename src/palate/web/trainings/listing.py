@@ -16,7 +16,7 @@ from palate.report.judgements.stages import stage_of
 from palate.report.key_figures import Card, cards, seconds_of
 from palate.report.pages.pipeline import pipeline_facts
 from palate.report.pages.sweep import best_card, read_sweep
-from palate.web.trainings.folders import SEVERAL, Entry
+from palate.web.trainings.folders import SEVERAL, TrainingFolder
 from palate.web.trainings.progress import Progress, silent_for, status_now, steps_of
 
 _CARDS = 3
@@ -42,7 +42,7 @@ class RunRow:
         current: the first of them that is not completed; None if it has not begun.
     """
 
-    entry: Entry
+    entry: TrainingFolder
     status: str = ""
     what: str = ""
     figures: Sequence[Card] = ()
@@ -61,7 +61,7 @@ class RunRow:
         return self.runs[self.progress.number - 1] if self.runs and self.progress else ""
 
 
-def read_row(entry: Entry, inside: Sequence[Entry] = ()) -> RunRow:
+def read_row(entry: TrainingFolder, inside: Sequence[TrainingFolder] = ()) -> RunRow:
     """The row of a folder, with the runs that are `inside` of a pipeline or sweep; read again only after a change."""
     row = _read(entry)
     changed = max(one.changed for one in (entry, *inside))
@@ -96,7 +96,7 @@ def _with_runs(row: RunRow, begun: Mapping[str, RunRow]) -> RunRow:
 
 
 @lru_cache(maxsize=1_000)
-def _read(entry: Entry) -> RunRow:
+def _read(entry: TrainingFolder) -> RunRow:
     try:
         with damage_named(entry):
             return _several(entry) if entry.kind in SEVERAL else _run(entry)
@@ -104,7 +104,7 @@ def _read(entry: Entry) -> RunRow:
         return RunRow(entry, problem=problem_text(entry, error))
 
 
-def read_run(entry: Entry) -> RunContents:
+def read_run(entry: TrainingFolder) -> RunContents:
     """The files of a run.
 
     Raises:
@@ -119,7 +119,7 @@ def read_run(entry: Entry) -> RunContents:
 
 
 @contextlib.contextmanager
-def damage_named(entry: Entry) -> Iterator[None]:
+def damage_named(entry: TrainingFolder) -> Iterator[None]:
     """A context in which JSON of another form, say a text for a number, raises ArtifactError."""
     try:
         yield
@@ -127,12 +127,12 @@ def damage_named(entry: Entry) -> Iterator[None]:
         raise ArtifactError(f"{entry.path}: its files are not those of a {entry.kind} ({error})") from error
 
 
-def problem_text(entry: Entry, error: Exception) -> str:
+def problem_text(entry: TrainingFolder, error: Exception) -> str:
     """An error about a folder, without the place of the folder on this machine."""
     return str(error).replace(f"{entry.path}/", "").replace(f"{entry.path}: ", "")
 
 
-def _run(entry: Entry) -> RunRow:
+def _run(entry: TrainingFolder) -> RunRow:
     contents = read_run(entry)
     health = contents.run.get("health")
     findings = [str(mapping(one).get("name", "finding")) for one in health] if isinstance(health, list) else []
@@ -151,7 +151,7 @@ def _run(entry: Entry) -> RunRow:
     )
 
 
-def _several(entry: Entry) -> RunRow:
+def _several(entry: TrainingFolder) -> RunRow:
     """A pipeline or sweep, without its runs."""
     if entry.problem:
         raise ArtifactError(f"{entry.path}: {entry.problem}")

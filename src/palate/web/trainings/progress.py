@@ -10,7 +10,7 @@ from palate.artifacts.locks import is_held, writer_lock
 from palate.artifacts.run_dir import LOCK
 from palate.charts.text import amount
 from palate.report.contents import RunContents, finite, is_number
-from palate.web.trainings.folders import Entry
+from palate.web.trainings.folders import TrainingFolder
 
 _SILENT_MINUTES = 10
 _BETWEEN_SECONDS = 60
@@ -64,7 +64,7 @@ def steps_of(contents: RunContents) -> Progress | None:
     return Progress("step", made, int(steps), left)
 
 
-def status_now(entry: Entry, recorded: str, changed: float) -> str:
+def status_now(entry: TrainingFolder, recorded: str, changed: float) -> str:
     """The recorded status; `interrupted` if that is `running` and no process has the lock of the folder.
 
     `changed` is the time of the last change of its files and of the runs in it.

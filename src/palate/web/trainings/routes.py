@@ -17,7 +17,7 @@ from palate.web.pages import render
 from palate.web.security.people import Reviewer
 from palate.web.state import state
 from palate.web.trainings.content import content_of
-from palate.web.trainings.folders import SEVERAL, Entry, Found, Kind, find_entries
+from palate.web.trainings.folders import SEVERAL, Found, Kind, TrainingFolder, find_entries
 from palate.web.trainings.listing import damage_named, problem_text, read_row
 
 router = APIRouter()
@@ -103,7 +103,7 @@ def found_runs(request: Request) -> Found:
     return find_entries(state(request).settings.runs or ())
 
 
-def entry_of(found: Found, name: str, *kinds: Kind) -> Entry:
+def entry_of(found: Found, name: str, *kinds: Kind) -> TrainingFolder:
     """The entry of a name.
 
     Raises:

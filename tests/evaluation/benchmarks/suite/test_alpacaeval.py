@@ -15,7 +15,7 @@ from palate.evaluation.benchmarks.judged.benchmark import JudgedData
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.source import read_file
 from palate.evaluation.benchmarks.suite.alpacaeval import published, read
-from palate.evaluation.winrate.items import Item, VerdictRow
+from palate.evaluation.winrate.items import VerdictRow, WinRateItem
 from palate.feedback.candidates import Candidates
 from palate.records import Answer, Message
 from palate.stats import alpaca_eval_rate
@@ -65,9 +65,9 @@ def test_the_files_of_the_formula(tmp_path: Path) -> None:
     assert list(zip(found.gamed.preferences, found.gamed.lengths)) == [(0.9, -2.0), (0.1, 2.0), (0.2, 1.0)]
 
 
-def item(number: int, share: float, a: str, b: str) -> Item:
+def item(number: int, share: float, a: str, b: str) -> WinRateItem:
     row = Candidates(str(number), (Message("user", "q"),), (Answer(a, "stop"), Answer(b, "stop")))
-    return Item(str(number), "judged", verdicts=(VerdictRow(share, 1),), row=row)
+    return WinRateItem(str(number), "judged", verdicts=(VerdictRow(share, 1),), row=row)
 
 
 def test_figures_of_its_own_definition(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_figures_of_its_own_definition(tmp_path: Path) -> None:
     found = data(tmp_path, rows)
     shares = [1, 1, 0, 0.5, 1, 0, 1, 0]
     items = [item(n, share, "x" * (3 * n), "y" * 10) for n, share in enumerate(shares, 1)]
-    items.append(Item("9", "unparsed", "?"))
+    items.append(WinRateItem("9", "unparsed", "?"))
     win_rate, controlled = published(items, [], found, JudgeOptions(compat="alpaca_eval"))
     assert win_rate.estimate == pytest.approx(4.5 / 8)
     assert win_rate.interval is not None

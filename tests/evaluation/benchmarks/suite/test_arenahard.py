@@ -11,14 +11,14 @@ from palate.evaluation.benchmarks.judged.benchmark import JudgedData
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.source import DataRow
 from palate.evaluation.benchmarks.suite.arenahard import ask, published, recorded
-from palate.evaluation.winrate.items import Item, VerdictRow
+from palate.evaluation.winrate.items import VerdictRow, WinRateItem
 from palate.feedback.votes import Vote
 from palate.records import Message
 
 WEIGHTS = {">>": (3.0, 0.0), ">": (1.0, 0.0), "=": (0.5, 0.5), "<": (0.0, 1.0), "<<": (0.0, 3.0)}
 
 
-def judged(name: str, first: str, second: str, category: str = "hard_prompt") -> tuple[Item, list[Vote]]:
+def judged(name: str, first: str, second: str, category: str = "hard_prompt") -> tuple[WinRateItem, list[Vote]]:
     """An item with the model's verdicts in both orders."""
     votes, rows = [], []
     for shown, order, level in (("left_first", 1, first), ("right_first", -1, second)):
@@ -28,13 +28,16 @@ def judged(name: str, first: str, second: str, category: str = "hard_prompt") ->
         votes.append(
             Vote(name, 0, 1, outcome, "j", "2026-01-31T12:00:00Z", shown, dimensions={"weight": WEIGHTS[level]})
         )  # type: ignore[arg-type]
-    return Item(name, "judged", verdicts=tuple(rows), category=category), votes
+    return WinRateItem(name, "judged", verdicts=tuple(rows), category=category), votes
 
 
 def test_strong_verdicts_count_three_times_by_hand() -> None:
     made = [judged("1", ">>", ">>"), judged("2", ">", "="), judged("3", "<", "<<"), judged("4", "=", "=", "creative")]
     items, votes = [item for item, _ in made], [vote for _, given in made for vote in given]
-    items += [Item("5", "same_answer", category="creative"), Item("6", "unparsed", "?", category="creative")]
+    items += [
+        WinRateItem("5", "same_answer", category="creative"),
+        WinRateItem("6", "unparsed", "?", category="creative"),
+    ]
     whole, hard, creative = published(items, votes, JudgedData([]), JudgeOptions())
     # (6 + 1.5 + 0 + 1 + 1) of (6 + 2 + 4 + 2 + 2)
     assert whole.estimate == pytest.approx(9.5 / 16)

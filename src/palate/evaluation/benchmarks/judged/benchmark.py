@@ -10,7 +10,7 @@ from palate.evaluation.benchmarks.benchmark import BenchmarkFacts, Item
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.results import Published
 from palate.evaluation.benchmarks.source import DataFile, DataRow, HubFiles
-from palate.evaluation.winrate.items import Item as Judged
+from palate.evaluation.winrate.items import WinRateItem
 from palate.feedback.votes import Vote
 from palate.records import Answer, Judge, Message, Messages
 from palate.stats import GamedRows
@@ -82,7 +82,7 @@ class AnswerSet:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgePrompt:
+class PublishedPrompt:
     """A published question to a judge, with placeholders in braces."""
 
     system: str
@@ -103,7 +103,7 @@ class JudgedData:
 
     questions: list[Question]
     baseline: AnswerSet | None = None
-    prompts: Mapping[str, JudgePrompt] = field(default_factory=dict)
+    prompts: Mapping[str, PublishedPrompt] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     gamed: GamedRows | None = None
 
@@ -147,7 +147,7 @@ class JudgedBenchmark(BenchmarkFacts):
     protocol: Mapping[Mode, str]
     key: Callable[[Question], str] = lambda question: question.id
     own_judge: Callable[[Judge, JudgedData], Judge] = lambda judge, _data: judge
-    published: Callable[[Sequence[Judged], Sequence[Vote], JudgedData, JudgeOptions], Sequence[Published]] = (
+    published: Callable[[Sequence[WinRateItem], Sequence[Vote], JudgedData, JudgeOptions], Sequence[Published]] = (
         lambda _items, _votes, _data, _judging: ()
     )
     grading: Callable[[Question, Sequence[str], JudgedData], Messages] | None = None

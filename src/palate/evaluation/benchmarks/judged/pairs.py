@@ -12,14 +12,13 @@ from palate.evaluation.benchmarks.options import BenchmarkOptions
 from palate.evaluation.benchmarks.results import ModelResult
 from palate.evaluation.benchmarks.statistics import Rate, rates
 from palate.evaluation.winrate.folder import RESULT, WinRateFolder
-from palate.evaluation.winrate.items import Item, in_order_of, judged_items, with_groups
+from palate.evaluation.winrate.items import WinRateItem, in_order_of, judged_items, with_groups
 from palate.evaluation.winrate.leaks import Leaks, PromptIndex, leaks_of
 from palate.evaluation.winrate.measure import measure
 from palate.evaluation.winrate.result import Result, SideFacts
 from palate.evaluation.winrate.sides import Side
-from palate.feedback.candidates import Candidates, Origin
-from palate.feedback.judging import Question as Pair
-from palate.feedback.judging import collect_votes
+from palate.feedback.candidates import AnswerOrigin, Candidates
+from palate.feedback.judging import JudgeQuestion, collect_votes
 from palate.feedback.judging import questions as pairs_of
 from palate.models.generation.decoding import sampling_seed
 from palate.records import Answer, Dropped, Judge, Message, Record
@@ -131,7 +130,7 @@ def _rows(one: Pairing, questions: Sequence[Question]) -> tuple[list[Candidates]
     """A row for each turn of a question that both have answered, and item id → why there is none."""
     rows: list[Candidates] = []
     missing: dict[str, str] = {}
-    origins = [Origin(side.name, side.identity) for side in (one.answers, one.baseline)]
+    origins = [AnswerOrigin(side.name, side.identity) for side in (one.answers, one.baseline)]
     for question in questions:
         side = next((side for side in (one.answers, one.baseline) if question.id in side.missing), None)
         if side is not None:
@@ -149,15 +148,15 @@ def _rows(one: Pairing, questions: Sequence[Question]) -> tuple[list[Candidates]
     return rows, missing
 
 
-def _shown_first(pair: Pair, seed: int) -> bool:
+def _shown_first(pair: JudgeQuestion, seed: int) -> bool:
     """Whether this order of the two is the one that is drawn for the item."""
     drawn = "left_first" if sampling_seed(seed, "order", pair.row.id) % 2 else "right_first"
     return pair.shown == drawn
 
 
-def _whole(items: Sequence[Item], groups: Mapping[str, str]) -> list[Item]:
+def _whole(items: Sequence[WinRateItem], groups: Mapping[str, str]) -> list[WinRateItem]:
     """The items, where a question without a verdict on one turn counts on none: the question is the unit."""
-    bad: dict[str, Item] = {}
+    bad: dict[str, WinRateItem] = {}
     for item in items:
         if not item.scored:
             bad.setdefault(groups[item.id], item)
@@ -176,7 +175,7 @@ def _leaks(one: Pairing, rows: Sequence[Candidates]) -> list[Leaks]:
     return [replace(own, side=one.answers.name), Leaks(one.baseline.name, reason="the baseline")]
 
 
-def _scores(items: Sequence[Item], groups: Mapping[str, str]) -> dict[str, dict[str, float]]:
+def _scores(items: Sequence[WinRateItem], groups: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """Question id → mean share of a win over its turns."""
     shares: dict[str, list[float]] = {}
     for item in items:
@@ -196,7 +195,7 @@ def _rates(result: Result, scores: Mapping[str, Mapping[str, float]], categories
     return [*found, *(rate for rate in rates(scores, categories, ["win_rate"]) if rate.category is not None)]
 
 
-def _left_out(items: Sequence[Item], groups: Mapping[str, str]) -> list[Dropped]:
+def _left_out(items: Sequence[WinRateItem], groups: Mapping[str, str]) -> list[Dropped]:
     """The questions without a verdict, each with the reason of its first turn without one."""
     found: dict[str, Dropped] = {}
     for item in items:

@@ -19,7 +19,7 @@ from palate.evaluation.benchmarks.judged.benchmark import (
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.results import Published
 from palate.evaluation.benchmarks.source import DataFile, DataRow, HubFiles
-from palate.evaluation.winrate.items import Item
+from palate.evaluation.winrate.items import WinRateItem
 from palate.feedback.votes import Vote
 from palate.records import Answer
 from palate.stats import GamedRows, alpaca_eval_rate, mean_interval
@@ -92,7 +92,7 @@ def recorded(row: DataRow) -> RecordedAnswer:
 
 
 def published(
-    items: Sequence[Item], _votes: Sequence[Vote], data: JudgedData, judging: JudgeOptions
+    items: Sequence[WinRateItem], _votes: Sequence[Vote], data: JudgedData, judging: JudgeOptions
 ) -> list[Published]:
     """With `--compat alpaca_eval`, its win rate and its length-controlled win rate."""
     kept = [(item, score) for item in items if (score := item.score) is not None]

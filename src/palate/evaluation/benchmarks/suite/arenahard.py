@@ -15,7 +15,7 @@ from palate.evaluation.benchmarks.judged.prompt_judge import PromptJudge
 from palate.evaluation.benchmarks.options import JudgeOptions
 from palate.evaluation.benchmarks.results import Published
 from palate.evaluation.benchmarks.source import DataFile, DataRow, HubFiles
-from palate.evaluation.winrate.items import Item
+from palate.evaluation.winrate.items import WinRateItem
 from palate.feedback.judges.api import ApiJudge
 from palate.feedback.judges.render import quoted_question
 from palate.feedback.votes import Vote
@@ -75,7 +75,7 @@ def ask(prompt: Messages, first: str, second: str, _columns: Mapping[str, Any]) 
 
 
 def published(
-    items: Sequence[Item], votes: Sequence[Vote], _data: JudgedData, _judging: JudgeOptions
+    items: Sequence[WinRateItem], votes: Sequence[Vote], _data: JudgedData, _judging: JudgeOptions
 ) -> list[Published]:
     """The win rate in which a strong verdict counts three times; intervals by bootstrap of whole prompts."""
     weights: dict[str, npt.NDArray[np.float64]] = {}

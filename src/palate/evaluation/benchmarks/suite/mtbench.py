@@ -16,7 +16,7 @@ from palate.evaluation.benchmarks.benchmark import Metric
 from palate.evaluation.benchmarks.judged.benchmark import (
     JudgedBenchmark,
     JudgedData,
-    JudgePrompt,
+    PublishedPrompt,
     Question,
     RecordedAnswer,
 )
@@ -95,14 +95,14 @@ def _notes(questions: Sequence[Question], left_out: Sequence[str]) -> tuple[str,
     return ()
 
 
-def _prompt(row: DataRow) -> JudgePrompt:
+def _prompt(row: DataRow) -> PublishedPrompt:
     text = row.text("prompt_template")
     unknown = next((name for name in _PLACEHOLDER.findall(text) if name not in _KNOWN), None)
     if unknown is not None:
         raise DataError(
             f"{row.where}: {{{unknown}}} is not a placeholder of MT-Bench; those are {', '.join(sorted(_KNOWN))}"
         )
-    return JudgePrompt(row.text("system_prompt"), text)
+    return PublishedPrompt(row.text("system_prompt"), text)
 
 
 def _question(row: DataRow, references: Mapping[str, tuple[str, ...]]) -> Question:
@@ -137,7 +137,7 @@ def _of_turn(name: str, turn: int) -> str:
     return name if turn == 1 else f"{name}-multi-turn"
 
 
-def _filled(question: Question, prompt: JudgePrompt, answers: Mapping[str, Sequence[str]]) -> Messages:
+def _filled(question: Question, prompt: PublishedPrompt, answers: Mapping[str, Sequence[str]]) -> Messages:
     values: dict[str, str] = {}
     for name, texts in {"question": question.turns, "ref_answer": question.references, **answers}.items():
         values |= {f"{name}_{turn}": text for turn, text in enumerate(texts, 1)}
