@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from palate.errors import StoreError
 from palate.store import Store, open_store
+from palate.store.engine import schema_versions
 from palate.store.tables import User
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -114,8 +115,22 @@ def test_folders_are_checked(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "votes.db"
     file.write_bytes(content)
-    assert refusal(file).startswith(f"{file}: ")
+    said = refusal(file)
+    assert said.startswith(f"{file}: is damaged, or no SQLite database (")
+    assert said.endswith("; restore a copy of it, or name another one with --store")
+    with pytest.raises(StoreError) as found:
+        schema_versions(str(file))
+    assert str(found.value) == said
     assert file.read_bytes() == content
+
+
+def test_a_file_of_no_bytes_is_made_a_store_but_not_read_as_one(tmp_path: Path) -> None:
+    file = tmp_path / "votes.db"
+    file.touch()
+    assert refusal(file, create=False).startswith(f"{file}: is empty (0 bytes)")
+    assert file.read_bytes() == b""
+    open_store(str(file)).close()  # what a creation leaves that was killed
+    open_store(str(file), create=False).close()
 
 
 @pytest.mark.parametrize("table", ["birds", "alembic_version"])
@@ -193,7 +208,7 @@ def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
         damaged = open_store(str(file))
         damaged.read(lambda session: session.scalar(select(func.count()).select_from(User)))
 
-    with pytest.raises(StoreError, match=r"malformed|not a database") as found:
+    with pytest.raises(StoreError, match=r"is damaged, .*; restore a copy of it") as found:
         use()
     assert "\n" not in str(found.value)
 

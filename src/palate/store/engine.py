@@ -90,9 +90,13 @@ def schema_versions(url: str | None = None) -> tuple[str | None, str]:
         StoreError: as `open_store`.
     """
     with _opening(url, create=False) as engine:
-        try:
+
+        def versions() -> tuple[str | None, str]:
             with engine.connect().execution_options(palate_write=False) as connection:
                 return schema_version(connection), newest()
+
+        try:
+            return transactions.retried(engine.url, versions)
         finally:
             engine.dispose()
 
@@ -123,6 +127,10 @@ def _check_file(file: Path, *, create: bool) -> None:
         raise StoreError(f"{file}: is a folder; name a file")
     if not create and not file.is_file():
         raise MissingStoreError(f"{file}: there is no such database; name another one with --store")
+    if not create and file.stat().st_size == 0:  # a creation that was killed, or all rows are lost: not a list of none
+        raise MissingStoreError(
+            f"{file}: is empty (0 bytes), so no database; restore a copy, or name another one with --store"
+        )
     if not folder.is_dir():
         raise StoreError(f"{file}: the folder {folder} does not exist")
 

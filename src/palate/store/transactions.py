@@ -24,6 +24,7 @@ _RETRY_SECONDS = 30.0
 _LOCKED = ("database is locked", "database table is locked", "database is busy")
 # SQLite twice (the second also for a quota or `ulimit -f`), then PostgreSQL.
 _NO_SPACE = ("disk is full", "disk I/O error", "No space left")
+_NO_DATABASE = ("file is not a database", "malformed", "unsupported file format")
 # PostgreSQL: serialization failure, deadlock, lock not available.
 _CONFLICTS = ("40001", "40P01", "55P03")
 # PostgreSQL: two transactions inserted the same unique value at the same time; the second finds it when it runs again.
@@ -99,4 +100,6 @@ def _cause(error: DBAPIError, place: URL) -> str:
         return f"cannot be opened ({text}); palate needs read and write permission for the file and its folder"
     if any(words in text for words in _NO_SPACE):
         return f"cannot be written to ({text}); free space on its disk, or check the disk, and try again"
+    if any(words in text for words in _NO_DATABASE):
+        return f"is damaged, or no SQLite database ({text}); restore a copy of it, or name another one with --store"
     return text
