@@ -164,7 +164,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Report]:
                 f"{mode}, {length} tokens{', checkpointing' if checkpointing else ''}: memory "
                 f"{row['predicted_bytes'] / 1e9:.2f} predicted, {row['measured_bytes'] / 1e9:.2f} GB measured; step "
                 f"{row['predicted_step_seconds']:.2f} predicted, {row['measured_step_seconds']:.2f} s measured, "
-                f"{row['cpu_step_seconds']:.2f} s of each core"
+                f"{row['cpu_step_seconds']:.2f} CPU s per core"
             )
             yield row
 

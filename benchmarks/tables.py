@@ -308,7 +308,7 @@ def capacity_table(results: Sequence[Result]) -> str:
     On a busy machine a step takes longer; the seconds of the processor, for each core that it uses, grow less.
     """
     header = ["run", "tokens of a row", "checkpointing", "GB predicted", "measured", "ratio"]
-    header += ["step: s predicted", "s measured", "CPU s per core", "predicted / CPU s", "processor"]
+    header += ["step s predicted", "elapsed", "CPU s per core", "predicted / CPU s", "processor"]
     rows = []
     for result in results:
         for row in result["rows"]:
