@@ -114,11 +114,11 @@ class Engine:
 
     async def chat(self, request: Request) -> Response:
         body = await request.json()
+        wait = self.wait  # before it is seen to be asked, after which a test may set another
         self.asked.append(body["model"])
         if body["model"] not in self.adapters:
             missing = f"The model `{body['model']}` does not exist."
             return JSONResponse({"error": {"message": missing, "type": "NotFoundError"}}, 404)
-        wait = self.wait
         while wait is not None and not wait.is_set():
             await asyncio.sleep(0.01)
         head = {"id": "e", "object": "chat.completion", "created": 1, "model": body["model"]}

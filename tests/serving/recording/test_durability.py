@@ -109,7 +109,7 @@ def test_no_feedback_is_lost_or_doubled_when_the_server_is_killed_often(store: S
 FULL = """
 import os, resource, signal, sys
 from palate.errors import StoreError
-from palate.serving.recording import Feedback, NewInteraction, RecordedAnswer, Recorder
+from palate.serving.recording import Feedback, NewInteraction, RecordedChoice, Recorder
 from palate.store import open_store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 recorder = Recorder(open_store(sys.argv[1]), secret=b"s")
@@ -124,7 +124,7 @@ while not message:
         message = str(error)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 ids.append(recorder.reserve(entry))
-recorder.update(ids[-1], "complete", [RecordedAnswer("y", "stop")])
+recorder.update(ids[-1], "complete", [RecordedChoice("y", "stop")])
 recorder.feedback(recorder.feedback_token(ids[-1]), Feedback(thumbs="up"))
 print(message)
 print(*ids)
